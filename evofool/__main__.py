@@ -1,0 +1,3 @@
+import sys
+from evofool.cli import main
+sys.exit(main())

@@ -1,0 +1,107 @@
+"""Direct genomes: one number in [0, 1] for every pixel and channel, float32, as a batch (n, height, width, channels).
+
+Nguyen, Yosinski and Clune, CVPR 2015, section 2.3: "each pixel value is initialized with uniform random noise".
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.errors import InvalidGenome
+
+__all__ = ["DirectEncoding"]
+
+_HEADER = struct.Struct("<4sBBII")
+_MAGIC = b"pixl"
+_JSON_LIMIT = 16 << 10  # bytes of a genome worth printing as text
+
+
+@dataclass(frozen=True)
+class DirectEncoding:
+    """Genomes as pixels; see encoding/__init__.py for what an encoding offers."""
+
+    height: int
+    width: int
+    colour: str  # "grey", "hsv" or "rgb": what the channels mean
+    kind: str = "direct"
+
+    @property
+    def channels(self) -> int:
+        """Numbers for each pixel: 1 or 3."""
+        return 1 if self.colour == "grey" else 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one genome."""
+        return (self.height, self.width, self.channels)
+
+    def empty(self, rows: int) -> NDArray[np.float32]:
+        """Room for `rows` genomes, to be filled with `replace`."""
+        return np.zeros((rows, *self.shape), dtype=np.float32)
+
+    def initial(self, pixels: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Uniform noise, from (n, height * width * channels) numbers uniform in [0, 1)."""
+        return pixels.astype(np.float32).reshape(len(pixels), *self.shape)
+
+    def draws_of_initial(self) -> tuple[int, ...]:
+        """Numbers for each individual that `initial` takes, argument by argument."""
+        return (self.height * self.width * self.channels,)
+
+    def take(self, genomes: NDArray[np.float32], rows: Any) -> NDArray[np.float32]:
+        """The genomes at `rows` (indices or a slice)."""
+        return genomes[rows]
+
+    def replace(
+        self,
+        genomes: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        source: NDArray[np.float32],
+        source_rows: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """`genomes` with `rows` overwritten, in place."""
+        genomes[rows] = source[source_rows]
+        return genomes
+
+    def size(self, genomes: NDArray[np.float32], row: int) -> tuple[int, int]:
+        """(numbers, 0): a direct genome has no connections."""
+        return (int(genomes[row].size), 0)
+
+    def to_bytes(self, genomes: NDArray[np.float32], row: int) -> bytes:
+        """Canonical bytes of one genome: header and float32 pixels, little-endian."""
+        return _HEADER.pack(_MAGIC, 1, self.channels, self.height, self.width) + genomes[row].astype("<f4").tobytes()
+
+    def from_bytes(self, blobs: Sequence[bytes]) -> NDArray[np.float32]:
+        """Genomes of canonical bytes.
+
+        Raises:
+            InvalidGenome: another shape than this encoding's, or a number outside [0, 1].
+        """
+        genomes = self.empty(len(blobs))
+        for row, blob in enumerate(blobs):
+            expected = _HEADER.size + 4 * genomes[row].size
+            header = _HEADER.pack(_MAGIC, 1, self.channels, self.height, self.width)
+            if len(blob) != expected or blob[: _HEADER.size] != header:
+                raise InvalidGenome(f"a genome is not {self.height} x {self.width} x {self.channels} pixels in {expected} bytes.")
+            pixels = np.frombuffer(blob, dtype="<f4", offset=_HEADER.size)
+            if not np.all((pixels >= 0) & (pixels <= 1)):  # also refuses NaN
+                raise InvalidGenome("a genome has a pixel outside [0, 1].")
+            genomes[row] = pixels.reshape(self.shape)
+        return genomes
+
+    def genes(self, genomes: NDArray[np.float32], row: int) -> list[dict[str, Any]]:
+        """Empty: pixels are no genes worth a row each."""
+        return []
+
+    def to_json(self, genomes: NDArray[np.float32], row: int) -> dict[str, Any]:
+        """One genome as JSON data; the pixels are base64 of float32, left out above 16 KiB."""
+        data = {"encoding": "direct", "colour": self.colour, "shape": list(self.shape)}
+        if genomes[row].nbytes <= _JSON_LIMIT:
+            data["float32_base64"] = base64.b64encode(genomes[row].astype("<f4").tobytes()).decode()
+        return data

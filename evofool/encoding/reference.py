@@ -1,0 +1,91 @@
+"""Rendering in plain numpy, one genome at a time, at any size: the oracle of render.py, and what exports use.
+
+It shares no code with `cppn.compile` or render.py beyond the coordinates, so that agreement means something. The two
+may differ by a grey level where a sine or an exponential was rounded differently; what an archive is judged by is the
+stored image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.encoding import cppn
+from evofool.encoding.cppn import CppnEncoding, Graphs
+from evofool.encoding.direct import DirectEncoding
+
+__all__ = ["ACTIVATIONS", "quantise", "render", "to_rgb"]
+
+Array = NDArray[np.float32]
+
+# The four of Nguyen et al. 2015 (sferes, af_cppn.hpp), and the identity of split nodes.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda p: p,
+    "sine": np.sin,
+    "sigmoid": lambda p: np.float32(2) / (np.float32(1) + np.exp(-p)) - np.float32(1),
+    "gaussian": lambda p: np.exp(-(p * p)),
+    "linear": lambda p: np.clip(p, np.float32(-3), np.float32(3)) / np.float32(3),
+}
+
+
+def render(encoding: CppnEncoding | DirectEncoding, genomes: Any, row: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """The picture of one genome.
+
+    Args:
+        genomes: a batch of the encoding.
+        row: which of them.
+        size: (height, width); the encoding's own by default. A direct genome is enlarged by nearest neighbour.
+
+    Returns:
+        (height, width, 1 or 3) uint8, grey or RGB.
+    """
+    height, width = size or (encoding.height, encoding.width)
+    if isinstance(encoding, DirectEncoding):
+        rows = np.arange(height) * encoding.height // height
+        columns = np.arange(width) * encoding.width // width
+        return quantise(to_rgb(genomes[row][rows][:, columns], encoding.colour))
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        values = _evaluate(encoding, genomes, row, height, width)
+    values = np.abs(values) if encoding.output == "absolute" else (values + np.float32(1)) / np.float32(2)
+    values = np.clip(np.nan_to_num(values, nan=0.0), 0, 1)
+    return quantise(to_rgb(np.ascontiguousarray(values.T).reshape(height, width, -1), encoding.colour))
+
+
+def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, width: int) -> Array:
+    """Output values, (channels, pixels): repeatedly evaluate every node whose sources are all known."""
+    inputs = cppn.coordinates(height, width, encoding.coordinates, (encoding.height, encoding.width))
+    known: dict[int, Array] = dict(enumerate(inputs))
+    genes = encoding.genes(graphs, row)
+    waiting = {g["id"]: g["activation"] for g in genes if g["gene"] == "node"}
+    arriving: dict[int, list[tuple[float, int, int]]] = {node: [] for node in waiting}
+    for gene in genes:
+        if gene["gene"] == "connection":
+            arriving[gene["destination"]].append((gene["weight"], gene["id"], gene["source"]))
+    while waiting:
+        ready = [node for node in waiting if all(source in known for _, _, source in arriving[node])]
+        for node in ready:
+            total = np.zeros(height * width, dtype=np.float32)
+            for weight, _, source in sorted(arriving[node]):
+                total += np.float32(weight) * known[source]
+            known[node] = ACTIVATIONS[waiting.pop(node)](total)
+    return np.stack([known[cppn.FIRST_OUTPUT + channel] for channel in range(encoding.channels)])
+
+
+def to_rgb(values: Array, colour: str) -> Array:
+    """Numbers in [0, 1], (..., 1 or 3), to grey or RGB in [0, 1]. Hue 0 and 1 are both red."""
+    if colour != "hsv":
+        return values
+    hue, saturation, value = (values[..., i] for i in range(3))
+    channels = []
+    for offset in (5, 3, 1):  # k = (offset + 6 h) mod 6; channel = v - v s max(0, min(k, 4 - k, 1))
+        k = (np.float32(offset) + hue * np.float32(6)) % np.float32(6)
+        channels.append(value - value * saturation * np.clip(np.minimum(k, np.float32(4) - k), 0, 1))
+    return np.stack(channels, axis=-1)
+
+
+def quantise(values: Array) -> NDArray[np.uint8]:
+    """[0, 1] to 0 .. 255, rounded half up."""
+    return np.floor(values * np.float32(255) + np.float32(0.5)).astype(np.uint8)

@@ -1,0 +1,117 @@
+"""Every way evofool refuses or fails, and the exit code of each.
+
+    EvofoolError ............................ 1   failed otherwise
+    ├── ConfigError ......................... 2   usage or configuration
+    ├── IncompatibleRun ..................... 3   config, weights or numerics differ from the run's
+    ├── ResourcesMissing .................... 3   the cluster has not what was asked for
+    ├── CorruptData ......................... 4   a stored file is damaged, or verification failed
+    │   └── InvalidGenome ................... 4   a stored genome breaks a rule
+    ├── RunLocked ........................... 5   another driver writes this run
+    ├── TargetError ......................... 6   the network under test failed
+    ├── EvaluationFailed .................... 7   a poison chunk, or no healthy evaluator
+    ├── StorageError ........................ 74  input/output: disk full, read-only, not permitted
+    └── Stopped ............................. 130 / 143   by a signal, after a clean commit
+
+A message is one sentence that names the key, file or value and the way out. `safe` says what lies safely on disk
+and `go_on` is the command that continues; the command line prints both.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "CorruptData",
+    "EvaluationFailed",
+    "EvofoolError",
+    "IncompatibleRun",
+    "InvalidGenome",
+    "ResourcesMissing",
+    "RunLocked",
+    "Stopped",
+    "StorageError",
+    "TargetError",
+]
+
+
+class EvofoolError(Exception):
+    """Base of all errors evofool raises on purpose.
+
+    Args:
+        message: one sentence: what is wrong, where, and the way out.
+        safe: what is safely on disk, if a run was under way.
+        go_on: the command that goes on from there.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, safe: str | None = None, go_on: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.safe = safe
+        self.go_on = go_on
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders (Ray), and keyword arguments would be lost by the default.
+        return (type(self), (self.message,), {"safe": self.safe, "go_on": self.go_on})
+
+
+class ConfigError(EvofoolError):
+    """A command line or a configuration that cannot be meant."""
+
+    exit_code = 2
+
+
+class IncompatibleRun(EvofoolError):
+    """What is asked for would not continue the same run."""
+
+    exit_code = 3
+
+
+class ResourcesMissing(EvofoolError):
+    """The Ray cluster does not answer or has too little of something."""
+
+    exit_code = 3
+
+
+class CorruptData(EvofoolError):
+    """A stored file is missing, damaged, or does not give what it gave."""
+
+    exit_code = 4
+
+
+class InvalidGenome(CorruptData):
+    """A genome that is not one: a cycle, a repeated id, a weight that is not finite, an absurd size."""
+
+
+class RunLocked(EvofoolError):
+    """Another driver holds the run directory."""
+
+    exit_code = 5
+
+
+class TargetError(EvofoolError):
+    """The network under test could not be built, or does not give scores."""
+
+    exit_code = 6
+
+
+class EvaluationFailed(EvofoolError):
+    """A chunk could not be scored anywhere, or no evaluator is left."""
+
+    exit_code = 7
+
+
+class StorageError(EvofoolError):
+    """The file system refused."""
+
+    exit_code = 74
+
+
+class Stopped(EvofoolError):
+    """A signal ended the run after its last generation was committed."""
+
+    def __init__(
+        self, message: str, *, safe: str | None = None, go_on: str | None = None, exit_code: int = 130
+    ) -> None:
+        super().__init__(message, safe=safe, go_on=go_on)
+        self.exit_code = exit_code

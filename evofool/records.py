@@ -1,0 +1,131 @@
+"""The frozen records that cross walls between rooms: arrays inside, no behaviour to speak of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "NO_PARENT",
+    "GenerationResult",
+    "Numerics",
+    "Offspring",
+    "Placements",
+    "Scores",
+    "Statistics",
+    "address_of",
+    "individual_id",
+]
+
+NO_PARENT = -1
+_SLOT_BITS = 24
+
+
+def individual_id(generation: Any, slot: Any) -> Any:
+    """The id of an individual inside its run: generation * 2**24 + slot, int64, never reused. Works on arrays."""
+    return (np.int64(generation) << _SLOT_BITS) + slot
+
+
+def address_of(identity: int) -> tuple[int, int]:
+    """(generation, slot) of an individual id."""
+    return int(identity) >> _SLOT_BITS, int(identity) & ((1 << _SLOT_BITS) - 1)
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """All that may change the bits of a score (design: promise 2), besides the target itself."""
+
+    device: str  # "cpu" or "cuda"
+    chunk: int  # individuals sent to one evaluator
+    micro_batch: int  # rows of one forward pass
+    threads: int  # torch threads of one evaluator
+    memory_format: str  # "contiguous" or "channels_last"
+
+
+@dataclass(frozen=True)
+class Offspring:
+    """The individuals bred for one generation; row = slot."""
+
+    generation: int
+    genomes: Any  # the encoding's batch: (n, height, width, channels) float32, or Graphs
+    parents: NDArray[np.int64]  # (n, 2) individual ids, NO_PARENT where there is none
+    operators: NDArray[np.uint32]  # (n,) bit set over the encoding's operator names
+    origins: tuple[str, ...] | None = None  # "RUN_ID:INDIVIDUAL_ID" of seeded individuals
+
+    def __len__(self) -> int:
+        return len(self.parents)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What evaluators report of individuals; row = slot."""
+
+    log_odds: NDArray[np.float32]  # (n, cells)
+    top1_class: NDArray[np.int32]  # (n,) over all outputs of the target
+    top1_confidence: NDArray[np.float32]  # (n,)
+    image_sha256: NDArray[np.uint8]  # (n, 32)
+
+    def __len__(self) -> int:
+        return len(self.log_odds)
+
+    def rows(self, start: int, stop: int) -> Scores:
+        """Rows start .. stop - 1."""
+        return Scores(*(getattr(self, name)[start:stop] for name in self.__dataclass_fields__))
+
+    @staticmethod
+    def concatenate(parts: list[Scores]) -> Scores:
+        """One record of several, in order."""
+        return Scores(*(np.concatenate([getattr(p, name) for p in parts]) for name in Scores.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Placements:
+    """Individuals that take a cell in one generation, in cell order; at most one for each cell."""
+
+    generation: int
+    cells: NDArray[np.int32]
+    slots: NDArray[np.int32]
+    log_odds: NDArray[np.float32]
+    displaced: NDArray[np.int64]  # individual ids, NO_PARENT where the cell was empty
+    displaced_log_odds: NDArray[np.float32]  # -inf where the cell was empty
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The state of the search after one generation; a row of the history."""
+
+    generation: int
+    offspring: int  # individuals scored in this generation
+    evaluations: int  # individuals scored so far
+    placements: int  # cells taken in this generation
+    placements_total: int
+    non_finite: int  # individuals of this generation with a score that is not finite
+    filled: int  # cells with an elite
+    unique_elites: int
+    median: float  # confidence over filled cells
+    minimum: float  # over all cells: 0 while one is empty
+    classes_99: int  # cells with confidence >= 0.99
+    classes_9999: int
+    top1_share: float  # share of filled cells whose elite's top-1 class is the cell's
+    stale: int  # generations since the last placement
+    seconds: float = field(default=0.0, compare=False)  # wall clock since this session began; telemetry, not result
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """All that one finished generation leaves behind; what the store keeps and observers see."""
+
+    offspring: Offspring
+    scores: Scores
+    placements: Placements
+    statistics: Statistics
+    archive_hash: bytes  # 32 bytes, see archive.chain_hash
+    genomes: dict[int, bytes]  # slot -> canonical bytes, of individuals that took a cell
+    sizes: dict[int, tuple[int, int]]  # slot -> (nodes, connections)
+    top1: NDArray[np.bool_]  # for each placement: the individual's top-1 class is the cell's

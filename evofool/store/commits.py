@@ -1,0 +1,212 @@
+"""The commit log: what a run has promised to keep.
+
+    _evofool/commits/00000000.json, 00000001.json, ...    immutable, each created only if it was not there
+
+A commit names the table files it brings (size, rows, sha256), the sha256 of the commit before it, and the archive hash
+after its last generation. Files are written first, so a commit that exists is whole; files that no commit names are
+leftovers of a kill and are removed by the next driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evofool.errors import CorruptData, RunLocked
+from evofool.store import files
+
+__all__ = ["TABLES", "Commit", "CommitLog", "lock"]
+
+# table -> folder below the run directory
+TABLES = {
+    "individuals": "_evofool/individuals",
+    "placements": "_evofool/placements",
+    "genomes": "_evofool/genomes",
+    "history": "_history",
+}
+_NAME = re.compile(r"(\d{8})\.json")
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One entry of the log."""
+
+    number: int
+    generation: int  # the last one it covers
+    archive_hash: str  # hex
+    previous_sha256: str  # of the commit before; "" for the first
+    files: dict[str, dict[str, Any]]  # table -> {"size", "rows", "sha256"}; the name follows from number and table
+    dropped_genomes: list[int]  # numbers of commits whose genomes nobody needs any more
+    numerics: dict[str, Any]  # Numerics, canary and epoch
+    counters: dict[str, Any]
+    schema_version: int = 1
+
+    def to_json(self) -> bytes:
+        """Canonical JSON."""
+        return (json.dumps(vars(self), sort_keys=True, indent=1) + "\n").encode()
+
+
+class CommitLog:
+    """The commits of one run directory, checked link by link when opened."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.folder = run / "_evofool" / "commits"
+        self.commits: list[Commit] = []
+        self._last_sha256 = ""
+        with files.guard(self.folder, "read"):
+            names = sorted(name for name in os.listdir(self.folder) if _NAME.fullmatch(name))
+        for number, name in enumerate(names):
+            path = self.folder / name
+            if name != f"{number:08d}.json":
+                raise CorruptData(f"{self.folder / f'{number:08d}.json'}: missing, though later commits are there.")
+            blob = path.read_bytes()
+            self._append(_parse(path, files.read_json(path), number, self._last_sha256), blob)
+
+    def _append(self, commit: Commit, blob: bytes) -> None:
+        self.commits.append(commit)
+        self._last_sha256 = hashlib.sha256(blob).hexdigest()
+
+    @property
+    def last(self) -> Commit | None:
+        """The newest commit."""
+        return self.commits[-1] if self.commits else None
+
+    def path(self, table: str, number: int) -> Path:
+        """Where a commit's file of a table lies."""
+        return self.run / TABLES[table] / f"{number:08d}.parquet"
+
+    def live_files(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """(table, commit number, facts) of every file that must be there."""
+        dropped = {number for commit in self.commits for number in commit.dropped_genomes}
+        for commit in self.commits:
+            for table, facts in commit.files.items():
+                if table != "genomes" or commit.number not in dropped:
+                    yield table, commit.number, facts
+
+    def verify_files(self) -> None:
+        """Compare every file with its commit.
+
+        Raises:
+            CorruptData: naming the first file that is missing or differs, with both checksums.
+        """
+        for table, number, facts in self.live_files():
+            path = self.path(table, number)
+            if not path.is_file() or path.is_symlink():
+                raise CorruptData(f"{path}: missing, though commit {number} names it.")
+            found = files.sha256_of(path)
+            if found != facts["sha256"]:
+                raise CorruptData(f"{path}: damaged; its sha256 is {found[:16]}..., commit {number} says {facts['sha256'][:16]}...")
+
+    def append(
+        self,
+        generation: int,
+        archive_hash: str,
+        tables: dict[str, tuple[bytes, int]],
+        *,
+        dropped_genomes: list[int],
+        numerics: dict[str, Any],
+        counters: dict[str, Any],
+    ) -> Commit:
+        """Write tables, then the commit that names them.
+
+        Args:
+            tables: table -> (bytes of the Parquet file, rows).
+
+        Raises:
+            RunLocked: another driver made this commit first.
+            StorageError: the file system refused; nothing was acknowledged.
+        """
+        number = len(self.commits)
+        for table, (data, _) in tables.items():
+            files.put(self.path(table, number), data)
+        commit = Commit(
+            number=number,
+            generation=generation,
+            archive_hash=archive_hash,
+            previous_sha256=self._last_sha256,
+            files={
+                table: {"size": len(data), "rows": rows, "sha256": hashlib.sha256(data).hexdigest()}
+                for table, (data, rows) in tables.items()
+            },
+            dropped_genomes=dropped_genomes,
+            numerics=numerics,
+            counters=counters,
+        )
+        blob = commit.to_json()
+        if not files.create(self.folder / f"{number:08d}.json", blob):
+            raise RunLocked(f"{self.run}: another driver wrote commit {number}; this one stops.")
+        self._append(commit, blob)
+        for old in dropped_genomes:
+            self.path("genomes", old).unlink(missing_ok=True)
+        return commit
+
+    def remove_leftovers(self) -> int:
+        """Delete temporary files and tables that no commit names, returning how many. Only under the lock."""
+        live = {self.path(table, number) for table, number, _ in self.live_files()}
+        gone = 0
+        for folder in (self.folder, self.run / "_evofool", self.run, *(self.run / name for name in TABLES.values())):
+            for entry in folder.iterdir() if folder.is_dir() else ():
+                ours = entry.name.startswith("_tmp-") or (entry.parent.name != "_evofool" and entry.suffix == ".parquet")
+                if ours and entry not in live and entry.is_file() and not entry.is_symlink() and folder != self.run:
+                    entry.unlink()
+                    gone += 1
+        return gone
+
+
+def _parse(path: Path, data: dict[str, Any], number: int, previous: str) -> Commit:
+    try:
+        commit = Commit(**data)
+        facts = [f for f in commit.files.values() if _HEX.fullmatch(f["sha256"]) and f["rows"] >= 0 and f["size"] >= 0]
+        sound = (
+            commit.number == number
+            and commit.schema_version == 1
+            and isinstance(commit.generation, int)
+            and len(facts) == len(commit.files)
+            and commit.files.keys() <= TABLES.keys()
+            and all(isinstance(n, int) and 0 <= n < number for n in commit.dropped_genomes)
+            and _HEX.fullmatch(commit.archive_hash)
+        )
+    except (TypeError, KeyError, AttributeError):
+        sound = False
+    if not sound:
+        raise CorruptData(f"{path}: not a commit of this version of evofool.")
+    if commit.previous_sha256 != previous:
+        raise CorruptData(f"{path}: does not follow the commit before it; one of the two was changed.")
+    return commit
+
+
+@contextlib.contextmanager
+def lock(run: Path) -> Iterator[None]:
+    """Hold the run directory for one driver.
+
+    Raises:
+        RunLocked: somebody else has it; the message says who.
+    """
+    path = run / "_evofool" / "lock"
+    with files.guard(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(handle, 4096, 0).decode(errors="replace").strip() or "an unknown process"
+            raise RunLocked(f"{run}: in use by {owner}; wait for it or stop it.") from None
+        with files.guard(path):
+            os.ftruncate(handle, 0)
+            started = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} since {started}".encode(), 0)
+        yield
+    finally:
+        os.close(handle)

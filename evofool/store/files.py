@@ -1,0 +1,132 @@
+"""Writing files so that they are there whole or not at all, and stay.
+
+Every write goes to a temporary name, is fsynced, gets its name in one step, and the folder is fsynced: without the last
+step a crash of the machine loses the name (measured on ext4). A failed fsync is not tried again, since the kernel may
+have dropped the data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from evofool.errors import CorruptData, StorageError
+
+__all__ = ["create", "guard", "probe", "put", "read_json", "sha256_of", "sync_folder"]
+
+PROBE_BYTES = 4 << 20
+
+
+@contextlib.contextmanager
+def guard(path: Path, doing: str = "write") -> Iterator[None]:
+    """Turn an OSError into a StorageError that names the path and the reason."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(f"{path}: the disk is full; free some space and go on.") from error
+        raise StorageError(f"{path}: cannot {doing} ({error.strerror or error}).") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """fsync a directory, so that names made in it survive a crash."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_temporary(folder: Path, data: bytes) -> Path:
+    temporary = folder / f"_tmp-{secrets.token_hex(8)}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def put(path: Path, data: bytes, temporary_folder: Path | None = None) -> None:
+    """Write a file, replacing what was there.
+
+    Args:
+        temporary_folder: on the same file system; the file's own by default. Readers that take every file of a
+            folder must not see temporary ones, so data sets use another.
+    """
+    with guard(path):
+        temporary = _write_temporary(temporary_folder or path.parent, data)
+        try:
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Write a file if nothing has its name: True if this call made it, False if it was there.
+
+    `link` is atomic and never replaces, on local file systems and on NFS, so of two drivers exactly one gets True.
+    """
+    with guard(path):
+        temporary = _write_temporary(path.parent, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    return True
+
+
+def probe(folder: Path) -> None:
+    """Fail now, before any work, if the folder cannot take what a run writes: space, names, links.
+
+    Raises:
+        StorageError: naming the path and the reason.
+    """
+    with guard(folder, f"write {PROBE_BYTES >> 20} MiB there"):
+        temporary = _write_temporary(folder, b"\0" * PROBE_BYTES)
+        linked = temporary.with_name(temporary.name + "-link")
+        try:
+            os.link(temporary, linked)
+            linked.unlink()
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(folder)
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CorruptData: missing, or not a JSON object.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CorruptData(f"{path}: missing.") from None
+    except (ValueError, RecursionError) as error:
+        raise CorruptData(f"{path}: not valid JSON ({error}).") from None
+    if not isinstance(data, dict):
+        raise CorruptData(f"{path}: not a JSON object.")
+    return data

@@ -1,0 +1,376 @@
+"""The run directory: created once, appended to by commits, read back to resume.
+
+    RUN/elites/elites.parquet      the data set people read (view.py)
+    RUN/_history/                  statistics of every generation
+    RUN/_evofool/run.json          provenance
+    RUN/_evofool/config.yaml       the resolved configuration
+    RUN/_evofool/commits/ individuals/ placements/ genomes/ seeds.parquet lock
+
+Names outside elites/ begin with "_", so that `pandas.read_parquet(RUN)` sees the elites alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from evofool import archive as archives
+from evofool.config import Config, load_config, to_yaml
+from evofool.errors import ConfigError, CorruptData, EvofoolError
+from evofool.records import NO_PARENT, GenerationResult, Placements, Statistics, individual_id
+from evofool.scores import confidence as confidence_of
+from evofool.store import files, schemas
+from evofool.store.commits import TABLES, Commit, CommitLog
+from evofool.variation import operator_names
+
+__all__ = ["RunStore", "Seeds", "State"]
+
+# A larger genome is kept only while it is an elite or needed to resume (design: "On disk").
+SMALL_GENOME = 16 << 10
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Genomes that start a run in place of generation 0's random ones."""
+
+    genomes: list[bytes]
+    origins: list[str]  # "RUN_ID:INDIVIDUAL_ID"
+
+    def sha256(self) -> str:
+        """sha256 (hex) of all genomes in order."""
+        digest = hashlib.sha256()
+        for genome in self.genomes:
+            digest.update(hashlib.sha256(genome).digest())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class State:
+    """What a search needs to go on after its last commit."""
+
+    generation: int
+    archive_hash: bytes
+    statistics: Statistics
+    start: archives.Archive  # after generation `generation - lag + 1` (empty if that is negative)
+    pending: list[tuple[Placements, Any]]  # (placements, top1) of the generations from there to `generation`
+    genomes: dict[int, bytes]  # individual id -> canonical bytes, of everyone those archives hold
+
+
+class RunStore:
+    """One run directory. Writers hold `commits.lock` around it; readers need nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise ConfigError(f"{path}: no such run.")
+        if not (path / "_evofool" / "run.json").is_file():
+            raise ConfigError(f"{path}: not a run directory (it has no _evofool/run.json).")
+        self.provenance = files.read_json(path / "_evofool" / "run.json")
+        if self.provenance.get("schema_version") != schemas.SCHEMA_VERSION:
+            raise CorruptData(f"{path}: written by another version of evofool ({self.provenance.get('evofool')}).")
+        self.config = load_config(path / "_evofool" / "config.yaml")
+        self.log = CommitLog(path)
+        self._buffer: list[GenerationResult] = []
+        self._displaced: dict[int, set[int]] = {}  # generation -> ids that lost a cell in it
+        self._segments: dict[int, set[int]] = {}  # commit number -> ids of large genomes it still holds
+
+    # ------------------------------------------------------------------------------------------------- create, open
+
+    @staticmethod
+    def check_place(path: Path) -> bool:
+        """Whether a run is there already.
+
+        Raises:
+            ConfigError: something else is there.
+        """
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise ConfigError(f"{path}: is not a folder, so it cannot be a run directory; give another name or --out.")
+        if (path / "_evofool" / "run.json").is_file():
+            return True
+        if path.is_dir() and any(entry.name not in ("_evofool", "_history", "elites") for entry in path.iterdir()):
+            raise ConfigError(f"{path}: a folder with other files in it; give another name or --out.")
+        return False
+
+    @staticmethod
+    def prepare(path: Path) -> None:
+        """Make the folders and fail now if the file system will not take a run.
+
+        Raises:
+            StorageError: no permission, read-only, or full.
+        """
+        with files.guard(path, "make the run directory"):
+            for folder in ("elites", *TABLES.values(), "_evofool/commits"):
+                (path / folder).mkdir(parents=True, exist_ok=True)
+        files.probe(path / "_evofool")
+
+    @classmethod
+    def create(cls, path: Path, config: Config, provenance: dict[str, Any], seeds: Seeds | None) -> RunStore:
+        """Write what a new run is, run.json last: a run exists once that file does."""
+        if seeds is not None:
+            rows = [{"genome": g, "origin": o} for g, o in zip(seeds.genomes, seeds.origins)]
+            files.put(path / "_evofool" / "seeds.parquet", schemas.to_parquet(rows, schemas.SEEDS))
+        files.put(path / "_evofool" / "config.yaml", to_yaml(config).encode())
+        facts = {"schema_version": schemas.SCHEMA_VERSION, **provenance, "seeds_sha256": seeds.sha256() if seeds else None}
+        files.put(path / "_evofool" / "run.json", _json(facts))
+        return cls(path)
+
+    def update(self, config: Config | None = None, **facts: Any) -> None:
+        """Rewrite the configuration, or add facts to the provenance (never those that name the run)."""
+        if config is not None and config != self.config:
+            files.put(self.path / "_evofool" / "config.yaml", to_yaml(config).encode())
+            self.config = config
+        if facts:
+            self.provenance.update(facts)
+            files.put(self.path / "_evofool" / "run.json", _json(self.provenance))
+
+    def seeds(self) -> Seeds | None:
+        """The genomes this run started from, if it was seeded.
+
+        Raises:
+            CorruptData: they are not what run.json says.
+        """
+        if self.provenance.get("seeds_sha256") is None:
+            return None
+        path = self.path / "_evofool" / "seeds.parquet"
+        table = schemas.from_parquet(path, schemas.SEEDS)
+        seeds = Seeds(table["genome"].to_pylist(), table["origin"].to_pylist())
+        if seeds.sha256() != self.provenance["seeds_sha256"]:
+            raise CorruptData(f"{path}: not the genomes that run.json names.")
+        return seeds
+
+    # ------------------------------------------------------------------------------------------------------ writing
+
+    def append(self, result: GenerationResult) -> None:
+        """Remember a generation for the next commit."""
+        self._buffer.append(result)
+        self._displaced[result.placements.generation] = {int(i) for i in result.placements.displaced}
+
+    def commit(self, elites: Any, *, numerics: dict[str, Any], counters: dict[str, Any]) -> Commit | None:
+        """Make everything appended permanent; None if there was nothing.
+
+        Args:
+            elites: (C,) individual ids of the archive after the last appended generation.
+        """
+        if not self._buffer:
+            return None
+        class_indices = self.provenance["class_indices"]
+        last = self._buffer[-1].statistics.generation
+        # Resuming breeds what was in flight from the archives of the last `lag` generations.
+        self._displaced = {g: ids for g, ids in self._displaced.items() if g > last - self.config.search.lag}
+        live = {int(i) for i in elites}.union(*self._displaced.values()) - {NO_PARENT}
+        genomes = []
+        for result in self._buffer:
+            for slot, genome in sorted(result.genomes.items()):
+                identity = int(individual_id(result.placements.generation, slot))
+                if len(genome) <= SMALL_GENOME or identity in live:
+                    genomes.append({"individual_id": identity, "genome": genome})
+        number = len(self.log.commits)
+        large = {row["individual_id"] for row in genomes if len(row["genome"]) > SMALL_GENOME}
+        dropped = [n for n, ids in self._segments.items() if not ids & live]
+        rows = {
+            "individuals": [row for result in self._buffer for row in _individual_rows(result)],
+            "placements": [row for result in self._buffer for row in _placement_rows(result, class_indices)],
+            "genomes": genomes,
+            "history": [asdict(result.statistics) for result in self._buffer],
+        }
+        commit = self.log.append(
+            last,
+            self._buffer[-1].archive_hash.hex(),
+            {t: (schemas.to_parquet(r, _SCHEMAS[t]), len(r)) for t, r in rows.items() if r},
+            dropped_genomes=dropped,
+            numerics=numerics,
+            counters=counters,
+        )
+        self._buffer.clear()
+        for old in dropped:
+            del self._segments[old]
+        if large and len(large) == len(genomes):
+            self._segments[number] = large
+        return commit
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    def table(self, name: str) -> pa.Table:
+        """All committed rows of a table, in order.
+
+        Raises:
+            CorruptData: a file is missing or damaged.
+        """
+        tables = [
+            schemas.from_parquet(self.log.path(table, number), _SCHEMAS[name])
+            for table, number, _ in self.log.live_files()
+            if table == name
+        ]
+        return pa.concat_tables(tables) if tables else _SCHEMAS[name].empty_table()
+
+    def generations(self) -> Iterator[tuple[Placements, Any, list[bytes], list[bytes], Statistics]]:
+        """Committed generations: placements, top1 flags, image and genome sha256 of each placement, statistics."""
+        individuals = {row["individual_id"]: row for row in self.table("individuals").to_pylist()}
+        by_generation: dict[int, list[dict[str, Any]]] = {}
+        for row in self.table("placements").to_pylist():
+            by_generation.setdefault(row["generation"], []).append(row)
+        names = [field.name for field in fields(Statistics)]
+        for row in self.table("history").to_pylist():
+            rows = by_generation.get(row["generation"], [])
+            try:
+                people = [individuals[r["individual_id"]] for r in rows]
+            except KeyError as error:
+                raise CorruptData(f"{self.path}: a placement names individual {error}, which is not stored.") from None
+            yield (
+                _placements(row["generation"], rows),
+                np.array([p["top1_class_index"] == r["class_index"] for p, r in zip(people, rows)], dtype=bool),
+                [bytes.fromhex(p["image_sha256"]) for p in people],
+                [bytes.fromhex(p["genome_sha256"]) for p in people],
+                Statistics(**{name: row[name] for name in names}),
+            )
+
+    def state(self) -> State | None:
+        """Replay every commit: the archive as it was, with the hash chain recomputed. None before the first commit.
+
+        Raises:
+            CorruptData: a checksum, the hash chain or a genome is wrong.
+        """
+        last = self.log.last
+        if last is None:
+            return None
+        self.log.verify_files()
+        lag = self.config.search.lag
+        archive = start = archives.empty(len(self.provenance["class_indices"]))
+        pending: list[tuple[Placements, Any]] = []
+        chain, statistics, generation = bytes(32), None, -1
+        hashes = {commit.generation: commit.archive_hash for commit in self.log.commits}
+        for placements, top1, images, genomes, statistics in self.generations():
+            generation += 1
+            if placements.generation != generation:
+                raise CorruptData(f"{self.path}: generation {generation} is missing from the history.")
+            archive = archives.restore(archive, placements, top1)
+            chain = archives.chain_hash(chain, placements, images, genomes)
+            if hashes.get(generation, chain.hex()) != chain.hex():
+                raise CorruptData(f"{self.path}: the archive hash of generation {generation} is not the one committed.")
+            if generation <= last.generation - lag + 1:
+                start = archive
+            else:
+                pending.append((placements, top1))
+        if generation != last.generation or statistics is None:
+            raise CorruptData(f"{self.path}: the history ends at generation {generation}, the commits at {last.generation}.")
+        needed = {int(i) for i in start.elites} | {int(i) for i in archive.elites}
+        for placements, _ in pending:
+            needed |= set(individual_id(placements.generation, placements.slots.astype(np.int64)).tolist())
+        found = self.genomes(needed - {NO_PARENT})
+        return State(generation, chain, statistics, start, pending, found)
+
+    def genomes(self, wanted: set[int]) -> dict[int, bytes]:
+        """Canonical bytes of stored genomes, checked against the sha256 of their individuals.
+
+        Raises:
+            CorruptData: one is missing or differs.
+        """
+        import pyarrow.compute as pc
+
+        keys = pa.array(sorted(wanted), type=pa.int64())
+
+        def select(name: str) -> pa.Table:
+            table = self.table(name)
+            return table.filter(pc.is_in(table["individual_id"], value_set=keys))
+
+        genomes = select("genomes")
+        found = dict(zip(genomes["individual_id"].to_pylist(), genomes["genome"].to_pylist()))
+        people = select("individuals")
+        expected = dict(zip(people["individual_id"].to_pylist(), people["genome_sha256"].to_pylist()))
+        for identity in sorted(wanted):
+            if identity not in found or identity not in expected:
+                raise CorruptData(f"{self.path}: the genome of individual {identity:x} is not stored.")
+            if hashlib.sha256(found[identity]).hexdigest() != expected[identity]:
+                raise CorruptData(f"{self.path}: the genome of individual {identity:x} is damaged.")
+        return found
+
+    def recover(self) -> int:
+        """Remove what a kill left behind, under the lock; learn which large genomes are still stored."""
+        removed = self.log.remove_leftovers()
+        for row in self.table("placements").to_pylist():
+            if self.log.last and row["generation"] > self.log.last.generation - self.config.search.lag:
+                self._displaced.setdefault(row["generation"], set()).add(row["displaced_id"])
+        for table, number, facts in self.log.live_files():
+            if table == "genomes" and facts["size"] > SMALL_GENOME:
+                rows = schemas.from_parquet(self.log.path(table, number), schemas.GENOMES).to_pylist()
+                if all(len(row["genome"]) > SMALL_GENOME for row in rows):
+                    self._segments[number] = {row["individual_id"] for row in rows}
+        return removed
+
+    def discard(self) -> None:
+        """Delete a run directory that never got its first commit."""
+        if self.log.commits:
+            raise EvofoolError(f"{self.path}: has commits; it is not deleted.")
+        shutil.rmtree(self.path)
+
+
+_SCHEMAS = {
+    "individuals": schemas.INDIVIDUALS,
+    "placements": schemas.PLACEMENTS,
+    "genomes": schemas.GENOMES,
+    "history": schemas.HISTORY,
+}
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _placements(generation: int, rows: list[dict[str, Any]]) -> Placements:
+    def column(name: str, dtype: Any, null: Any = None) -> Any:
+        return np.array([null if r[name] is None else r[name] for r in rows], dtype=dtype)
+
+    return Placements(
+        generation=generation,
+        cells=column("cell", np.int32),
+        slots=(column("individual_id", np.int64) & 0xFFFFFF).astype(np.int32),
+        log_odds=column("log_odds", np.float32),
+        displaced=column("displaced_id", np.int64, NO_PARENT),
+        displaced_log_odds=column("displaced_log_odds", np.float32, -np.inf),
+    )
+
+
+def _individual_rows(result: GenerationResult) -> Iterator[dict[str, Any]]:
+    generation = result.placements.generation
+    for slot in sorted(result.genomes):
+        nodes, connections = result.sizes[slot]
+        origins = result.offspring.origins
+        yield {
+            "individual_id": int(individual_id(generation, slot)),
+            "generation": generation,
+            "slot": slot,
+            "parent_ids": [int(p) for p in result.offspring.parents[slot] if p != NO_PARENT],
+            "operators": operator_names(int(result.offspring.operators[slot])),
+            "origin": origins[slot] if origins else None,
+            "nodes": nodes,
+            "connections": connections,
+            "top1_class_index": int(result.scores.top1_class[slot]),
+            "top1_confidence": float(result.scores.top1_confidence[slot]),
+            "genome_sha256": hashlib.sha256(result.genomes[slot]).hexdigest(),
+            "image_sha256": result.scores.image_sha256[slot].tobytes().hex(),
+        }
+
+
+def _placement_rows(result: GenerationResult, class_indices: list[int]) -> Iterator[dict[str, Any]]:
+    p = result.placements
+    confidence = confidence_of(p.log_odds)
+    for i, cell in enumerate(p.cells):
+        empty = p.displaced[i] == NO_PARENT
+        yield {
+            "generation": p.generation,
+            "cell": int(cell),
+            "class_index": class_indices[cell],
+            "individual_id": int(individual_id(p.generation, p.slots[i])),
+            "log_odds": float(p.log_odds[i]),
+            "confidence": float(confidence[i]),
+            "displaced_id": None if empty else int(p.displaced[i]),
+            "displaced_log_odds": None if empty else float(p.displaced_log_odds[i]),
+        }

@@ -1,0 +1,152 @@
+"""The Arrow schemas of every table, and reading and writing them.
+
+One fixed schema for each table; a file with another schema is refused. Files carry page checksums, which are verified
+on reading (pyarrow does not by default, and then returns wrong numbers for most flipped bits).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evofool.errors import CorruptData
+
+__all__ = ["ELITES", "GENOMES", "HISTORY", "INDIVIDUALS", "PLACEMENTS", "SCHEMA_VERSION", "SEEDS", "from_parquet", "to_parquet"]
+
+SCHEMA_VERSION = 1
+_METADATA = {"schema_version": str(SCHEMA_VERSION)}
+
+
+def _schema(fields: list[tuple[str, pa.DataType]]) -> pa.Schema:
+    return pa.schema(fields, metadata=_METADATA)
+
+
+INDIVIDUALS = _schema(
+    [
+        ("individual_id", pa.int64()),
+        ("generation", pa.int32()),
+        ("slot", pa.int32()),
+        ("parent_ids", pa.list_(pa.int64())),
+        ("operators", pa.list_(pa.string())),
+        ("origin", pa.string()),  # RUN_ID:INDIVIDUAL_ID of an individual that came from another run
+        ("nodes", pa.int32()),
+        ("connections", pa.int32()),
+        ("top1_class_index", pa.int32()),
+        ("top1_confidence", pa.float32()),
+        ("genome_sha256", pa.string()),
+        ("image_sha256", pa.string()),
+    ]
+)
+
+PLACEMENTS = _schema(
+    [
+        ("generation", pa.int32()),
+        ("cell", pa.int32()),
+        ("class_index", pa.int32()),
+        ("individual_id", pa.int64()),
+        ("log_odds", pa.float32()),
+        ("confidence", pa.float32()),
+        ("displaced_id", pa.int64()),  # null: the cell was empty
+        ("displaced_log_odds", pa.float32()),
+    ]
+)
+
+GENOMES = _schema([("individual_id", pa.int64()), ("genome", pa.binary())])
+
+SEEDS = _schema([("genome", pa.binary()), ("origin", pa.string())])
+
+HISTORY = _schema(
+    [
+        ("generation", pa.int32()),
+        ("offspring", pa.int32()),
+        ("evaluations", pa.int64()),
+        ("placements", pa.int32()),
+        ("placements_total", pa.int64()),
+        ("non_finite", pa.int32()),
+        ("filled", pa.int32()),
+        ("unique_elites", pa.int32()),
+        ("median", pa.float64()),
+        ("minimum", pa.float64()),
+        ("classes_99", pa.int32()),
+        ("classes_9999", pa.int32()),
+        ("top1_share", pa.float64()),
+        ("stale", pa.int32()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+_GENE = pa.struct(
+    [
+        ("gene", pa.string()),  # "node" or "connection"
+        ("id", pa.int64()),
+        ("activation", pa.string()),
+        ("source", pa.int64()),
+        ("destination", pa.int64()),
+        ("weight", pa.float32()),
+    ]
+)
+
+ELITES = _schema(
+    [
+        ("run_id", pa.string()),
+        ("class_index", pa.int32()),
+        ("class_name", pa.string()),
+        ("confidence", pa.float32()),
+        ("log_odds", pa.float32()),
+        ("top1_class_index", pa.int32()),
+        ("top1_confidence", pa.float32()),
+        ("individual_id", pa.int64()),
+        ("generation", pa.int32()),
+        ("slot", pa.int32()),
+        ("parent_ids", pa.list_(pa.int64())),
+        ("operators", pa.list_(pa.string())),
+        ("encoding", pa.string()),
+        ("nodes", pa.int32()),
+        ("connections", pa.int32()),
+        ("genome", pa.list_(_GENE)),
+        ("genome_json", pa.string()),
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("image_sha256", pa.string()),
+        ("target", pa.string()),
+        ("target_fingerprint", pa.string()),
+        ("preprocessing_hash", pa.string()),
+        ("as_of_generation", pa.int32()),
+    ]
+)
+
+# Hugging Face's `datasets` shows the column as pictures when told so.
+_IMAGE_FEATURE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
+
+
+def to_parquet(rows: list[dict[str, Any]], schema: pa.Schema, attrs: dict[str, Any] | None = None) -> bytes:
+    """Rows as the bytes of a Parquet file; `attrs` become `DataFrame.attrs["evofool"]` in pandas.
+
+    Nothing that varies between equal runs (time, host) is added, so equal rows give equal bytes.
+    """
+    table = pa.Table.from_pylist(rows, schema=schema)
+    if attrs is not None:
+        extra = {"PANDAS_ATTRS": json.dumps({"evofool": attrs}), "huggingface": _IMAGE_FEATURE}
+        table = table.replace_schema_metadata({**_METADATA, **extra})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=True)
+    return sink.getvalue()
+
+
+def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
+    """A table from a file.
+
+    Raises:
+        CorruptData: not Parquet, damaged, or of another schema.
+    """
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True, arrow_extensions_enabled=False)
+        if not file.schema_arrow.equals(schema):
+            raise CorruptData(f"{path}: its columns are not those of this version of evofool.")
+        return file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None

@@ -1,0 +1,48 @@
+"""Where a target comes from: a spec, and the local files it needs, so that another machine can build the same one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evofool.errors import ConfigError
+
+__all__ = ["Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A spec and the bytes of the local files read for it.
+
+    The driver builds the target first, which fills `files`; the source then travels to the evaluators, which build
+    theirs from it and need no file of their own.
+    """
+
+    spec: str
+    allow_code: bool = False
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def scheme(self) -> str:
+        """What stands before the first colon."""
+        return self.spec.partition(":")[0]
+
+    @property
+    def argument(self) -> str:
+        """What stands behind it."""
+        return self.spec.partition(":")[2]
+
+    def read(self, path: str, hint: str) -> bytes:
+        """The bytes of a local file, remembered.
+
+        Raises:
+            ConfigError: it cannot be read; `hint` is the way out.
+        """
+        if path not in self.files:
+            try:
+                self.files[path] = Path(path).expanduser().read_bytes()
+            except FileNotFoundError:
+                raise ConfigError(f"target.spec: no file {path}; {hint}.") from None
+            except OSError as error:
+                raise ConfigError(f"target.spec: {path} cannot be read ({error.strerror}); {hint}.") from None
+        return self.files[path]

@@ -1,0 +1,208 @@
+"""A target: a network under test together with all that decides what it is fed and what its outputs mean.
+
+The rest of the house only knows uint8 images and scores. Geometry, normalisation, class names, eval mode, the kind of
+output and the fingerprint belong to the target.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evofool.errors import ConfigError, TargetError
+
+__all__ = ["Preprocessing", "Target"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a uint8 image to the network's input: (resize, centre crop,) (pixel - mean) / std.
+
+    Attributes:
+        image_size: (height, width) of the images the target takes, in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        mean, std: one number for each channel, in units of 0 .. 255. torchvision's are in units of 0 .. 1: multiply
+            both by 255.
+        resize: shorter side after a bilinear resize with antialiasing, or None. Used by `geometry: published` only.
+        crop: side of the centre crop after that, or None. Used by `geometry: published` only.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int | None = None
+    crop: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.image_size) != 2 or min(self.image_size) < 1:
+            raise ConfigError(f"preprocessing: image_size is (height, width) in pixels, not {self.image_size}.")
+        if self.channels not in (1, 3):
+            raise ConfigError(f"preprocessing: channels is 1 (grey) or 3 (RGB), not {self.channels}.")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ConfigError(f"preprocessing: mean and std need one number for each of {self.channels} channels.")
+        if not all(np.isfinite(self.mean)) or not all(s > 0 and np.isfinite(s) for s in self.std):
+            raise ConfigError("preprocessing: mean must be finite and std positive, in units of 0 .. 255.")
+
+    def sha256(self) -> str:
+        """sha256 (hex) of all fields."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A network under test.
+
+    Attributes:
+        module: in eval mode, on the CPU when built; takes (n, channels, h, w) float32, returns (n, outputs).
+        output: "logits", "probabilities" or "log_probabilities".
+        class_names: one for each output.
+        spec: what it was built from.
+        family: which defaults of shapes and memory formats suit it, e.g. "lenet".
+        code_sha256: of the file it was built by, "" where none was.
+    """
+
+    module: torch.nn.Module
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    output: str = "logits"
+    geometry: str = "native"
+    spec: str = "live"
+    family: str = "any"
+    code_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.output not in ("logits", "probabilities", "log_probabilities"):
+            raise ConfigError(f"target.output: {self.output!r} is not logits, probabilities or log_probabilities.")
+        if len(self.class_names) < 2:
+            raise ConfigError("target: a target needs at least two classes; name them in class_names.")
+        if self.geometry == "published" and self.preprocessing.resize is None and self.preprocessing.crop is None:
+            raise ConfigError(f"target.geometry: {self.spec} has no published geometry; say target.geometry=native.")
+        self.module.eval()
+        self.module.requires_grad_(False)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the images it takes."""
+        return self.preprocessing.image_size
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return self.preprocessing.channels
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of weights and buffers, preprocessing, geometry, kind of output, class names and code."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            array = tensor.detach().cpu().contiguous()
+            digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
+            digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
+        facts = [self.preprocessing.sha256(), self.geometry, self.output, list(self.class_names), self.code_sha256]
+        digest.update(json.dumps(facts).encode())
+        return digest.hexdigest()
+
+    def class_indices(self, classes: str | Sequence[str | int]) -> NDArray[np.int64]:
+        """Output indices of `target.classes`: "all", or names and indices.
+
+        Raises:
+            ConfigError: a class that does not exist (with the nearest names) or is listed twice.
+        """
+        if classes == "all":
+            return np.arange(len(self.class_names))
+        indices = []
+        for entry in classes:
+            if isinstance(entry, int) and 0 <= entry < len(self.class_names):
+                indices.append(entry)
+            elif entry in self.class_names:
+                indices.append(self.class_names.index(str(entry)))
+            else:
+                near = difflib.get_close_matches(str(entry), self.class_names, n=3, cutoff=0.4)
+                hint = f"nearest are {', '.join(near)}" if near else f"it has {len(self.class_names)}"
+                raise ConfigError(f"target.classes: {self.spec} has no class {entry!r}; {hint}.")
+        if len(set(indices)) < len(indices):
+            raise ConfigError("target.classes: a class is listed twice.")
+        return np.array(indices, dtype=np.int64)
+
+    def to(self, device: str, memory_format: str) -> Target:
+        """This target with its module on a device and in a memory format ("contiguous" or "channels_last")."""
+        layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+        return replace(self, module=self.module.to(device=device, memory_format=layout))
+
+    def outputs(self, images: torch.Tensor) -> NDArray[np.float32]:
+        """The network's outputs for uint8 images.
+
+        Args:
+            images: (n, h, w, channels) uint8, on the module's device.
+
+        Returns:
+            (n, outputs) float32.
+
+        Raises:
+            TargetError: the network raises, or returns something else than (n, outputs) numbers.
+        """
+        p = self.preprocessing
+        x = images.movedim(-1, 1).to(torch.float32)
+        if self.geometry == "published":
+            x = _published(x, p)
+        mean, std = (torch.tensor(v, dtype=torch.float32, device=x.device).view(1, -1, 1, 1) for v in (p.mean, p.std))
+        x = (x - mean) / std
+        layout = next((t for t in self.module.parameters() if t.dim() == 4), None)
+        if layout is not None and layout.is_contiguous(memory_format=torch.channels_last):
+            x = x.contiguous(memory_format=torch.channels_last)
+        else:
+            x = x.contiguous()
+        try:
+            result = self.module(x)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise TargetError(
+                f"{self.spec}: the network raised {type(error).__name__} for images of shape {tuple(x.shape)}: "
+                f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+            ) from error
+        if not isinstance(result, torch.Tensor) or result.shape != (len(images), len(self.class_names)):
+            shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+            raise TargetError(
+                f"{self.spec}: the network returned {shape} for {len(images)} images, not scores of shape "
+                f"{(len(images), len(self.class_names))}; check class_names and the network's last layer."
+            )
+        return result.to(torch.float32).cpu().numpy()
+
+    def check_outputs(self, outputs: NDArray[np.float32]) -> None:
+        """Refuse outputs that cannot be what `output` says.
+
+        Raises:
+            TargetError: all rows are non-finite, or probabilities do not sum to 1.
+        """
+        finite = np.isfinite(outputs).all(axis=1)
+        if not finite.any():
+            raise TargetError(f"{self.spec}: every output of the network is NaN or infinite; are its weights loaded?")
+        rows = outputs[finite].astype(np.float64)
+        if self.output == "logits":
+            return
+        sums = (np.exp(rows) if self.output == "log_probabilities" else rows).sum(axis=1)
+        if np.any(np.abs(sums - 1) > 1e-2) or (self.output == "probabilities" and rows.min() < -1e-6):
+            raise TargetError(
+                f"{self.spec}: target.output is {self.output}, but the network's outputs do not sum to 1; "
+                "say target.output=logits if they are raw scores."
+            )
+
+
+def _published(x: torch.Tensor, p: Preprocessing) -> torch.Tensor:
+    if p.resize is not None:
+        height, width = x.shape[-2:]
+        scale = p.resize / min(height, width)
+        size = (round(height * scale), round(width * scale))
+        x = torch.nn.functional.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
+    if p.crop is not None:
+        top, left = ((side - p.crop) // 2 for side in x.shape[-2:])
+        x = x[..., top : top + p.crop, left : left + p.crop]
+    return x

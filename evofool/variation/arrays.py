@@ -1,0 +1,118 @@
+"""Operators on arrays of numbers in [0, 1]: polynomial mutation and simulated binary crossover.
+
+Pure functions of genes and numbers already drawn. `polynomial` and `crossover` have the distributions of DEAP's
+`mutPolynomialBounded` and `cxSimulatedBinaryBounded` (tested); `polynomial_clipped` is that of the 2015 code.
+Mutation: Deb and Agrawal 1999, "A niched-penalty approach for constraint handling in genetic algorithms"; crossover:
+Deb and Agrawal 1995, "Simulated binary crossover for continuous search space", with the bounds of Deb's NSGA-II code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MUTATIONS", "crossover", "mutate", "polynomial", "polynomial_clipped"]
+
+Array = NDArray[np.float64]
+
+
+def _root(values: Array, degree: float) -> Array:
+    """values ** (1 / degree), values >= 0. Exact on every machine where degree is a power of two (eta 15: 16)."""
+    if degree >= 1 and degree == int(degree) and not int(degree) & (int(degree) - 1):
+        for _ in range(int(degree).bit_length() - 1):
+            values = np.sqrt(values)
+        return values
+    return np.power(values, 1.0 / degree)
+
+
+def _power(values: Array, degree: float) -> Array:
+    """values ** degree, by squaring where that is exact on every machine, as in `_root`."""
+    if degree >= 1 and degree == int(degree) and not int(degree) & (int(degree) - 1):
+        for _ in range(int(degree).bit_length() - 1):
+            values = values * values
+        return values
+    return np.power(values, degree)
+
+
+def polynomial(genes: Array, uniform: Array, eta: float) -> Array:
+    """Bounded polynomial mutation: the step shrinks towards the nearer bound, so the bounds are hardly ever reached.
+
+    Args:
+        genes: numbers in [0, 1], any shape.
+        uniform: as many numbers, uniform in [0, 1).
+        eta: distribution index, >= 0; larger means smaller steps.
+
+    Returns:
+        The mutated numbers, in [0, 1].
+    """
+    low = uniform < 0.5
+    room = _power(np.where(low, 1.0 - genes, genes), eta + 1.0)
+    share = np.where(low, 2.0 * uniform, 2.0 * (1.0 - uniform))
+    step = _root(share + (1.0 - share) * room, eta + 1.0) - 1.0
+    return np.clip(genes + np.where(low, step, -step), 0.0, 1.0)
+
+
+def polynomial_clipped(genes: Array, uniform: Array, eta: float) -> Array:
+    """Polynomial mutation of fixed width, clipped to [0, 1] afterwards, as in the 2015 code (evo_float_image.hpp).
+
+    Unlike `polynomial` it lands exactly on a bound often: in 22 % of the draws for a gene at 0.05 and eta 15.
+    """
+    low = uniform < 0.5
+    step = _root(np.where(low, 2.0 * uniform, 2.0 * (1.0 - uniform)), eta + 1.0) - 1.0
+    return np.clip(genes + np.where(low, step, -step), 0.0, 1.0)
+
+
+MUTATIONS = {"polynomial": polynomial, "polynomial_clipped": polynomial_clipped}
+
+
+def mutate(
+    genes: NDArray[np.float32], uniform: Array, *, rate: float, eta: float, kind: str, where: Any = True
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Mutate each gene with probability `rate`.
+
+    Args:
+        genes: (n, k) float32 in [0, 1].
+        uniform: (n, k) in [0, 1). One number serves twice: whether it is below `rate` decides, and divided by `rate`
+            it is again uniform and shapes the step.
+        kind: a key of MUTATIONS.
+        where: (n, k) bool, genes that exist.
+
+    Returns:
+        The new genes and which of them were mutated, (n, k) each.
+    """
+    chosen = (uniform < rate) & where
+    result = genes.copy()
+    if rate > 0:
+        result[chosen] = MUTATIONS[kind](genes[chosen].astype(np.float64), uniform[chosen] / rate, eta)
+    return result, chosen
+
+
+def crossover(first: NDArray[np.float32], second: NDArray[np.float32], uniform: Array, *, eta: float) -> NDArray[np.float32]:
+    """One child of each pair by simulated binary crossover within [0, 1].
+
+    Each gene is crossed with probability 1/2 (as DEAP's) and is copied from `first` otherwise or where both parents
+    agree, so that genes that agree are never lost (the 2015 code left 0.5 there).
+
+    Args:
+        first, second: (n, k) float32 in [0, 1].
+        uniform: (n, k, 3) in [0, 1): whether to cross, the spread, and which of the two children's genes to keep.
+        eta: distribution index, >= 0; larger means closer to the parents.
+    """
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    crossed = (uniform[..., 0] < 0.5) & (np.abs(a - b) > 1e-14)
+    low, high = np.minimum(a, b)[crossed], np.maximum(a, b)[crossed]
+    spread, side = uniform[..., 1][crossed], uniform[..., 2][crossed]
+
+    def child(gap_to_bound: Array) -> Array:
+        beta = 1.0 + 2.0 * gap_to_bound / (high - low)
+        alpha = 2.0 - 1.0 / (beta * _power(beta, eta))
+        inner = spread * alpha
+        return _root(np.where(inner <= 1.0, inner, 1.0 / (2.0 - inner)), eta + 1.0)
+
+    near_low = 0.5 * (low + high - child(low) * (high - low))
+    near_high = 0.5 * (low + high + child(1.0 - high) * (high - low))
+    result = first.copy()
+    result[crossed] = np.clip(np.where(side < 0.5, near_low, near_high), 0.0, 1.0)
+    return result

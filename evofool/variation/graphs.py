@@ -1,0 +1,242 @@
+"""Operators on CPPN graphs, over a whole batch at once.
+
+Pure functions of genomes and numbers already drawn: `uniform` arguments are (n,) or (n, genes) in [0, 1), `apply` is
+(n,) bool. Structural operators make one attempt for each genome and report, (n,) bool, where it took effect. None of
+them can make a cycle. Operators and rates: the 2015 code (gen_dnn.hpp, gen_dnn_ff.hpp); `split_connection` with
+weights 1 and w, and `crossover`: Stanley and Miikkulainen 2002, "Evolving neural networks through augmenting
+topologies", pp. 107-109.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.encoding import cppn
+from evofool.encoding.cppn import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs
+from evofool.variation import arrays
+
+__all__ = [
+    "add_connection",
+    "crossover",
+    "delete_connection",
+    "delete_node",
+    "mutate_activations",
+    "mutate_weights",
+    "rewire_connection",
+    "split_connection",
+]
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def mutate_weights(
+    graphs: Graphs, uniform: Array, *, rate: float, eta: float, kind: str, limit: float
+) -> tuple[Graphs, Mask]:
+    """Mutate each weight with probability `rate`, as a number in [0, 1] that stands for [-limit, limit].
+
+    Args:
+        uniform: (n, M).
+    """
+    live = graphs.connection_ids != PAD
+    units = np.clip((graphs.weights / np.float32(limit) + np.float32(1)) / np.float32(2), 0, 1)
+    mutated, chosen = arrays.mutate(units, uniform, rate=rate, eta=eta, kind=kind, where=live)
+    # Back and forth costs a rounding, so weights that were not chosen keep theirs.
+    weights = np.where(chosen, (mutated * 2 - 1) * np.float32(limit), graphs.weights).astype(np.float32)
+    return replace(graphs, weights=weights), chosen.any(axis=1)
+
+
+def mutate_activations(graphs: Graphs, uniform: Array, *, rate: float, codes: NDArray[np.uint8]) -> tuple[Graphs, Mask]:
+    """Redraw each node's activation among `codes` with probability `rate`; the old one may come again.
+
+    Args:
+        uniform: (n, N).
+        codes: positions in cppn.ACTIVATIONS.
+    """
+    chosen = (uniform < rate) & (graphs.node_ids != PAD)
+    drawn = codes[np.minimum((uniform / max(rate, 1e-300) * len(codes)).astype(np.int64) * chosen, len(codes) - 1)]
+    return replace(graphs, activations=np.where(chosen, drawn, graphs.activations)), chosen.any(axis=1)
+
+
+def add_connection(
+    graphs: Graphs, apply: Mask, source: Array, destination: Array, weight: Array, *, limit: float
+) -> tuple[Graphs, Mask]:
+    """Connect a random input or hidden node to a random hidden or output node, if that is new and makes no cycle.
+
+    Args:
+        source, destination, weight: (n,) uniform numbers that draw the ends and a weight in [-limit, limit].
+    """
+    start, end = _draw_source(graphs, source), _draw_destination(graphs, destination)
+    done = apply & _may_connect(graphs, start, end)
+    done &= (graphs.connection_ids != PAD).sum(axis=1) < cppn.MAX_CONNECTIONS
+    new = ((weight * 2 - 1) * limit).astype(np.float32)
+    return _with_connections(graphs, done, start, end, new), done
+
+
+def delete_connection(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs, Mask]:
+    """Delete a random connection."""
+    column = _pick(graphs.connection_ids != PAD, which)
+    done = apply & (column >= 0)
+    return _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1])), done
+
+
+def rewire_connection(graphs: Graphs, apply: Mask, which: Array, end: Array, node: Array) -> tuple[Graphs, Mask]:
+    """Move one end of a random connection to a random node, if the result is new and makes no cycle; keep the weight.
+
+    Args:
+        which, end, node: (n,) uniform numbers that draw the connection, its end (source below 1/2) and the node.
+    """
+    column = _pick(graphs.connection_ids != PAD, which)
+    old_source, old_destination = _at(graphs.sources, column), _at(graphs.destinations, column)
+    start = np.where(end < 0.5, _draw_source(graphs, node), old_source)
+    finish = np.where(end < 0.5, old_destination, _draw_destination(graphs, node))
+    moved = _one_hot(apply & (column >= 0), column, graphs.connection_ids.shape[1])
+    without = _without_connections(graphs, moved)
+    # The old connection counts as gone, so that moving an end along its own path is allowed.
+    done = apply & (column >= 0) & _may_connect(without, start, finish)
+    done &= (start != old_source) | (finish != old_destination)
+    kept = _without_connections(graphs, moved & done[:, None])
+    return _with_connections(kept, done, start, finish, _at(graphs.weights, column)), done
+
+
+def split_connection(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs, Mask]:
+    """Put a node on a random connection: identity activation, weight 1 before it and the old weight after it.
+
+    The picture stays as it was, bit for bit (see `cppn.compile`).
+    """
+    column = _pick(graphs.connection_ids != PAD, which)
+    done = apply & (column >= 0) & ((graphs.node_ids != PAD).sum(axis=1) < cppn.MAX_NODES)
+    source, destination, weight = (_at(a, column) for a in (graphs.sources, graphs.destinations, graphs.weights))
+    ordinal = np.zeros(len(graphs), dtype=np.int64)
+    while True:  # the first ordinal whose node this genome does not have
+        node = cppn.node_ids(source, destination, ordinal)
+        taken = done & (cppn.locate(graphs.node_ids, node[:, None])[:, 0] >= 0)
+        if not taken.any():
+            break
+        ordinal += taken
+    cut = _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1]))
+    wider = replace(
+        cut,
+        node_ids=np.column_stack([cut.node_ids, np.where(done, node, PAD)]),
+        activations=np.column_stack([cut.activations, np.zeros(len(cut), dtype=np.uint8)]),
+    )
+    halves = _with_connections(wider, done, source, node, np.ones(len(cut), dtype=np.float32))
+    return _with_connections(halves, done, node, destination, weight), done
+
+
+def delete_node(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs, Mask]:
+    """Delete a random hidden node and every connection that touches it."""
+    hidden = (graphs.node_ids != PAD) & (graphs.node_ids >= FIRST_HIDDEN)
+    column = _pick(hidden, which)
+    done = apply & (column >= 0)
+    node = np.where(done, _at(graphs.node_ids, column), -1)[:, None]
+    kept = np.where(graphs.node_ids == node, PAD, graphs.node_ids)
+    touched = (graphs.sources == node) | (graphs.destinations == node)
+    return _without_connections(replace(graphs, node_ids=kept), touched & (graphs.connection_ids != PAD)), done
+
+
+def crossover(first: Graphs, second: Graphs, apply: Mask, genes: Array, nodes: Array) -> Graphs:
+    """Structure of the first parent; each gene that both have comes from either with probability 1/2 (NEAT).
+
+    Elites of different classes have no common fitness, so the first parent stands for NEAT's fitter one, whose
+    disjoint and excess genes a child inherits.
+
+    Args:
+        genes: (n, M of first) uniform; nodes: (n, N of first) uniform.
+    """
+    match = cppn.locate(second.connection_ids, first.connection_ids)
+    swap = (match >= 0) & (genes < 0.5) & apply[:, None]
+    weights = np.where(swap, _columns(second.weights, match), first.weights)
+    match = cppn.locate(second.node_ids, first.node_ids)
+    swap = (match >= 0) & (nodes < 0.5) & apply[:, None]
+    activations = np.where(swap, _columns(second.activations, match), first.activations)
+    return replace(first, weights=weights, activations=activations)
+
+
+# ------------------------------------------------------------------------------------------------------- building
+
+
+def _columns(array: NDArray[Any], columns: NDArray[np.int64]) -> NDArray[Any]:
+    if array.shape[1] == 0:
+        return np.zeros(columns.shape, dtype=array.dtype)
+    return np.take_along_axis(array, np.maximum(columns, 0), axis=1)
+
+
+def _at(array: NDArray[Any], column: NDArray[np.int64]) -> NDArray[Any]:
+    """array[i, column[i]]; something harmless where column is -1."""
+    return _columns(array, column[:, None])[:, 0]
+
+
+def _one_hot(rows: Mask, column: NDArray[np.int64], width: int) -> Mask:
+    return rows[:, None] & (np.arange(width) == column[:, None])
+
+
+def _pick(candidates: Mask, uniform: Array) -> NDArray[np.int64]:
+    """Column of a random True in each row, -1 where there is none."""
+    count = candidates.sum(axis=1)
+    wanted = (uniform * count).astype(np.int64) + 1
+    hit = candidates & (np.cumsum(candidates, axis=1) == wanted[:, None])
+    return np.where(count > 0, hit.argmax(axis=1) if hit.shape[1] else -1, -1)
+
+
+def _draw_source(graphs: Graphs, uniform: Array) -> NDArray[np.int64]:
+    """A random input or hidden node of each genome."""
+    hidden = (graphs.node_ids != PAD) & (graphs.node_ids >= FIRST_HIDDEN)
+    position = (uniform * (FIRST_OUTPUT + hidden.sum(axis=1))).astype(np.int64)
+    nth = hidden & (np.cumsum(hidden, axis=1) == (position - FIRST_OUTPUT + 1)[:, None])
+    return np.where(position < FIRST_OUTPUT, position, _at(graphs.node_ids, nth.argmax(axis=1)))
+
+
+def _draw_destination(graphs: Graphs, uniform: Array) -> NDArray[np.int64]:
+    """A random hidden or output node of each genome."""
+    return _at(graphs.node_ids, _pick(graphs.node_ids != PAD, uniform))
+
+
+def _may_connect(graphs: Graphs, source: NDArray[np.int64], destination: NDArray[np.int64]) -> Mask:
+    """Where source -> destination is not there yet and closes no cycle."""
+    exists = ((graphs.sources == source[:, None]) & (graphs.destinations == destination[:, None])).any(axis=1)
+    allowed = ~exists & (source != destination)
+    stride = FIRST_OUTPUT + graphs.node_ids.shape[1]
+    _, starts, ends = cppn.flat_edges(graphs)
+    column = cppn.locate(graphs.node_ids, np.column_stack([source, destination]))
+    position = np.where(column >= 0, column + FIRST_OUTPUT, np.column_stack([source, destination]))
+    position = np.clip(position, 0, stride - 1) + np.arange(len(graphs))[:, None] * stride
+    reached = np.zeros(len(graphs) * stride, dtype=bool)  # from the destination, along connections
+    reached[position[allowed, 1]] = True
+    while True:
+        new = ends[reached[starts] & ~reached[ends]]
+        if not len(new):
+            break
+        reached[new] = True
+    return allowed & ~reached[position[:, 0]]
+
+
+def _with_connections(
+    graphs: Graphs, rows: Mask, source: NDArray[np.int64], destination: NDArray[np.int64], weight: NDArray[np.float32]
+) -> Graphs:
+    """Add one connection (ordinal 0) to each of `rows`."""
+    ids = np.where(rows, cppn.connection_ids(source, destination, 0), PAD)
+    return cppn.canonical(
+        graphs.node_ids,
+        graphs.activations,
+        np.column_stack([graphs.connection_ids, ids]),
+        np.column_stack([graphs.sources, source]),
+        np.column_stack([graphs.destinations, destination]),
+        np.column_stack([graphs.weights, weight]),
+    )
+
+
+def _without_connections(graphs: Graphs, gone: Mask) -> Graphs:
+    """Drop connections, and nodes whose id is PAD."""
+    return cppn.canonical(
+        graphs.node_ids,
+        graphs.activations,
+        np.where(gone, PAD, graphs.connection_ids),
+        graphs.sources,
+        graphs.destinations,
+        graphs.weights,
+    )
