@@ -1,0 +1,481 @@
+"""The pool over Ray: one actor for each evaluator, and a queue of chunks in the driver.
+
+Ray starts, restarts and reaches processes; which chunk goes where, and again after a loss, is decided here. Scoring is
+pure, so a chunk may be scored twice without harm, and results are kept by (generation, chunk), so neither the number of
+evaluators nor the order of arrival can change the archive.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray import exceptions as ray_errors
+
+from evofool.encoding import Encoding
+from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, ResourcesMissing
+from evofool.evaluate.pool import Evaluator, PoolReport, chunks, peak_rss_mib
+from evofool.records import Numerics, Offspring, Scores
+from evofool.targets import Source, Target, load_target
+
+__all__ = ["Cluster", "RayPool", "Recipe", "connect"]
+
+IN_FLIGHT = 2  # chunks sent to an evaluator at a time: one is scored while the next travels
+MAX_ATTEMPTS = 5  # evaluators that one chunk may take down before it counts as poison
+_LOST = (
+    ray_errors.ActorDiedError,
+    ray_errors.ActorUnavailableError,
+    ray_errors.WorkerCrashedError,
+    ray_errors.NodeDiedError,
+    ray_errors.OutOfMemoryError,
+    ray_errors.ObjectLostError,
+)
+
+
+# ----------------------------------------------------------------------------------------------------------- cluster
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connection to Ray; `started` says whether this process started it, and so may end it."""
+
+    started: bool
+
+    def supply(self, resource: str) -> float:
+        """How much of "CPU" or "GPU" the whole cluster has now."""
+        return float(ray.cluster_resources().get(resource, 0.0))
+
+    def facts(self) -> dict[str, Any]:
+        """Versions and size, for provenance."""
+        return {
+            "ray": ray.__version__,
+            "nodes": sum(1 for node in ray.nodes() if node["Alive"]),
+            "cpus": self.supply("CPU"),
+            "gpus": self.supply("GPU"),
+        }
+
+    def close(self) -> None:
+        """End Ray if this process started it."""
+        if self.started:
+            ray.shutdown()
+
+
+def connect(address: str | None, local_cpus: int) -> Cluster:
+    """Connect to Ray as its users expect: `address`, else RAY_ADDRESS, else a cluster on this machine, else start one.
+
+    Args:
+        address: HOST:PORT, "auto" or "local"; None to look for one.
+        local_cpus: what a cluster started here should offer.
+
+    Raises:
+        ResourcesMissing: nothing answers there, or it is the address of the Jobs API.
+    """
+    if ray.is_initialized():
+        return Cluster(started=False)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else every worker prints a warning
+    named = address or os.environ.get("RAY_ADDRESS")
+    where = "--address" if address else "RAY_ADDRESS"
+    if named and named.startswith(("http://", "https://")):
+        raise ResourcesMissing(
+            f"{where}={named} is the address of Ray's Jobs API, which takes jobs, not drivers; "
+            f"submit with `ray job submit --address {named} -- evofool run ...`, or give HOST:6379."
+        )
+    if named and named not in ("auto", "local"):
+        _refuse_silent(named, where)
+    options: dict[str, Any] = {"namespace": "evofool", "log_to_driver": False, "logging_level": "ERROR"}
+    if named != "local":
+        try:
+            ray.init(address=named or "auto", **options)
+            return Cluster(started=False)
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            if named:
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise ResourcesMissing(f"{where}={named}: Ray cannot be reached there ({reason}).") from None
+    # Chunks are small, so a large object store would only take memory from the evaluators.
+    ray.init(address="local", include_dashboard=False, num_cpus=local_cpus, object_store_memory=256 << 20, **options)
+    return Cluster(started=True)
+
+
+def _refuse_silent(address: str, where: str) -> None:
+    """Ray waits long and dies hard on an address that does not answer, so knock first."""
+    plain = address.removeprefix("ray://")
+    host, _, port = plain.rpartition(":")
+    if not host or not port.isdigit():
+        raise ResourcesMissing(f"{where}={address} is not HOST:PORT, auto or local.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise ResourcesMissing(
+            f"{where}={address}: nothing answers there ({error.strerror or error}); is the head node up, and the port right?"
+        ) from None
+
+
+# ------------------------------------------------------------------------------------------------------------- actor
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All an evaluator is built from, anywhere. A live target travels itself, any other as its source."""
+
+    target: Source | Target
+    geometry: str
+    output: str
+    fingerprint: str
+    encoding: Encoding
+    class_indices: NDArray[np.int64]
+    numerics: Numerics
+
+    def build(self) -> Evaluator:
+        """An evaluator in this process.
+
+        Raises:
+            IncompatibleRun: this machine's copy of the target is another one.
+        """
+        target = self.target
+        if isinstance(target, Source):
+            target = load_target(target, geometry=self.geometry, output=self.output)
+        if target.fingerprint() != self.fingerprint:
+            raise IncompatibleRun(f"{target.spec}: its weights or preprocessing on {socket.gethostname()} are not the run's.")
+        return Evaluator(target, self.encoding, self.class_indices, self.numerics)
+
+
+class _Actor:
+    """What runs in a Ray worker. The evaluator is built by the first call, so that its errors come back as errors."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._evaluator: Evaluator | None = None
+
+    def evaluator(self) -> Evaluator:
+        if self._evaluator is None:
+            self._evaluator = self._recipe.build()
+        return self._evaluator
+
+    def hello(self) -> dict[str, Any]:
+        """Build, and show that the numerics are right."""
+        return {
+            "canary": self.evaluator().canary(),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "node": ray.get_runtime_context().get_node_id(),
+        }
+
+    def score(self, genomes: Any) -> tuple[Scores, float, float]:
+        """Scores of a chunk, the seconds they took, and this process's peak RSS in MiB."""
+        started = time.perf_counter()
+        scores = self.evaluator().score(genomes)
+        return scores, time.perf_counter() - started, peak_rss_mib()
+
+    def render(self, genomes: Any) -> NDArray[np.uint8]:
+        return self.evaluator().render(genomes)
+
+    def score_images(self, images: NDArray[np.uint8]) -> Scores:
+        return self.evaluator().score_images(images)
+
+
+# -------------------------------------------------------------------------------------------------------------- pool
+
+
+@dataclass
+class _Chunk:
+    generation: int
+    index: int
+    sequence: int  # order of submission
+    genomes: Any
+    slots: slice
+    attempts: int = 0
+
+
+@dataclass(eq=False)
+class _Worker:
+    """The driver's side of one actor."""
+
+    handle: Any
+    hello: Any = None  # the call that shows it is ready; None once it is
+    sent: deque[tuple[Any, _Chunk]] = field(default_factory=deque)  # oldest first
+    since: float = 0.0  # when the oldest began, as far as the driver knows
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class RayPool:
+    """A generation's chunks over Ray actors.
+
+    Args:
+        evaluators: how many, or "auto": as many as the cluster has cores // threads, or GPUs x `per_gpu`.
+        per_gpu: evaluators that share a GPU.
+        ready_timeout: seconds to wait for evaluators.
+        chunk_timeout: seconds of silence after which an evaluator is killed.
+        canary: what evaluators must give; None for a new run, where the largest group that agrees decides.
+        warn: receives a sentence when something was lost.
+
+    Raises:
+        ResourcesMissing: no evaluator was ready in time; says what was asked for and what there is.
+        IncompatibleRun: no evaluator gives the run's canary.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        recipe: Recipe,
+        *,
+        evaluators: int | str = "auto",
+        per_gpu: int = 1,
+        ready_timeout: float = 120.0,
+        chunk_timeout: float = 600.0,
+        canary: str | None = None,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._recipe, self._warn = ray.put(recipe), warn
+        self._encoding, self._size = recipe.encoding, recipe.numerics.chunk
+        self._chunk_timeout, self._ready_timeout = chunk_timeout, ready_timeout
+        self._cluster, self._numerics, self._per_gpu = cluster, recipe.numerics, per_gpu
+        self._queue: deque[_Chunk] = deque()
+        self._results: dict[int, dict[int, Scores]] = {}
+        self._expected: dict[int, int] = {}
+        self._sequence = 0
+        self._unfinished: set[int] = set()
+        self._report = PoolReport()
+        self._no_worker_since: float | None = None
+        possible = self._possible()
+        count = max(1, possible) if evaluators == "auto" else int(evaluators)
+        if 0 < possible < count:
+            warn(f"{count} evaluators were asked for; the cluster has room for {possible}.")
+        self._workers = [self._start() for _ in range(count)]
+        self.canary = canary or ""
+        self._await_first(min(count, max(possible, 1)))
+
+    # ------------------------------------------------------------------------------------------------ coming and going
+
+    def _demand(self) -> dict[str, float]:
+        demand: dict[str, float] = {"CPU": self._numerics.threads}
+        if self._numerics.device == "cuda":
+            demand["GPU"] = 1 / self._per_gpu
+        return demand
+
+    def _possible(self) -> int:
+        return int(min(self._cluster.supply(name) / amount for name, amount in self._demand().items()))
+
+    def _start(self) -> _Worker:
+        demand = self._demand()
+        actor = ray.remote(_Actor).options(
+            num_cpus=demand["CPU"],
+            num_gpus=demand.get("GPU", 0),
+            max_restarts=-1,
+            # The driver sends lost chunks again itself: Ray would do so behind later ones, to the same actor.
+            max_task_retries=0,
+        )
+        handle = actor.remote(self._recipe)
+        return _Worker(handle, hello=handle.hello.remote())
+
+    def _await_first(self, wanted: int) -> None:
+        deadline = time.monotonic() + self._ready_timeout
+        greeted: list[_Worker] = []
+        while len(greeted) < wanted and time.monotonic() < deadline:
+            ready, _ = ray.wait([w.hello for w in self._workers if not w.facts], timeout=min(1.0, self._ready_timeout))
+            for worker in self._workers:
+                if worker.hello in ready and not worker.facts and self._greet(worker):
+                    greeted.append(worker)
+        if not greeted:
+            demand = ", ".join(f"{amount:g} {name}" for name, amount in self._demand().items())
+            supply = ", ".join(f"{self._cluster.supply(name):g} {name}" for name in self._demand())
+            raise ResourcesMissing(
+                f"no evaluator was ready within {self._ready_timeout:g} s: each needs {demand}, and the whole cluster "
+                f"has {supply}, some of it perhaps in use; lower evaluation.threads or add nodes."
+            )
+        groups = Counter(worker.facts["canary"] for worker in greeted)
+        if not self.canary:
+            self.canary = max(sorted(groups), key=lambda canary: groups[canary])
+        for worker in list(self._workers):
+            if worker.facts:
+                self._admit(worker)
+        if not any(worker.hello is None for worker in self._workers):
+            raise IncompatibleRun(
+                "the evaluators here do not score the canary as the run's did (another processor, device or version of "
+                "torch); go on with --allow-numerics-change, which marks it in the next commit, or use the old machines."
+            )
+
+    def _greet(self, worker: _Worker) -> bool:
+        """Take a finished hello; False if the actor was lost meanwhile and says hello again later."""
+        try:
+            worker.facts = ray.get(worker.hello)
+            return True
+        except _LOST:
+            self._lost(worker)
+        except ray_errors.RayTaskError as error:
+            raise _our_error(error) from error
+        return False
+
+    def _admit(self, worker: _Worker) -> None:
+        if worker.facts["canary"] == self.canary:
+            worker.hello = None
+            return
+        self._warn(f"an evaluator on {worker.facts['host']} has other numerics than the run and is not used.")
+        self._workers.remove(worker)
+        ray.kill(worker.handle)
+
+    def _lost(self, worker: _Worker) -> None:
+        """Put a lost evaluator's chunks back at the head of the queue and wait for its successor."""
+        for position, (_, chunk) in reversed(list(enumerate(worker.sent))):
+            # Only the oldest can have been at fault; the others were waiting.
+            chunk.attempts += position == 0
+            if chunk.attempts >= MAX_ATTEMPTS:
+                raise EvaluationFailed(
+                    f"generation {chunk.generation}, slots {chunk.slots.start} to {chunk.slots.stop - 1}: "
+                    f"{chunk.attempts} evaluators were lost while scoring them; the network may need too much memory "
+                    "(lower evaluation.micro_batch) or crash on them."
+                )
+            self._queue.appendleft(chunk)
+            self._report = replace(self._report, requeued=self._report.requeued + 1)
+        if worker.sent:
+            self._warn(f"an evaluator was lost; {len(worker.sent)} chunks go to others.")
+        worker.sent.clear()
+        worker.facts = {}
+        try:
+            worker.hello = worker.handle.hello.remote()
+        except ray_errors.RayError:
+            fresh = self._start()
+            worker.handle, worker.hello = fresh.handle, fresh.hello
+
+    # ------------------------------------------------------------------------------------------------- the pool's verbs
+
+    def submit(self, offspring: Offspring) -> None:
+        """Queue a generation's chunks and send what evaluators have room for."""
+        slices = list(chunks(len(offspring), self._size))
+        self._results[offspring.generation] = {}
+        self._expected[offspring.generation] = len(slices)
+        for index, slots in enumerate(slices):
+            genomes = self._encoding.take(offspring.genomes, slots)
+            self._queue.append(_Chunk(offspring.generation, index, self._sequence, genomes, slots))
+            self._unfinished.add(self._sequence)
+            self._sequence += 1
+        self._dispatch()
+
+    def collect(self, generation: int) -> Scores:
+        """The scores of a generation, in slot order.
+
+        Raises:
+            EvaluationFailed: a chunk took down too many evaluators, or no evaluator came back.
+            TargetError: the network failed.
+        """
+        while len(self._results[generation]) < self._expected[generation]:
+            self._step()
+        parts = self._results.pop(generation)
+        del self._expected[generation]
+        return Scores.concatenate([parts[index] for index in range(len(parts))])
+
+    def render(self, genomes: Any) -> NDArray[np.uint8]:
+        """The images of a batch of genomes, from some evaluator."""
+        return np.asarray(self._anywhere("render", genomes))
+
+    def score_images(self, images: NDArray[np.uint8]) -> Scores:
+        """Scores of images, from some evaluator."""
+        scores: Scores = self._anywhere("score_images", images)
+        return scores
+
+    def report(self) -> PoolReport:
+        """What was done so far."""
+        return replace(self._report, evaluators=sum(worker.hello is None for worker in self._workers))
+
+    def pids(self) -> list[int]:
+        """Process ids of the ready evaluators (on whichever node), for tests and for people."""
+        return [worker.facts["pid"] for worker in self._workers if worker.hello is None]
+
+    def close(self) -> None:
+        """End the actors; Ray itself is the cluster's to close."""
+        for worker in self._workers:
+            ray.kill(worker.handle)
+        self._workers = []
+
+    # ----------------------------------------------------------------------------------------------------------- inside
+
+    def _dispatch(self) -> None:
+        for room in range(1, IN_FLIGHT + 1):  # every evaluator gets one before any gets two
+            for worker in self._workers:
+                while worker.hello is None and self._queue and len(worker.sent) < room:
+                    if not worker.sent:
+                        worker.since = time.monotonic()
+                    chunk = self._queue.popleft()
+                    worker.sent.append((worker.handle.score.remote(chunk.genomes), chunk))
+
+    def _step(self) -> None:
+        """Wait for one thing to happen, and deal with all that has."""
+        refs = {ref: worker for worker in self._workers for ref, _ in worker.sent}
+        refs |= {worker.hello: worker for worker in self._workers if worker.hello is not None}
+        ready, _ = ray.wait(list(refs), num_returns=1, timeout=1.0)
+        for ref in ready:
+            worker = refs[ref]
+            if ref == worker.hello:
+                if self._greet(worker):
+                    self._admit(worker)
+            else:
+                self._take(worker, ref)
+        self._look_for_silence()
+        self._dispatch()
+
+    def _take(self, worker: _Worker, ref: Any) -> None:
+        entry = next(((r, chunk) for r, chunk in worker.sent if r == ref), None)
+        if entry is None:
+            return
+        try:
+            scores, seconds, rss = ray.get(ref)
+        except _LOST:
+            self._lost(worker)
+            return
+        except ray_errors.RayTaskError as error:
+            raise _our_error(error) from error
+        worker.sent.remove(entry)
+        worker.since = time.monotonic()
+        chunk = entry[1]
+        self._unfinished.discard(chunk.sequence)
+        early = bool(self._unfinished) and min(self._unfinished) < chunk.sequence
+        self._results[chunk.generation][chunk.index] = scores
+        self._report = replace(
+            self._report,
+            evaluations=self._report.evaluations + len(scores),
+            core_seconds=self._report.core_seconds + seconds,
+            out_of_order=self._report.out_of_order + early,
+            peak_rss_mib=max(self._report.peak_rss_mib, rss),
+        )
+
+    def _look_for_silence(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            if worker.sent and now - worker.since > self._chunk_timeout:
+                self._warn(f"an evaluator was silent for {self._chunk_timeout:g} s and is killed.")
+                ray.kill(worker.handle, no_restart=False)
+                self._lost(worker)
+        if any(worker.hello is None for worker in self._workers):
+            self._no_worker_since = None
+        elif self._no_worker_since is None:
+            self._no_worker_since = now
+        elif now - self._no_worker_since > self._ready_timeout:
+            raise EvaluationFailed(f"no evaluator came back within {self._ready_timeout:g} s.")
+
+    def _anywhere(self, method: str, argument: Any) -> Any:
+        for _ in range(MAX_ATTEMPTS):
+            while not any(worker.hello is None for worker in self._workers):
+                self._step()
+            worker = min((w for w in self._workers if w.hello is None), key=lambda w: len(w.sent))
+            try:
+                return ray.get(getattr(worker.handle, method).remote(argument), timeout=self._chunk_timeout)
+            except _LOST:
+                self._lost(worker)
+            except ray_errors.RayTaskError as error:
+                raise _our_error(error) from error
+        raise EvaluationFailed(f"{MAX_ATTEMPTS} evaluators were lost while they should {method.replace('_', ' ')}.")
+
+
+def _our_error(error: ray_errors.RayTaskError) -> EvofoolError:
+    """The evofool error inside Ray's wrapping, or one that tells what else went wrong in the evaluator."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, EvofoolError):
+        return cause
+    return EvaluationFailed(f"an evaluator failed: {type(cause or error).__name__}: {str(cause or error).splitlines()[0]}")

@@ -1,0 +1,67 @@
+"""The contact sheet: every elite's picture with its class and confidence below, as one PNG."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from evofool.store.view import decode_png
+
+__all__ = ["contact_sheet", "percent"]
+
+PICTURE, GAP, LINE = 112, 12, 16  # pixels
+
+
+def percent(confidence: float) -> str:
+    """Confidence as people read it, never rounded up to 100 %."""
+    if confidence >= 0.9999:
+        return "≥ 99.99 %"
+    return f"{math.floor(confidence * 1e4) / 100:.2f} %"
+
+
+def contact_sheet(elites: pd.DataFrame, columns: int = 10) -> Any:
+    """A picture of all elites, in class order.
+
+    Args:
+        elites: rows of the elites table.
+        columns: pictures in a row, at most.
+
+    Returns:
+        A PIL image. Small pictures are enlarged by whole factors without smoothing, so that pixels stay pixels.
+    """
+    columns = max(1, min(columns, len(elites)))
+    rows = max(1, math.ceil(len(elites) / columns))
+    cell_width, cell_height = PICTURE + GAP, PICTURE + 2 * LINE + GAP
+    sheet = Image.new("RGB", (GAP + columns * cell_width, GAP + rows * cell_height), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    for i, row in enumerate(elites.sort_values("class_index").to_dict("records")):
+        pixels = decode_png(row["image"]["bytes"], f"class {row['class_name']}")
+        picture = Image.fromarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
+        picture = _fit(picture)
+        left, top = GAP + i % columns * cell_width, GAP + i // columns * cell_height
+        sheet.paste(picture, (left + (PICTURE - picture.width) // 2, top + (PICTURE - picture.height) // 2))
+        draw.text((left, top + PICTURE + 2), _shorten(draw, str(row["class_name"]), font), fill="black", font=font)
+        draw.text((left, top + PICTURE + 2 + LINE), percent(row["confidence"]), fill="dimgrey", font=font)
+    return sheet
+
+
+def _fit(picture: Any) -> Any:
+    factor = PICTURE // max(picture.size)
+    if factor >= 1:
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    picture.thumbnail((PICTURE, PICTURE), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _shorten(draw: Any, text: str, font: Any) -> str:
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    if draw.textlength(text, font=font) <= PICTURE:
+        return text
+    while text and draw.textlength(text + "…", font=font) > PICTURE:
+        text = text[:-1]
+    return text + "…"

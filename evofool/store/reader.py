@@ -1,0 +1,183 @@
+"""Reading a run in Python: DataFrames, lineage and pictures. Needs neither the target nor Ray."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from evofool.encoding import Encoding, make_encoding, reference
+from evofool.errors import ConfigError, CorruptData
+from evofool.store.run import RunStore
+from evofool.store.view import decode_png, read_view
+
+__all__ = ["Run", "encoding_of", "open_run"]
+
+
+def open_run(path: str | Path) -> Run:
+    """A run directory, finished or still being written.
+
+    Raises:
+        ConfigError: it is not a run.
+        CorruptData: its log is damaged.
+    """
+    return Run(Path(path))
+
+
+def encoding_of(store: RunStore) -> Encoding:
+    """The encoding of a stored run."""
+    facts = store.provenance
+    height, width = facts["image_size"]
+    return make_encoding(store.config.encoding, (height, width), facts["channels"])
+
+
+class Run:
+    """A run as its files tell it. Tables are read anew by each call, so they follow a run that is going on.
+
+    Attributes:
+        path: the run directory.
+        logbook: DEAP's Logbook of this session, where the run was made by `evofool.run` just now; else None.
+    """
+
+    def __init__(self, path: Path, logbook: Any = None) -> None:
+        self.path = path
+        self.logbook = logbook
+        self._store = RunStore(path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, generation={self.status()['generation']})"
+
+    @property
+    def config(self) -> Any:
+        """The resolved configuration."""
+        return self._store.config
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What run.json says: versions, target, numerics, sessions."""
+        return dict(self._store.provenance)
+
+    @property
+    def archive_hash(self) -> str | None:
+        """Hex; after the last committed generation. None before the first commit."""
+        last = RunStore(self.path).log.last
+        return last.archive_hash if last else None
+
+    def status(self) -> dict[str, Any]:
+        """The counters of the last commit."""
+        store = RunStore(self.path)
+        last = store.log.last
+        facts = {name: store.provenance[name] for name in ("run_id", "target", "encoding", "cells")}
+        if last is None:
+            return {"path": str(self.path), **facts, "generation": None, "commits": 0}
+        return {
+            "path": str(self.path),
+            **facts,
+            "generation": last.generation,
+            "commits": len(store.log.commits),
+            "archive_hash": last.archive_hash,
+            **last.counters,
+        }
+
+    def elites(self) -> pd.DataFrame:
+        """One row for each filled cell; the columns are listed in the README. `attrs["evofool"]` names the run."""
+        path = self.path / "elites" / "elites.parquet"
+        if not path.is_file():
+            return read_view(self._store).to_pandas()
+        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+
+    def placements(self) -> pd.DataFrame:
+        """Every placement, in order: who took which cell, with what, displacing whom, made from whom by what."""
+        store = RunStore(self.path)
+        people = store.table("individuals").to_pandas()
+        people = people[["individual_id", "slot", "parent_ids", "operators", "nodes", "connections", "origin"]]
+        names = dict(zip(store.provenance["class_indices"], store.provenance["class_names"]))
+        placements = store.table("placements").to_pandas(integer_object_nulls=True)
+        placements.insert(3, "class_name", placements["class_index"].map(names))
+        return placements.merge(people, on="individual_id", how="left", validate="many_to_one")
+
+    def history(self) -> pd.DataFrame:
+        """One row for each generation: the counters of records.Statistics."""
+        return RunStore(self.path).table("history").to_pandas()
+
+    def lineage(self, individual_id: int | str) -> pd.DataFrame:
+        """An individual and all its ancestors, newest first.
+
+        Args:
+            individual_id: as in the tables, or its hex form.
+
+        Returns:
+            individual_id, generation, slot, parent_ids, operators, origin, and `classes`: the names of the classes
+            whose cell the individual took.
+
+        Raises:
+            ConfigError: no such individual is stored (only those that took a cell are).
+        """
+        start = int(individual_id, 16) if isinstance(individual_id, str) else int(individual_id)
+        store = RunStore(self.path)
+        people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
+        if start not in people:
+            raise ConfigError(f"{self.path}: no individual {start:x}; only those that took a cell are stored.")
+        names = dict(zip(store.provenance["class_indices"], store.provenance["class_names"]))
+        classes: dict[int, list[str]] = {}
+        for row in store.table("placements").to_pylist():
+            classes.setdefault(row["individual_id"], []).append(names[row["class_index"]])
+        found, frontier = {start}, [start]
+        while frontier:
+            parents = {p for identity in frontier for p in people[identity]["parent_ids"]} - found
+            if missing := parents - people.keys():
+                raise CorruptData(f"{self.path}: the parent {min(missing):x} of an individual is not stored.")
+            found |= parents
+            frontier = list(parents)
+        keep = ("individual_id", "generation", "slot", "parent_ids", "operators", "origin")
+        return pd.DataFrame(
+            [{**{k: people[i][k] for k in keep}, "classes": classes.get(i, [])} for i in sorted(found, reverse=True)]
+        )
+
+    def elite(self, class_: str | int) -> dict[str, Any]:
+        """The row of one class, by name or output index.
+
+        Raises:
+            ConfigError: no such class, or its cell is empty.
+        """
+        elites = self.elites()
+        # A class may be named "3" and be at another index, so names come first.
+        rows = elites[elites["class_name"] == str(class_)]
+        if rows.empty and str(class_).lstrip("-").isdigit():
+            rows = elites[elites["class_index"] == int(class_)]
+        if rows.empty:
+            import difflib
+
+            known = [str(name) for name in elites["class_name"]]
+            near = difflib.get_close_matches(str(class_), known, n=3, cutoff=0.4) or known[:5]
+            raise ConfigError(f"{self.path}: no elite of class {class_!r}; there are {len(known)}, among them {', '.join(near)}.")
+        return {str(key): value for key, value in rows.iloc[0].to_dict().items()}
+
+    def image(self, class_: str | int, size: int | tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """The image of a class's elite, (height, width, 1 or 3) uint8.
+
+        Args:
+            size: None for the archived image, bit for bit. A side in pixels or (height, width) draws the genome at
+                that size: a CPPN is a formula and stays sharp, pixels are enlarged.
+
+        Raises:
+            ConfigError: no such class, or its cell is empty.
+            CorruptData: the archived image is damaged.
+        """
+        row = self.elite(class_)
+        if size is None:
+            image = decode_png(row["image"]["bytes"], f"{self.path}: class {row['class_name']}")
+            if hashlib.sha256(image.tobytes()).hexdigest() != row["image_sha256"]:
+                raise CorruptData(f"{self.path}: the image of class {row['class_name']} is damaged.")
+            return image
+        shape = (size, size) if isinstance(size, int) else size
+        if min(shape) < 1 or shape[0] * shape[1] > 1 << 26:
+            raise ConfigError(f"size: {shape[0]} x {shape[1]} pixels cannot be drawn; give 1 to 8192.")
+        encoding = encoding_of(self._store)
+        genome = RunStore(self.path).genomes({int(row["individual_id"])})
+        return reference.render(encoding, encoding.from_bytes(list(genome.values())), 0, shape)
