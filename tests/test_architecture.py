@@ -1,0 +1,119 @@
+"""The house: a module imports from lower floors only, and heavy packages only in their rooms (design: "The house")."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evofool
+
+PACKAGE = Path(evofool.__file__).parent
+
+# room -> floor; a module belongs to the longest entry that is its name or its package.
+FLOORS = {
+    "errors": 0,
+    "rng": 0,
+    "config": 0,
+    "records": 0,
+    "scores": 0,
+    "encoding": 1,
+    "variation": 2,
+    "targets": 3,
+    "evaluate": 4,
+    "archive": 5,
+    "store": 5,
+    "search": 6,
+    "runner": 7,
+    "verify": 7,
+    "studio": 7,
+    "report": 8,
+    "observers": 0,  # the base class: told by the runner, knows records and config
+    "observers.progress": 9,
+    "launch": 9,
+    "table": 8,
+    "cli": 9,
+    "__init__": 9,
+    "__main__": 10,
+}
+
+# package -> the only rooms that may import it
+ROOMS = {
+    "torch": {"encoding.render", "targets", "evaluate", "runner", "verify", "launch"},
+    "torchvision": {"targets"},
+    "safetensors": {"targets"},
+    "mlxtend": {"targets"},
+    "ray": {"evaluate.ray_pool"},
+    "deap": {"search"},
+    "pydantic": {"config"},
+    "yaml": {"config"},
+    "pyarrow": {"store"},
+    "PIL": {"store", "report", "studio", "cli"},
+    "pandas": {"store", "report", "table"},
+    "scipy": {"table"},
+    "typer": {"cli"},
+    "rich": {"cli", "observers.progress"},
+}
+
+
+def modules() -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def room(name: str) -> str:
+    parts = name.split(".")
+    return next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in FLOORS), "")
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_module_has_a_floor_and_imports_only_downwards(name: str) -> None:
+    assert room(name), f"{name} has no row in FLOORS"
+    for imported in imports(modules()[name]):
+        inner = imported.removeprefix("evofool.")
+        if not imported.startswith("evofool.") or not room(inner) or inner not in modules():
+            continue
+        here, there = room(name), room(inner)
+        same_room = here.split(".")[0] == there.split(".")[0]
+        assert same_room or FLOORS[there] <= FLOORS[here], f"{name} (floor {FLOORS[here]}) imports {inner} ({FLOORS[there]})"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_third_parties_are_used_only_in_their_rooms(name: str) -> None:
+    for imported in imports(modules()[name]):
+        allowed = ROOMS.get(imported.split(".")[0])
+        if allowed is not None:
+            assert any(name == r or name.startswith(f"{r}.") for r in allowed), f"{name} imports {imported}"
+
+
+def test_no_module_imports_what_would_unpickle_files() -> None:
+    forbidden = {"pickle", "marshal", "shelve", "ray.data", "ray.tune", "torch.hub", "torch.jit"}
+    for name, path in modules().items():
+        assert not imports(path) & forbidden, name
+
+
+def test_importing_evofool_loads_nothing_heavy() -> None:
+    code = "import sys, evofool, evofool.cli; print([m for m in ('torch', 'ray', 'pandas', 'pyarrow') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_exported_name_is_there() -> None:
+    for name in evofool.__all__:
+        assert getattr(evofool, name) is not None
