@@ -28,7 +28,7 @@ _HOMES = {
     "make_search": "runner",
     "merge": "runner",
     "open_run": "store.reader",
-    "render": "studio",
+    "render": "encoding.exchange",
     "resume": "runner",
     "run": "runner",
     "verify": "verify",

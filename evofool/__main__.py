@@ -1,3 +1,5 @@
-import sys
+"""`python -m evofool`."""
+
 from evofool.cli import main
-sys.exit(main())
+
+main()

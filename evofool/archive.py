@@ -37,7 +37,9 @@ class Archive:
 def empty(cells: int) -> Archive:
     """An archive of empty cells."""
     return Archive(
-        np.full(cells, NO_PARENT, dtype=np.int64), np.full(cells, -np.inf, dtype=np.float32), np.zeros(cells, dtype=bool)
+        np.full(cells, NO_PARENT, dtype=np.int64),
+        np.full(cells, -np.inf, dtype=np.float32),
+        np.zeros(cells, dtype=bool),
     )
 
 
@@ -66,7 +68,8 @@ def place(
         The new archive and what changed, in cell order. The given archive is left as it is.
     """
     cells = np.arange(len(archive.elites))
-    values = np.where(np.isfinite(scores.log_odds).all(axis=1)[:, None], scores.log_odds, np.float32(-np.inf))
+    finite = np.isfinite(scores.log_odds).all(axis=1, keepdims=True)
+    values = np.where(finite, scores.log_odds, np.float32(-np.inf))
     if insertion == "argmax":
         values = np.where(cells == values.argmax(axis=1)[:, None], values, np.float32(-np.inf))
     best = values.argmax(axis=0)  # the first of equals: the lowest slot

@@ -67,12 +67,16 @@ class _Section(BaseModel):
 class TargetConfig(_Section):
     """The network under test."""
 
-    spec: str = _key("semantic", ..., "What to fool: lenet:FILE, python:FILE.py:callable or python:package.module:callable.")
+    spec: str = _key(
+        "semantic", ..., "What to fool: lenet:FILE, python:FILE.py:callable or python:package.module:callable."
+    )
     classes: Literal["all"] | Annotated[list[str | int], Field(min_length=1)] = _key(
         "semantic", "all", "Classes that get a cell: all, or a list of class names or output indices."
     )
     geometry: Literal["native", "published"] = _key(
-        "semantic", "native", "native: the image is the network's input; published: resize and crop it as the weights' publisher does."
+        "semantic",
+        "native",
+        "native: the image is the network's input; published: resize and crop it as the weights' publisher does.",
     )
     output: Literal["declared", "logits", "probabilities", "log_probabilities"] = _key(
         "semantic", "declared", "What the network returns; declared: what the target itself says."
@@ -93,7 +97,9 @@ class EncodingConfig(_Section):
         "semantic", "shifted", "cppn: an output v becomes (v + 1) / 2 (shifted) or |v| as in the 2015 code (absolute)."
     )
     activations: Annotated[list[str], Field(min_length=1)] = _key(
-        "semantic", ["sine", "sigmoid", "gaussian", "linear"], "cppn: activations that new nodes and mutations draw from."
+        "semantic",
+        ["sine", "sigmoid", "gaussian", "linear"],
+        "cppn: activations that new nodes and mutations draw from.",
     )
     weight_limit: Annotated[float, Field(gt=0.0, le=1e6), BeforeValidator(_refuse_bool)] = _key(
         "semantic", 10.0, "cppn: weights lie in [-limit, limit]."
@@ -104,13 +110,17 @@ class VariationConfig(_Section):
     """How offspring differ from their parents; every operator is tried once for each offspring, in this order."""
 
     crossover_rate: Rate = _key(
-        "semantic", 0.0, "Chance that an offspring has two parents: SBX (direct) or genes aligned on innovation ids (cppn)."
+        "semantic",
+        0.0,
+        "Chance that an offspring has two parents: SBX (direct) or genes aligned on innovation ids (cppn).",
     )
     crossover_eta: Annotated[float, Field(ge=0.0), BeforeValidator(_refuse_bool)] = _key(
         "semantic", 10.0, "direct: distribution index of the simulated binary crossover."
     )
     mutation: Literal["polynomial", "polynomial_clipped"] = _key(
-        "semantic", "polynomial", "polynomial: bounded, as DEAP's; polynomial_clipped: unbounded step, then clipped, as in the 2015 code."
+        "semantic",
+        "polynomial",
+        "polynomial: bounded, as DEAP's; polynomial_clipped: unbounded step, then clipped, as in the 2015 code.",
     )
     mutation_rate: Rate = _key("semantic", 0.1, "Chance of each pixel (direct) or connection weight (cppn) to mutate.")
     mutation_eta: Annotated[float, Field(ge=0.0), BeforeValidator(_refuse_bool)] = _key(
@@ -119,7 +129,9 @@ class VariationConfig(_Section):
     activation_rate: Rate = _key("semantic", 0.1, "cppn: chance of each node to redraw its activation.")
     add_connection: Rate = _key("semantic", 0.5, "cppn: chance to try one new connection.")
     delete_connection: Rate = _key("semantic", 0.3, "cppn: chance to delete one connection.")
-    rewire_connection: Rate = _key("semantic", 0.0, "cppn: chance to move one end of a connection (never happens in the 2015 code).")
+    rewire_connection: Rate = _key(
+        "semantic", 0.0, "cppn: chance to move one end of a connection (never happens in the 2015 code)."
+    )
     split_connection: Rate = _key("semantic", 0.5, "cppn: chance to put an identity node on a connection.")
     delete_node: Rate = _key("semantic", 0.2, "cppn: chance to delete one hidden node with its connections.")
 
@@ -133,16 +145,22 @@ class SearchConfig(_Section):
         "semantic", 2, "Generation g breeds from the archive after g - lag, so lag generations can be in flight."
     )
     insertion: Literal["every_class", "argmax"] = _key(
-        "semantic", "every_class", "every_class: an image competes in every cell; argmax: only in that of its best class."
+        "semantic",
+        "every_class",
+        "every_class: an image competes in every cell; argmax: only in that of its best class.",
     )
     selection: Literal["cells", "individuals"] = _key(
         "semantic", "cells", "Parents uniform over filled cells, or over distinct individuals holding them."
     )
     generations: Positive | None = _key("stopping", 200, "Stop after this many generations (null: no limit).")
-    max_evaluations: Positive | None = _key("stopping", None, "Stop at the generation that reaches this many evaluations.")
+    max_evaluations: Positive | None = _key(
+        "stopping", None, "Stop at the generation that reaches this many evaluations."
+    )
     max_time: Seconds | None = _key("stopping", None, "Stop after this many seconds of one session.")
     stop_when: list[str] = _key(
-        "stopping", [], f"Stop when all hold, each NAME OP NUMBER, e.g. 'median >= 0.9999'; names: {', '.join(CONDITION_NAMES)}."
+        "stopping",
+        [],
+        f"Stop when all hold, each NAME OP NUMBER, e.g. 'median >= 0.9999'; names: {', '.join(CONDITION_NAMES)}.",
     )
 
     @pydantic.field_validator("stop_when")
@@ -156,23 +174,35 @@ class SearchConfig(_Section):
 class EvaluationConfig(_Section):
     """Where and in what shapes images are scored."""
 
-    pool: Literal["inline", "ray"] = _key("operational", "ray", "inline: in this process; ray: actors on a Ray cluster.")
-    evaluators: PositiveOrAuto = _key("operational", "auto", "Ray actors; auto: usable cores // threads, or GPUs x evaluators_per_gpu.")
+    pool: Literal["inline", "ray"] = _key(
+        "operational", "ray", "inline: in this process; ray: actors on a Ray cluster."
+    )
+    evaluators: PositiveOrAuto = _key(
+        "operational", "auto", "Ray actors; auto: usable cores // threads, or GPUs x evaluators_per_gpu."
+    )
     evaluators_per_gpu: Positive = _key("operational", 1, "Evaluators that share one GPU.")
-    device: Literal["auto", "cpu", "cuda"] = _key("numerics", "auto", "auto: cuda where the evaluators have one, else cpu.")
-    chunk: PositiveOrAuto = _key("numerics", "auto", "Individuals sent to one evaluator at a time; a multiple of micro_batch.")
+    device: Literal["auto", "cpu", "cuda"] = _key(
+        "numerics", "auto", "auto: cuda where the evaluators have one, else cpu."
+    )
+    chunk: PositiveOrAuto = _key(
+        "numerics", "auto", "Individuals sent to one evaluator at a time; a multiple of micro_batch."
+    )
     micro_batch: PositiveOrAuto = _key("numerics", "auto", "Rows of one forward pass; short ones are padded.")
     threads: Positive = _key("numerics", 1, "Torch threads of one evaluator; another number gives other bits.")
     memory_format: Literal["auto", "contiguous", "channels_last"] = _key(
         "numerics", "auto", "Memory layout of the network and its input."
     )
-    chunk_timeout: Seconds = _key("operational", 600.0, "Seconds after which a silent evaluator is killed and its chunk scored elsewhere.")
+    chunk_timeout: Seconds = _key(
+        "operational", 600.0, "Seconds after which a silent evaluator is killed and its chunk scored elsewhere."
+    )
     ready_timeout: Seconds = _key("operational", 120.0, "Seconds to wait for the first evaluator.")
 
     @pydantic.model_validator(mode="after")
     def _whole_micro_batches(self) -> EvaluationConfig:
         if isinstance(self.chunk, int) and isinstance(self.micro_batch, int) and self.chunk % self.micro_batch:
-            raise ValueError(f"evaluation.chunk ({self.chunk}) must be a multiple of evaluation.micro_batch ({self.micro_batch})")
+            raise ValueError(
+                f"evaluation.chunk ({self.chunk}) must be a multiple of evaluation.micro_batch ({self.micro_batch})"
+            )
         return self
 
 
@@ -199,7 +229,9 @@ class Config(_Section):
 
     schema_version: Literal[1] = _key("semantic", 1, "Version of this schema.")
     name: str = _key("operational", "run", "Name of the run's folder; {seed} is replaced.")
-    seed: Annotated[int, Field(ge=0), BeforeValidator(_refuse_bool)] = _key("semantic", 1, "Seed of all random numbers.")
+    seed: Annotated[int, Field(ge=0), BeforeValidator(_refuse_bool)] = _key(
+        "semantic", 1, "Seed of all random numbers."
+    )
     target: TargetConfig
     encoding: EncodingConfig = EncodingConfig()
     variation: VariationConfig = VariationConfig()
@@ -212,7 +244,9 @@ class Config(_Section):
     @classmethod
     def _safe_name(cls, value: str) -> str:
         if len(value) > 64 or not _NAME.fullmatch(value):
-            raise ValueError("a name has 1 to 64 letters, digits, '.', '_' or '-', begins with a letter or digit, and may hold {seed}")
+            raise ValueError(
+                "a name has 1 to 64 letters, digits, '.', '_', '-' or {seed}, and begins with a letter or digit"
+            )
         return value
 
     @property
@@ -225,7 +259,9 @@ def parse_condition(text: str) -> tuple[str, str, float]:
     """('median', '>=', 0.9999) of 'median >= 0.9999'; ValueError otherwise."""
     match = _CONDITION.fullmatch(text)
     if match is None or match[1] not in CONDITION_NAMES:
-        raise ValueError(f"{text!r} is not NAME OP NUMBER with NAME one of {', '.join(CONDITION_NAMES)} and OP one of >= > <= <")
+        raise ValueError(
+            f"{text!r} is not NAME OP NUMBER with NAME one of {', '.join(CONDITION_NAMES)} and OP one of >= > <= <"
+        )
     try:
         return match[1], match[2], float(match[3])
     except ValueError:
@@ -318,7 +354,9 @@ def _sentences(error: pydantic.ValidationError, where: str) -> Iterator[str]:
     sections = {key.partition(".")[0] for key in keys if "." in key}
     for problem in error.errors():
         parts = [str(part) for part in problem["loc"]]
-        path = next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in keys), ".".join(parts))
+        path = next(
+            (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in keys), ".".join(parts)
+        )
         if problem["type"] == "extra_forbidden":
             path = ".".join(parts)
             # The key may be right and its section wrong.
@@ -377,7 +415,9 @@ def flatten(config: Config) -> dict[str, Any]:
 def fingerprint(config: Config, *, without_seed: bool = False) -> str:
     """sha256 (hex) of the semantic keys; two configs with one fingerprint ask for the same archive."""
     kinds = key_table()
-    semantic = {k: v for k, v in flatten(config).items() if kinds[k][0] == "semantic" and not (without_seed and k == "seed")}
+    semantic = {
+        k: v for k, v in flatten(config).items() if kinds[k][0] == "semantic" and not (without_seed and k == "seed")
+    }
     return hashlib.sha256(json.dumps(semantic, sort_keys=True).encode()).hexdigest()
 
 

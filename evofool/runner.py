@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import os
 import platform
 import resource
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from evofool.config import Config, differences, fingerprint, flatten, load_config, parse_condition
-from evofool.encoding import Encoding, make_encoding
-from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun, Stopped, StorageError
-from evofool.evaluate.pool import AskTellPool, Evaluator, InlinePool, Pool, peak_rss_mib
+from evofool.config import Config, differences, fingerprint, load_config, parse_condition
+from evofool.encoding import make_encoding
+from evofool.errors import ConfigError, EvofoolError, IncompatibleRun, Stopped, StorageError
+from evofool.evaluate.pool import AskTellPool, Evaluator, InlinePool, Pool, other_numerics, peak_rss_mib
 from evofool.observers import Observer
 from evofool.records import GenerationResult, Numerics, Statistics
 from evofool.search import Search
@@ -122,7 +120,14 @@ def merge(paths: Sequence[str | Path], out: str | Path, **options: Any) -> Run:
     settings = config.model_copy(
         update={"name": Path(out).name, "search": config.search.model_copy(update={"generations": 1})}
     )
-    return run(settings, ["search.max_evaluations=null", "search.stop_when=[]"], out=out, resume="never", seed_from=paths, **options)
+    return run(
+        settings,
+        ["search.max_evaluations=null", "search.stop_when=[]"],
+        out=out,
+        resume="never",
+        seed_from=paths,
+        **options,
+    )
 
 
 def make_search(
@@ -170,7 +175,9 @@ def _target(
     geometry, output = config.target.geometry, config.target.output
     if target is None:
         if config.target.spec == "live":
-            raise ConfigError("target.spec: this run's target was a live module; give it again: evofool.run(config, target=...).")
+            raise ConfigError(
+                "target.spec: this run's target was a live module; give it again: evofool.run(config, target=...)."
+            )
         source = Source(config.target.spec, allow_code)
         return load_target(source, geometry=geometry, output=output), source
     if not isinstance(target, Target):
@@ -212,7 +219,7 @@ def _resolve_numerics(config: Config, target: Target, has_gpu: bool, stored: dic
         chosen["chunk"] = asked.micro_batch * max(1, chosen["chunk"] // asked.micro_batch)
     if chosen["chunk"] % chosen["micro_batch"]:
         raise ConfigError(
-            f"evaluation.chunk ({chosen['chunk']}) must be a multiple of evaluation.micro_batch ({chosen['micro_batch']})."
+            f"evaluation.chunk ({chosen['chunk']}) must be a multiple of micro_batch ({chosen['micro_batch']})."
         )
     return Numerics(**chosen)
 
@@ -300,7 +307,9 @@ class _Session:
         RunStore.prepare(self.path)
         with lock(self.path):
             if RunStore.check_place(self.path):
-                raise ConfigError(f"{self.path}: another driver has just made this run; say --resume auto to go on with it.")
+                raise ConfigError(
+                    f"{self.path}: another driver has just made this run; say --resume auto to go on with it."
+                )
             with self._pool(None) as (pool, numerics, cluster_facts):
                 store = RunStore.create(self.path, self.config, self._provenance(numerics, pool, parents), seeds)
                 return self._go(store, pool, numerics, epoch=0, cluster=cluster_facts, seeds=seeds, state=None)
@@ -369,7 +378,9 @@ class _Session:
             elites = {row["cell"]: row["individual_id"] for row in store.table("placements").to_pylist()}
             for identity, genome in sorted(store.genomes(set(elites.values())).items()):
                 genomes.setdefault(genome, f"{run_id}:{identity:x}")
-            parents.append({"run_id": run_id, "archive_hash": store.log.last.archive_hash, "generation": store.log.last.generation})
+            parents.append(
+                {"run_id": run_id, "archive_hash": store.log.last.archive_hash, "generation": store.log.last.generation}
+            )
         return Seeds(list(genomes), list(genomes.values())), parents
 
     def _provenance(self, numerics: Numerics, pool: Pool, parents: list[dict[str, Any]]) -> dict[str, Any]:
@@ -410,10 +421,7 @@ class _Session:
             inline = InlinePool(lambda: Evaluator(self.target, self.encoding, self.class_indices, numerics))
             try:
                 if canary not in (None, inline.canary):
-                    raise IncompatibleRun(
-                        "this machine does not score the canary as the run's did (another processor, device or version "
-                        "of torch); go on with --allow-numerics-change, or on a machine like the old one."
-                    )
+                    raise other_numerics("this machine")
                 yield inline, numerics, {}
             finally:
                 inline.close()
@@ -490,7 +498,11 @@ class _Session:
                 archive_hash=state.archive_hash,
             )
         keeper.begin(search)
-        facts = {**store.provenance, "resumed_at": state.generation if state else None, "evaluators": pool.report().evaluators}
+        facts = {
+            **store.provenance,
+            "resumed_at": state.generation if state else None,
+            "evaluators": pool.report().evaluators,
+        }
         self.tell("on_start", self.config, facts)
         try:
             with _signals(stopper, self.warn):
@@ -505,9 +517,7 @@ class _Session:
         keeper.finish(cluster)
         self.tell("on_stop", f"{stopper.reason}; the archive is in {self.path}")
         if stopper.signal is not None:
-            raise keeper.explained(
-                Stopped(f"{stopper.reason} after a clean commit.", exit_code=128 + stopper.signal)
-            )
+            raise keeper.explained(Stopped(f"{stopper.reason} after a clean commit.", exit_code=128 + stopper.signal))
         return Run(self.path, search.logbook)
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Fitness", "Individual", "Search"]
 
 
-class Fitness(base.Fitness):  # type: ignore[misc]
+class Fitness(base.Fitness):
     """The greatest log-odds over all cells; the archive itself compares cell by cell."""
 
     weights = (1.0,)
@@ -253,9 +253,7 @@ class Search:
         children, crossed = self.toolbox.mate(generation, first, second)
         children, operators = self.toolbox.mutate(generation, children)
         parents[~crossed, 1] = NO_PARENT
-        return Offspring(
-            generation, children, parents, operators | crossed * variation.operator_bit("crossover"), None
-        )
+        return Offspring(generation, children, parents, operators | crossed * variation.operator_bit("crossover"), None)
 
     def _parentless(self, generation: int, genomes: Any, operator: str, origins: Any) -> Offspring:
         n = len(genomes)

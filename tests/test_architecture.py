@@ -91,7 +91,9 @@ def test_every_module_has_a_floor_and_imports_only_downwards(name: str) -> None:
             continue
         here, there = room(name), room(inner)
         same_room = here.split(".")[0] == there.split(".")[0]
-        assert same_room or FLOORS[there] <= FLOORS[here], f"{name} (floor {FLOORS[here]}) imports {inner} ({FLOORS[there]})"
+        assert same_room or FLOORS[there] <= FLOORS[here], (
+            f"{name} (floor {FLOORS[here]}) imports {inner} ({FLOORS[there]})"
+        )
 
 
 @pytest.mark.parametrize("name", modules())

@@ -8,7 +8,11 @@ An encoding is a small frozen object that knows the picture's size and colour, a
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from evofool.config import EncodingConfig
 from evofool.encoding.cppn import ACTIVATIONS, CppnEncoding
@@ -17,7 +21,50 @@ from evofool.errors import ConfigError
 
 __all__ = ["CppnEncoding", "DirectEncoding", "Encoding", "genome_sha256", "make_encoding"]
 
-Encoding = CppnEncoding | DirectEncoding
+
+class Encoding(Protocol):
+    """What the rest of the house needs of an encoding. `genomes` is a batch: pixels or `cppn.Graphs`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def colour(self) -> str: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+
+    def empty(self, rows: int) -> Any:
+        """Room for genomes, to be filled with `replace`."""
+
+    def initial(self, *draws: NDArray[np.float64]) -> Any:
+        """Random genomes from uniform numbers, one array for each entry of `draws_of_initial`."""
+
+    def draws_of_initial(self) -> tuple[int, ...]:
+        """Numbers for each individual that `initial` takes, argument by argument."""
+
+    def take(self, genomes: Any, rows: Any) -> Any:
+        """The genomes at `rows`."""
+
+    def replace(self, genomes: Any, rows: Any, source: Any, source_rows: Any) -> Any:
+        """`genomes` with `rows` overwritten by `source_rows` of `source`; may work in place."""
+
+    def size(self, genomes: Any, row: int) -> tuple[int, int]:
+        """(nodes, connections)."""
+
+    def to_bytes(self, genomes: Any, row: int) -> bytes:
+        """Canonical bytes of one genome."""
+
+    def from_bytes(self, blobs: Sequence[bytes]) -> Any:
+        """Genomes of canonical bytes; raises InvalidGenome."""
+
+    def genes(self, genomes: Any, row: int) -> list[dict[str, Any]]:
+        """One dict for each gene."""
+
+    def to_json(self, genomes: Any, row: int) -> dict[str, Any]:
+        """One genome as JSON data."""
 
 
 def make_encoding(config: EncodingConfig, image_size: tuple[int, int], channels: int) -> Encoding:

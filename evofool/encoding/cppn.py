@@ -143,7 +143,7 @@ def locate(table: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64
         table: (n, N) int64, rows ascending.
         ids: (n, K) int64.
     """
-    n, width = table.shape
+    width = table.shape[1]
     if width == 0 or ids.size == 0:
         return np.full(ids.shape, -1, dtype=np.int64)
     low = np.zeros(ids.shape, dtype=np.int64)
@@ -204,7 +204,7 @@ def compile(graphs: Graphs) -> Program:
     """
     n, width = graphs.node_ids.shape
     stride = FIRST_OUTPUT + width
-    rows, source, destination = flat_edges(graphs)
+    _, source, destination = flat_edges(graphs)
     weights = graphs.weights[graphs.connection_ids != PAD]
 
     exists = np.zeros((n, stride), dtype=bool)
@@ -260,9 +260,7 @@ def compile(graphs: Graphs) -> Program:
     )
 
 
-def coordinates(
-    height: int, width: int, kind: str, native: tuple[int, int] | None = None
-) -> NDArray[np.float32]:
+def coordinates(height: int, width: int, kind: str, native: tuple[int, int] | None = None) -> NDArray[np.float32]:
     """The four inputs at every pixel, shape (4, height * width), float32, row-major.
 
     Args:
@@ -312,16 +310,27 @@ class CppnEncoding:
 
     def empty(self, rows: int) -> Graphs:
         """Room for `rows` genomes, to be filled with `replace`."""
-        pad, zero = np.full((rows, 0), PAD, dtype=np.int64), np.zeros((rows, 0), dtype=np.int64)
-        return Graphs(pad, zero.astype(np.uint8), pad, zero, zero, zero.astype(np.float32))
+        return self._room(rows, 0, 0)
 
-    def initial(self, weights: NDArray[np.float64], kinds: NDArray[np.float64]) -> Graphs:
+    @staticmethod
+    def _room(rows: int, n: int, m: int) -> Graphs:
+        """Genomes without genes, padded to n nodes and m connections."""
+        return Graphs(
+            node_ids=np.full((rows, n), PAD, dtype=np.int64),
+            activations=np.zeros((rows, n), dtype=np.uint8),
+            connection_ids=np.full((rows, m), PAD, dtype=np.int64),
+            sources=np.zeros((rows, m), dtype=np.int64),
+            destinations=np.zeros((rows, m), dtype=np.int64),
+            weights=np.zeros((rows, m), dtype=np.float32),
+        )
+
+    def initial(self, *draws: NDArray[np.float64]) -> Graphs:
         """Genomes without hidden nodes: every input to every output, random weights and output activations.
 
         Args:
-            weights: (n, 4 * channels) uniform in [0, 1).
-            kinds: (n, channels) uniform in [0, 1).
+            draws: uniform numbers in [0, 1) for the weights, (n, 4 * channels), and for the activations, (n, channels).
         """
+        weights, kinds = draws
         n, channels = kinds.shape
         outputs = np.arange(FIRST_OUTPUT, FIRST_OUTPUT + channels)
         source, destination = (grid.ravel() for grid in np.meshgrid(np.arange(FIRST_OUTPUT), outputs))
@@ -350,7 +359,9 @@ class CppnEncoding:
         m = int((connections[0] != PAD).sum(axis=1).max(initial=0))
         return Graphs(nodes[:, :n], activations[:, :n], *(array[:, :m] for array in connections))
 
-    def replace(self, graphs: Graphs, rows: NDArray[np.int64], source: Graphs, source_rows: NDArray[np.int64]) -> Graphs:
+    def replace(
+        self, graphs: Graphs, rows: NDArray[np.int64], source: Graphs, source_rows: NDArray[np.int64]
+    ) -> Graphs:
         """`graphs` with `rows` overwritten by `source_rows` of `source`; the memory of `graphs` may be reused."""
         result = []
         for name, new in zip(graphs.__dataclass_fields__, source.arrays()):
@@ -372,7 +383,7 @@ class CppnEncoding:
         )
 
     def to_bytes(self, graphs: Graphs, row: int) -> bytes:
-        """Canonical bytes of one genome: header, node ids, activations, connection ids, ends, weights; little-endian."""
+        """Canonical bytes of one genome, little-endian: header, then the fields of Graphs in order."""
         nodes = graphs.node_ids[row] != PAD
         connections = graphs.connection_ids[row] != PAD
         n, m = int(nodes.sum()), int(connections.sum())
@@ -397,17 +408,11 @@ class CppnEncoding:
         parsed = [self._parse(blob) for blob in blobs]
         n = max((len(p.node_ids[0]) for p in parsed), default=0)
         m = max((len(p.connection_ids[0]) for p in parsed), default=0)
-        graphs = self.empty(len(parsed))
-        wide = Graphs(
-            *(
-                np.full((len(parsed), n if i < 2 else m), PAD if i in (0, 2) else 0, dtype=array.dtype)
-                for i, array in enumerate(graphs.arrays())
-            )
-        )
+        graphs = self._room(len(parsed), n, m)
         for row, one in enumerate(parsed):
-            for target, values in zip(wide.arrays(), one.arrays()):
+            for target, values in zip(graphs.arrays(), one.arrays()):
                 target[row, : values.shape[1]] = values[0]
-        return wide
+        return graphs
 
     def _parse(self, blob: bytes) -> Graphs:
         if len(blob) < _HEADER.size:

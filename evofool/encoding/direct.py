@@ -46,8 +46,9 @@ class DirectEncoding:
         """Room for `rows` genomes, to be filled with `replace`."""
         return np.zeros((rows, *self.shape), dtype=np.float32)
 
-    def initial(self, pixels: NDArray[np.float64]) -> NDArray[np.float32]:
+    def initial(self, *draws: NDArray[np.float64]) -> NDArray[np.float32]:
         """Uniform noise, from (n, height * width * channels) numbers uniform in [0, 1)."""
+        (pixels,) = draws
         return pixels.astype(np.float32).reshape(len(pixels), *self.shape)
 
     def draws_of_initial(self) -> tuple[int, ...]:
@@ -88,7 +89,9 @@ class DirectEncoding:
             expected = _HEADER.size + 4 * genomes[row].size
             header = _HEADER.pack(_MAGIC, 1, self.channels, self.height, self.width)
             if len(blob) != expected or blob[: _HEADER.size] != header:
-                raise InvalidGenome(f"a genome is not {self.height} x {self.width} x {self.channels} pixels in {expected} bytes.")
+                raise InvalidGenome(
+                    f"a genome is not {self.height} x {self.width} x {self.channels} pixels in {expected} bytes."
+                )
             pixels = np.frombuffer(blob, dtype="<f4", offset=_HEADER.size)
             if not np.all((pixels >= 0) & (pixels <= 1)):  # also refuses NaN
                 raise InvalidGenome("a genome has a pixel outside [0, 1].")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.encoding import cppn
+from evofool.encoding import Encoding, cppn
 from evofool.encoding.cppn import CppnEncoding, Graphs
 from evofool.encoding.direct import DirectEncoding
 
@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def render(encoding: CppnEncoding | DirectEncoding, genomes: Any, row: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def render(encoding: Encoding, genomes: Any, row: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """The picture of one genome.
 
     Args:
@@ -47,6 +47,7 @@ def render(encoding: CppnEncoding | DirectEncoding, genomes: Any, row: int, size
         rows = np.arange(height) * encoding.height // height
         columns = np.arange(width) * encoding.width // width
         return quantise(to_rgb(genomes[row][rows][:, columns], encoding.colour))
+    assert isinstance(encoding, CppnEncoding)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         values = _evaluate(encoding, genomes, row, height, width)
     values = np.abs(values) if encoding.output == "absolute" else (values + np.float32(1)) / np.float32(2)

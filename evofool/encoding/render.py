@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evofool.encoding import cppn
+from evofool.encoding import Encoding, cppn
 from evofool.encoding.cppn import CppnEncoding, Program
 from evofool.encoding.direct import DirectEncoding
 
@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def render(encoding: CppnEncoding | DirectEncoding, genomes: Any, device: str = "cpu") -> NDArray[np.uint8]:
+def render(encoding: Encoding, genomes: Any, device: str = "cpu") -> NDArray[np.uint8]:
     """Pictures of a batch of genomes at the encoding's size.
 
     Returns:
@@ -45,6 +45,7 @@ def render(encoding: CppnEncoding | DirectEncoding, genomes: Any, device: str = 
         if isinstance(encoding, DirectEncoding):
             values = torch.as_tensor(genomes, device=device).movedim(-1, 1)  # (n, channels, h, w)
             return _quantise(_to_rgb(values, encoding.colour))
+        assert isinstance(encoding, CppnEncoding)
         values = _evaluate(cppn.compile(genomes), encoding, device)
         values = values.abs() if encoding.output == "absolute" else (values + 1) / 2
         values = torch.nan_to_num(values, nan=0.0).clamp(0, 1)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from evofool import variation
 from evofool.encoding import Encoding
 from evofool.encoding.render import render
-from evofool.errors import EvofoolError
+from evofool.errors import EvofoolError, IncompatibleRun
 from evofool.records import Numerics, Offspring, Scores
 from evofool.scores import score_outputs
 from evofool.targets import Target
@@ -131,6 +131,15 @@ class Pool(Protocol):
 
     def close(self) -> None:
         """Let go of evaluators and of nothing that this pool did not start."""
+
+
+def other_numerics(where: str) -> IncompatibleRun:
+    """The error where a canary is not the run's."""
+    return IncompatibleRun(
+        f"{where} does not score the canary as the run's evaluators did (another processor, device or version of torch), so "
+        "scores could have other bits; use a machine like the old one, or run and resume with --allow-numerics-change, "
+        "which marks it in the next commit."
+    )
 
 
 def chunks(rows: int, size: int) -> Iterator[slice]:

@@ -22,7 +22,7 @@ from ray import exceptions as ray_errors
 
 from evofool.encoding import Encoding
 from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, ResourcesMissing
-from evofool.evaluate.pool import Evaluator, PoolReport, chunks, peak_rss_mib
+from evofool.evaluate.pool import Evaluator, PoolReport, chunks, other_numerics, peak_rss_mib
 from evofool.records import Numerics, Offspring, Scores
 from evofool.targets import Source, Target, load_target
 
@@ -114,7 +114,7 @@ def _refuse_silent(address: str, where: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError as error:
         raise ResourcesMissing(
-            f"{where}={address}: nothing answers there ({error.strerror or error}); is the head node up, and the port right?"
+            f"{where}={address}: nothing answers there ({error.strerror or error}); is the head node up?"
         ) from None
 
 
@@ -143,7 +143,9 @@ class Recipe:
         if isinstance(target, Source):
             target = load_target(target, geometry=self.geometry, output=self.output)
         if target.fingerprint() != self.fingerprint:
-            raise IncompatibleRun(f"{target.spec}: its weights or preprocessing on {socket.gethostname()} are not the run's.")
+            raise IncompatibleRun(
+                f"{target.spec}: its weights or preprocessing on {socket.gethostname()} are not the run's."
+            )
         return Evaluator(target, self.encoding, self.class_indices, self.numerics)
 
 
@@ -291,10 +293,7 @@ class RayPool:
             if worker.facts:
                 self._admit(worker)
         if not any(worker.hello is None for worker in self._workers):
-            raise IncompatibleRun(
-                "the evaluators here do not score the canary as the run's did (another processor, device or version of "
-                "torch); go on with --allow-numerics-change, which marks it in the next commit, or use the old machines."
-            )
+            raise other_numerics("the cluster")
 
     def _greet(self, worker: _Worker) -> bool:
         """Take a finished hello; False if the actor was lost meanwhile and says hello again later."""
@@ -472,4 +471,6 @@ def _our_error(error: ray_errors.RayTaskError) -> EvofoolError:
     cause = getattr(error, "cause", None)
     if isinstance(cause, EvofoolError):
         return cause
-    return EvaluationFailed(f"an evaluator failed: {type(cause or error).__name__}: {str(cause or error).splitlines()[0]}")
+    return EvaluationFailed(
+        f"an evaluator failed: {type(cause or error).__name__}: {str(cause or error).splitlines()[0]}"
+    )

@@ -88,8 +88,10 @@ class LiveTable(Observer):
         self._bar.update(self._task, completed=s.generation + 1)
         table = Table.grid(padding=(0, 2))
         for left, right in (
-            (("evaluations", f"{s.evaluations} ({facts['evaluations_per_second']:.0f}/s)"),
-             ("placements", f"{s.placements_total} (+{s.placements})")),
+            (
+                ("evaluations", f"{s.evaluations} ({facts['evaluations_per_second']:.0f}/s)"),
+                ("placements", f"{s.placements_total} (+{s.placements})"),
+            ),
             (("median confidence", f"{s.median:.6f}"), ("filled cells", f"{s.filled} of {self._cells}")),
             (("minimum confidence", f"{s.minimum:.6f}"), ("distinct elites", str(s.unique_elites))),
             (("classes >= 0.99", str(s.classes_99)), ("top-1 in their cell", f"{s.top1_share:.0%}")),

@@ -19,7 +19,7 @@ PICTURE, GAP, LINE = 112, 12, 16  # pixels
 def percent(confidence: float) -> str:
     """Confidence as people read it, never rounded up to 100 %."""
     if confidence >= 0.9999:
-        return "≥ 99.99 %"
+        return ">= 99.99 %"
     return f"{math.floor(confidence * 1e4) / 100:.2f} %"
 
 

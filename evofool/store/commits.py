@@ -66,7 +66,7 @@ class CommitLog:
         self.commits: list[Commit] = []
         self._last_sha256 = ""
         with files.guard(self.folder, "read"):
-            names = sorted(name for name in os.listdir(self.folder) if _NAME.fullmatch(name))
+            names = sorted(entry.name for entry in self.folder.iterdir() if _NAME.fullmatch(entry.name))
         for number, name in enumerate(names):
             path = self.folder / name
             if name != f"{number:08d}.json":
@@ -107,7 +107,9 @@ class CommitLog:
                 raise CorruptData(f"{path}: missing, though commit {number} names it.")
             found = files.sha256_of(path)
             if found != facts["sha256"]:
-                raise CorruptData(f"{path}: damaged; its sha256 is {found[:16]}..., commit {number} says {facts['sha256'][:16]}...")
+                raise CorruptData(
+                    f"{path}: damaged; its sha256 is {found[:16]}..., commit {number} says {facts['sha256'][:16]}..."
+                )
 
     def append(
         self,
@@ -158,7 +160,9 @@ class CommitLog:
         gone = 0
         for folder in (self.folder, self.run / "_evofool", self.run, *(self.run / name for name in TABLES.values())):
             for entry in folder.iterdir() if folder.is_dir() else ():
-                ours = entry.name.startswith("_tmp-") or (entry.parent.name != "_evofool" and entry.suffix == ".parquet")
+                ours = entry.name.startswith("_tmp-") or (
+                    entry.parent.name != "_evofool" and entry.suffix == ".parquet"
+                )
                 if ours and entry not in live and entry.is_file() and not entry.is_symlink() and folder != self.run:
                     entry.unlink()
                     gone += 1

@@ -155,7 +155,9 @@ class Run:
 
             known = [str(name) for name in elites["class_name"]]
             near = difflib.get_close_matches(str(class_), known, n=3, cutoff=0.4) or known[:5]
-            raise ConfigError(f"{self.path}: no elite of class {class_!r}; there are {len(known)}, among them {', '.join(near)}.")
+            raise ConfigError(
+                f"{self.path}: no elite of class {class_!r}; there are {len(known)}, among them {', '.join(near)}."
+            )
         return {str(key): value for key, value in rows.iloc[0].to_dict().items()}
 
     def image(self, class_: str | int, size: int | tuple[int, int] | None = None) -> NDArray[np.uint8]:

@@ -118,7 +118,11 @@ class RunStore:
             rows = [{"genome": g, "origin": o} for g, o in zip(seeds.genomes, seeds.origins)]
             files.put(path / "_evofool" / "seeds.parquet", schemas.to_parquet(rows, schemas.SEEDS))
         files.put(path / "_evofool" / "config.yaml", to_yaml(config).encode())
-        facts = {"schema_version": schemas.SCHEMA_VERSION, **provenance, "seeds_sha256": seeds.sha256() if seeds else None}
+        facts = {
+            "schema_version": schemas.SCHEMA_VERSION,
+            **provenance,
+            "seeds_sha256": seeds.sha256() if seeds else None,
+        }
         files.put(path / "_evofool" / "run.json", _json(facts))
         return cls(path)
 
@@ -166,7 +170,7 @@ class RunStore:
         # Resuming breeds what was in flight from the archives of the last `lag` generations.
         self._displaced = {g: ids for g, ids in self._displaced.items() if g > last - self.config.search.lag}
         live = {int(i) for i in elites}.union(*self._displaced.values()) - {NO_PARENT}
-        genomes = []
+        genomes: list[dict[str, Any]] = []
         for result in self._buffer:
             for slot, genome in sorted(result.genomes.items()):
                 identity = int(individual_id(result.placements.generation, slot))
@@ -247,8 +251,8 @@ class RunStore:
         pending: list[tuple[Placements, Any]] = []
         chain, statistics, generation = bytes(32), None, -1
         hashes = {commit.generation: commit.archive_hash for commit in self.log.commits}
-        for placements, top1, images, genomes, statistics in self.generations():
-            generation += 1
+        for placements, top1, images, genomes, counted in self.generations():
+            generation, statistics = generation + 1, counted
             if placements.generation != generation:
                 raise CorruptData(f"{self.path}: generation {generation} is missing from the history.")
             archive = archives.restore(archive, placements, top1)
@@ -260,7 +264,9 @@ class RunStore:
             else:
                 pending.append((placements, top1))
         if generation != last.generation or statistics is None:
-            raise CorruptData(f"{self.path}: the history ends at generation {generation}, the commits at {last.generation}.")
+            raise CorruptData(
+                f"{self.path}: the history ends at generation {generation}, the commits at {last.generation}."
+            )
         needed = {int(i) for i in start.elites} | {int(i) for i in archive.elites}
         for placements, _ in pending:
             needed |= set(individual_id(placements.generation, placements.slots.astype(np.int64)).tolist())

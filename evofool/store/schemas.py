@@ -16,7 +16,18 @@ import pyarrow.parquet as pq
 
 from evofool.errors import CorruptData
 
-__all__ = ["ELITES", "GENOMES", "HISTORY", "INDIVIDUALS", "PLACEMENTS", "SCHEMA_VERSION", "SEEDS", "from_parquet", "to_parquet"]
+__all__ = [
+    "ELITES",
+    "GENOMES",
+    "HISTORY",
+    "INDIVIDUALS",
+    "PLACEMENTS",
+    "SCHEMA_VERSION",
+    "SEEDS",
+    "from_parquet",
+    "normal",
+    "to_parquet",
+]
 
 SCHEMA_VERSION = 1
 _METADATA = {"schema_version": str(SCHEMA_VERSION)}
@@ -135,6 +146,11 @@ def to_parquet(rows: list[dict[str, Any]], schema: pa.Schema, attrs: dict[str, A
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=True)
     return sink.getvalue()
+
+
+def normal(rows: list[dict[str, Any]], schema: pa.Schema) -> list[dict[str, Any]]:
+    """Rows as they come back from a file: every key there, numbers rounded to their column's type."""
+    return list(pa.Table.from_pylist(rows, schema=schema).to_pylist())
 
 
 def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:

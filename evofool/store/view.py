@@ -25,6 +25,18 @@ from evofool.store.run import RunStore
 __all__ = ["ViewWriter", "decode_png", "encode_png", "read_view", "view_rows"]
 
 MAX_PIXELS = 1 << 24
+_OF_INDIVIDUAL = (
+    "individual_id",
+    "generation",
+    "slot",
+    "parent_ids",
+    "operators",
+    "nodes",
+    "connections",
+    "top1_class_index",
+    "top1_confidence",
+    "image_sha256",
+)
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
@@ -43,7 +55,9 @@ def decode_png(data: bytes, where: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             if picture.width * picture.height > MAX_PIXELS or picture.mode not in ("L", "RGB"):
-                raise CorruptData(f"{where}: a PNG of {picture.width} x {picture.height} {picture.mode} is not an elite's.")
+                raise CorruptData(
+                    f"{where}: a PNG of {picture.width} x {picture.height} {picture.mode} is not an elite's."
+                )
             array = np.asarray(picture)
     except (OSError, ValueError, SyntaxError) as error:
         raise CorruptData(f"{where}: its image is not a PNG ({error}).") from None
@@ -78,8 +92,6 @@ def view_rows(store: RunStore, encoding: Encoding, png_of: Callable[[int, str, b
     for cell in sorted(newest):
         placed, person = newest[cell], people[newest[cell]["individual_id"]]
         log_odds = np.array([placed["log_odds"]], dtype=np.float32)
-        copied = ("individual_id", "generation", "slot", "parent_ids", "operators", "nodes", "connections")
-        copied += ("top1_class_index", "top1_confidence", "image_sha256")
         rows.append(
             {
                 "run_id": facts["run_id"],
@@ -87,7 +99,7 @@ def view_rows(store: RunStore, encoding: Encoding, png_of: Callable[[int, str, b
                 "class_name": names[cell],
                 "confidence": float(confidence(log_odds)[0]),
                 "log_odds": placed["log_odds"],
-                **{name: person[name] for name in copied},
+                **{name: person[name] for name in _OF_INDIVIDUAL},
                 "encoding": encoding.kind,
                 **shown[person["individual_id"]],
                 "target": facts["target"],

@@ -54,7 +54,7 @@ def load_dataset(name: str, seed: int, folder: str | Path | None = None) -> Labe
     if name not in DATASETS:
         raise ConfigError(f"--dataset: {name!r} is unknown; known are {', '.join(DATASETS)}.")
     place = _folder_of(name, folder)
-    parts = []
+    parts: list[Any] = []
     for prefix in ("train", "t10k"):
         images = _read_idx(place, f"{prefix}-images-idx3-ubyte")
         labels = _read_idx(place, f"{prefix}-labels-idx1-ubyte").astype(np.int64)
@@ -84,9 +84,7 @@ def _mnist_5k(seed: int) -> LabelledImages:
     images = pixels.reshape(-1, 28, 28).astype(np.uint8)
     labels = labels.astype(np.int64)
     train, held = stratified_split(labels, 0.2, seed)
-    return LabelledImages(
-        "mnist-5k", DIGITS, images[train], labels[train], train, images[held], labels[held], held
-    )
+    return LabelledImages("mnist-5k", DIGITS, images[train], labels[train], train, images[held], labels[held], held)
 
 
 def _folder_of(name: str, folder: str | Path | None) -> Path:

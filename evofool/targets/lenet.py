@@ -59,7 +59,9 @@ def load(source: Source) -> Target:
     except (SafetensorError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path}: not a safetensors file ({error}); `evofool train lenet` writes one.") from None
     if metadata.get("format") != "evofool.lenet.1":
-        raise ConfigError(f"{path}: not written by `evofool train lenet`; load other networks with python:FILE.py:callable.")
+        raise ConfigError(
+            f"{path}: not written by `evofool train lenet`; load other networks with python:FILE.py:callable."
+        )
     names = tuple(json.loads(metadata["class_names"]))
     module = network(len(names))
     refuse_mismatch(module, tensors, path)
@@ -73,7 +75,11 @@ def refuse_mismatch(module: nn.Module, tensors: dict[str, torch.Tensor], path: s
     found = {name: tuple(t.shape) for name, t in tensors.items()}
     problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
     problems += [f"{name} is not in the network" for name in found.keys() - wanted.keys()]
-    problems += [f"{n} is {found[n]} where the network has {wanted[n]}" for n in wanted.keys() & found.keys() if wanted[n] != found[n]]
+    problems += [
+        f"{n} is {found[n]} where the network has {wanted[n]}"
+        for n in wanted.keys() & found.keys()
+        if wanted[n] != found[n]
+    ]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise ConfigError(f"{path}: weights of another network: {'; '.join(sorted(problems)[:3])}{more}.")

@@ -31,9 +31,13 @@ def load(source: Source) -> Target:
     """
     place, _, name = source.argument.rpartition(":")
     if not place or not name.isidentifier():
-        raise ConfigError(f"target.spec: {source.spec!r} is not python:FILE.py:callable or python:package.module:callable.")
+        raise ConfigError(
+            f"target.spec: {source.spec!r} is not python:FILE.py:callable or python:package.module:callable."
+        )
     if not source.allow_code:
-        raise ConfigError(f"target.spec: {source.spec} runs code from {place}; add --allow-code to this command if you trust it.")
+        raise ConfigError(
+            f"target.spec: {source.spec} runs code from {place}; add --allow-code to this command if you trust it."
+        )
     module, code = _from_file(source, place) if place.endswith(".py") else _installed(place)
     factory = getattr(module, name, None)
     if not callable(factory):

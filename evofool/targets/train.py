@@ -31,7 +31,7 @@ THREADS = 2  # fixed, since another number gives other weights
 def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable[[str], None]) -> dict[str, Any]:
     """Train the paper's LeNet and write it as safetensors.
 
-    The same data, seed and torch version give the same file on the same kind of CPU: a fixed number of threads, one generator.
+    The same data, seed and torch version give the same weights on the same kind of CPU.
 
     Args:
         seed: of the initial weights, the order of images and their shifts.
@@ -79,9 +79,11 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
 def _train(data: LabelledImages, seed: int, tell: Callable[[str], None]) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(seed)
     module = lenet.network(len(data.class_names))
-    for parameter in module.parameters():  # torch's own bounds, but from this generator, not the global one
-        fan_in = parameter[0].numel() if parameter.dim() > 1 else fan_in  # noqa: F821 - weights come before biases
-        torch.nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
+    for layer in module.children():
+        parameters = list(layer.parameters())  # weight, then bias; none in pools and the like
+        for parameter in parameters:  # torch's own bounds, but from this generator, not the global one
+            bound = 1 / math.sqrt(parameters[0][0].numel())
+            torch.nn.init.uniform_(parameter, -bound, bound, generator=generator)
     images = torch.from_numpy(data.train_images.copy()).to(torch.float32).unsqueeze(1)
     labels = torch.from_numpy(data.train_labels.copy())
     optimiser = torch.optim.Adam(module.parameters(), weight_decay=DECAY)

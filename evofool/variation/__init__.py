@@ -88,6 +88,7 @@ def mutate(
     """
     if isinstance(encoding, DirectEncoding):
         return _mutate_pixels(config, seed, generation, genomes)
+    assert isinstance(encoding, CppnEncoding)
     return _mutate_graphs(encoding, config, seed, generation, genomes)
 
 
@@ -102,7 +103,8 @@ def _mutate_pixels(
         eta=config.mutation_eta,
         kind=config.mutation,
     )
-    return mutated.reshape(genomes.shape), chosen.any(axis=1) * operator_bit("mutate_pixels")
+    bits = np.where(chosen.any(axis=1), operator_bit("mutate_pixels"), np.uint32(0))
+    return mutated.reshape(genomes.shape), bits
 
 
 def _mutate_graphs(
@@ -147,6 +149,6 @@ def _mutate_graphs(
     ):
         apply, uniform = per_genome(name, count, rate)
         if apply.any():
-            genomes, done = operator(genomes, apply, *uniform)  # type: ignore[operator]
+            genomes, done = operator(genomes, apply, *uniform)
             bits |= done * operator_bit(name)
     return genomes, bits

@@ -89,7 +89,9 @@ def mutate(
     return result, chosen
 
 
-def crossover(first: NDArray[np.float32], second: NDArray[np.float32], uniform: Array, *, eta: float) -> NDArray[np.float32]:
+def crossover(
+    first: NDArray[np.float32], second: NDArray[np.float32], uniform: Array, *, eta: float
+) -> NDArray[np.float32]:
     """One child of each pair by simulated binary crossover within [0, 1].
 
     Each gene is crossed with probability 1/2 (as DEAP's) and is copied from `first` otherwise or where both parents

@@ -47,7 +47,7 @@ def mutate_weights(
     mutated, chosen = arrays.mutate(units, uniform, rate=rate, eta=eta, kind=kind, where=live)
     # Back and forth costs a rounding, so weights that were not chosen keep theirs.
     weights = np.where(chosen, (mutated * 2 - 1) * np.float32(limit), graphs.weights).astype(np.float32)
-    return replace(graphs, weights=weights), chosen.any(axis=1)
+    return replace(graphs, weights=weights), np.asarray(chosen.any(axis=1))
 
 
 def mutate_activations(graphs: Graphs, uniform: Array, *, rate: float, codes: NDArray[np.uint8]) -> tuple[Graphs, Mask]:

@@ -1,0 +1,36 @@
+# make demo   install into .venv and run the main job on real data
+# make test   install into .venv and run all tests but the slow proofs
+# make check  linter, types, architecture and fast tests, in under a minute
+# make figures  the figures of the README that take minutes; prints Markdown
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test check figures clean
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+weights/lenet.safetensors: | $(STAMP)
+	$(BIN)/evofool train lenet --dataset mnist-5k --seed 1 --out $@
+
+demo: $(STAMP) weights/lenet.safetensors
+	$(BIN)/evofool run configs/quickstart.yaml
+	$(BIN)/evofool export runs/quickstart --out runs/quickstart-pictures --sheet-only
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow and not ray"
+
+figures: $(STAMP)
+	$(BIN)/python tests/figures/make.py
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

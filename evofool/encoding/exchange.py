@@ -1,0 +1,109 @@
+"""Genomes as JSON, in and out of evofool: the `genome_json` column, and drawing from it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.encoding import Encoding, cppn, reference
+from evofool.encoding.cppn import ACTIVATIONS, CppnEncoding
+from evofool.encoding.direct import DirectEncoding
+from evofool.errors import ConfigError, InvalidGenome
+
+__all__ = ["from_json", "render"]
+
+MAX_JSON = 8 << 20
+MAX_PIXELS = 1 << 26
+
+
+def from_json(genome: str | Mapping[str, Any]) -> tuple[Encoding, Any]:
+    """The encoding and a batch of one genome, of what `to_json` gave.
+
+    Raises:
+        InvalidGenome: not such JSON, or a genome that breaks a rule.
+    """
+    try:
+        if isinstance(genome, str):
+            if len(genome) > MAX_JSON:
+                raise InvalidGenome(f"a genome of {len(genome)} characters is too long.")
+            genome = json.loads(genome)
+        data: Mapping[str, Any] = genome  # type: ignore[assignment]
+        if data["encoding"] == "direct":
+            height, width, channels = (_size(v) for v in data["shape"])
+            encoding: Encoding = DirectEncoding(height, width, _colour(data["colour"], channels))
+            pixels = np.frombuffer(base64.b64decode(data["float32_base64"], validate=True), dtype="<f4")
+            if pixels.size != height * width * channels:
+                raise InvalidGenome(
+                    f"a genome has {pixels.size} pixels where its shape says {height * width * channels}."
+                )
+            batch: Any = pixels.reshape(1, height, width, channels).astype(np.float32)
+        else:
+            encoding, batch = _graph(data)
+        # One door for every genome: what the bytes of it would be refused for is refused here.
+        return encoding, encoding.from_bytes([encoding.to_bytes(batch, 0)])
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, binascii.Error) as error:
+        if isinstance(error, InvalidGenome):
+            raise
+        raise InvalidGenome(f"not the JSON of a genome ({type(error).__name__}: {error}).") from None
+
+
+def render(genome: str | Mapping[str, Any], size: int | tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Draw a genome at any size.
+
+    Args:
+        genome: the `genome_json` of an elite, as text or parsed.
+        size: a side in pixels or (height, width); the size it was evolved at by default.
+
+    Returns:
+        (height, width, 1 or 3) uint8, grey or RGB.
+
+    Raises:
+        InvalidGenome: not a genome.
+        ConfigError: a size that cannot be drawn.
+    """
+    encoding, batch = from_json(genome)
+    shape = (size, size) if isinstance(size, int) else size or (encoding.height, encoding.width)
+    if min(shape) < 1 or shape[0] * shape[1] > MAX_PIXELS:
+        raise ConfigError(f"size: {shape[0]} x {shape[1]} pixels cannot be drawn; give 1 to 8192.")
+    return reference.render(encoding, batch, 0, shape)
+
+
+def _size(value: Any) -> int:
+    if not isinstance(value, int) or not 1 <= value <= 8192:
+        raise InvalidGenome(f"a genome has a side of {value!r} pixels.")
+    return value
+
+
+def _colour(name: Any, channels: int | None = None) -> str:
+    if name not in ("grey", "hsv", "rgb") or (channels is not None and (name == "grey") != (channels == 1)):
+        raise InvalidGenome(f"a genome has the colour space {name!r}, which is none, or none for {channels} channels.")
+    return str(name)
+
+
+def _graph(data: Mapping[str, Any]) -> tuple[CppnEncoding, cppn.Graphs]:
+    nodes, connections = data["nodes"], data["connections"]
+    if len(nodes) > cppn.MAX_NODES or len(connections) > cppn.MAX_CONNECTIONS:
+        raise InvalidGenome(f"a genome claims {len(nodes)} nodes and {len(connections)} connections.")
+    if data["coordinates"] not in ("unit", "raw") or data["output"] not in ("shifted", "absolute"):
+        raise InvalidGenome("a genome has unknown coordinates or an unknown output.")
+    height, width = (_size(v) for v in data["image_size"])
+    encoding = CppnEncoding(height, width, _colour(data["colour"]), data["coordinates"], data["output"])
+
+    def column(rows: Any, name: str) -> NDArray[np.int64]:
+        return np.array([[int(row[name], 16) for row in rows]], dtype=np.int64)
+
+    graphs = cppn.canonical(
+        column(nodes, "id"),
+        np.array([[ACTIVATIONS.index(row["activation"]) for row in nodes]], dtype=np.uint8),
+        column(connections, "id"),
+        column(connections, "source"),
+        column(connections, "destination"),
+        np.array([[row["weight"] for row in connections]], dtype=np.float32),
+    )
+    return encoding, graphs

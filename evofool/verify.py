@@ -1,0 +1,124 @@
+"""`evofool verify`: is what the run directory says still true?
+
+Checksums of every file, the chain of commits, the hash chain of the archive, the elites view against the commits, and
+every elite: its genome is drawn again and must give the archived image, and the image is scored again and must give
+the archived log-odds, bit for bit under the run's numerics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from evofool.errors import ConfigError, CorruptData, IncompatibleRun
+from evofool.evaluate.pool import Evaluator, InlinePool, other_numerics
+from evofool.records import Numerics
+from evofool.runner import load_run_target
+from evofool.scores import confidence
+from evofool.store.reader import encoding_of
+from evofool.store.run import RunStore
+from evofool.store.schemas import ELITES, normal
+from evofool.store.view import decode_png, read_view, view_rows
+
+__all__ = ["TOLERANCE", "verify"]
+
+TOLERANCE = 1e-4  # of confidence, where an elite was scored in an earlier numerics epoch
+
+
+def verify(path: str | Path, *, allow_code: bool = False, target: Any = None, **live: Any) -> dict[str, Any]:
+    """Verify a run directory.
+
+    Args:
+        allow_code: whether a python: target may run its code.
+        target: the live module, with preprocessing= and class_names=, where the run was made with one.
+
+    Returns:
+        Counts and the archive hash.
+
+    Raises:
+        CorruptData: the first thing found wrong, by name.
+        IncompatibleRun: the target is another one, or this machine has other numerics.
+    """
+    store = RunStore(Path(path))
+    state = store.state()
+    last = store.log.last
+    if state is None or last is None:
+        raise ConfigError(f"{path}: has no commit yet, so there is nothing to verify.")
+    rows, images = _compare_view(store)
+    loaded = load_run_target(store, target, allow_code=allow_code, **live)
+    numerics = Numerics(**{name: last.numerics[name] for name in Numerics.__dataclass_fields__})
+    if numerics.device == "cuda" and not torch.cuda.is_available():
+        raise IncompatibleRun(f"{path}: was scored on a GPU, and there is none here.")
+    encoding = encoding_of(store)
+    class_indices = np.array(store.provenance["class_indices"], dtype=np.int64)
+    epoch_of = _epochs(store)
+    exact = 0
+    pool = InlinePool(lambda: Evaluator(loaded, encoding, class_indices, numerics))
+    try:
+        if pool.canary != last.numerics["canary"]:
+            raise other_numerics(f"{path}: is undamaged as files, but this machine")
+        genomes = store.genomes({row["individual_id"] for row in rows})
+        drawn = {i: pool.render(encoding.from_bytes([blob]))[0] for i, blob in genomes.items()}
+        scores = pool.score_images(np.stack([images[row["class_index"]] for row in rows]))
+        cell_of = {int(index): cell for cell, index in enumerate(class_indices)}
+        for i, row in enumerate(rows):
+            name = f"{path}: class {row['class_name']}"
+            if not np.array_equal(drawn[row["individual_id"]], images[row["class_index"]]):
+                raise CorruptData(f"{name}: its genome draws another image than the archived one.")
+            found = scores.log_odds[i, cell_of[row["class_index"]]]
+            if found == np.float32(row["log_odds"]):
+                exact += 1
+                continue
+            difference = abs(float(confidence(found[None])[0]) - row["confidence"])
+            if epoch_of(row["generation"]) == last.numerics["epoch"] or difference > TOLERANCE:
+                raise CorruptData(
+                    f"{name}: its image scores {found!r} log-odds, the archive says {np.float32(row['log_odds'])!r}."
+                )
+    finally:
+        pool.close()
+    return {
+        "path": str(path),
+        "elites": len(rows),
+        "bit_for_bit": exact,
+        "within_tolerance": len(rows) - exact,
+        "generations": state.generation + 1,
+        "commits": len(store.log.commits),
+        "archive_hash": last.archive_hash,
+        "numerics_epoch": last.numerics["epoch"],
+    }
+
+
+def _compare_view(store: RunStore) -> tuple[list[dict[str, Any]], dict[int, Any]]:
+    """The elites as the commits have them and their archived images by class index; the view must agree."""
+    path = store.path / "elites" / "elites.parquet"
+    if not path.is_file():
+        raise CorruptData(f"{path}: missing; `evofool resume {store.path}` writes it again from the commits.")
+    stored = read_view(store).to_pylist()
+    rows = view_rows(store, encoding_of(store), lambda identity, sha256, genome: b"")
+    expected = normal(rows, ELITES)
+    if [row["class_index"] for row in stored] != [row["class_index"] for row in expected]:
+        raise CorruptData(
+            f"{path}: holds other classes than the commits; `evofool resume {store.path}` writes it again."
+        )
+    images = {}
+    for found, wanted in zip(stored, expected):
+        name = f"{path}: class {wanted['class_name']}"
+        image = decode_png(found["image"]["bytes"], name)
+        if hashlib.sha256(image.tobytes()).hexdigest() != wanted["image_sha256"]:
+            raise CorruptData(f"{name}: its image is not the one that was scored (a pixel differs).")
+        images[wanted["class_index"]] = image
+        for column, value in wanted.items():
+            if column != "image" and found[column] != value:
+                raise CorruptData(f"{name}: {column} is {str(found[column])[:60]}, the commits say {str(value)[:60]}.")
+    return expected, images
+
+
+def _epochs(store: RunStore) -> Any:
+    """A function from a generation to the numerics epoch it was scored in."""
+    ends = np.array([commit.generation for commit in store.log.commits])
+    epochs = [commit.numerics["epoch"] for commit in store.log.commits]
+    return lambda generation: epochs[int(np.searchsorted(ends, generation))]

@@ -1,0 +1,116 @@
+"""Prints, as Markdown, the figures of the README that take minutes: `make figures`.
+
+LeNets go to weights/, runs to runs/figures/; what is there already is used again. Figures that chance plays in are over
+at least five seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import safe_open
+
+import evofool
+from evofool.errors import ConfigError
+from evofool.table import compare
+from evofool.targets.datasets import load_dataset
+from evofool.targets.train import train_lenet
+
+WEIGHTS, RUNS = Path("weights"), Path("runs/figures")
+SEEDS = (1, 2, 3, 4, 5)
+
+
+def lenet(dataset: str, seed: int) -> tuple[Path, float]:
+    """A trained LeNet and its held-out accuracy."""
+    path = WEIGHTS / f"lenet-{dataset}-{seed}.safetensors"
+    if not path.exists():
+        train_lenet(load_dataset(dataset, seed), seed, path, lambda line: None)
+    with safe_open(str(path), framework="numpy") as file:
+        return path, float(file.metadata()["held_out_accuracy"])
+
+
+def accuracies() -> None:
+    """LeNet over five training seeds, and once on Fashion-MNIST."""
+    print("| data | seeds | held-out accuracy, median | lowest | highest |\n|---|---|---|---|---|")
+    values = [lenet("mnist-5k", seed)[1] for seed in SEEDS]
+    print(f"| mnist-5k (1,000 held out) | 1-5 | {np.median(values):.2%} | {min(values):.2%} | {max(values):.2%} |")
+    try:
+        value = lenet("fashion-mnist", 1)[1]
+        print(f"| fashion-mnist (10,000 held out) | 1 | {value:.2%} | | |")
+    except ConfigError as error:
+        print(f"\nfashion-mnist left out: {error}", file=sys.stderr)
+
+
+def search(kind: str, net: int, seed: int) -> Path:
+    """A run of a MNIST preset, in this process."""
+    out = RUNS / f"{kind}-lenet{net}-seed{seed}"
+    path, _ = lenet("mnist-5k", net)
+    overrides = [f"seed={seed}", f"target.spec=lenet:{path}", "evaluation.pool=inline"]
+    evofool.run(f"configs/{kind}.yaml", overrides, out=out)
+    return out
+
+
+def at(path: Path, generation: int) -> pd.Series:
+    """The counters of a run at a generation, counted from 1 as in the paper."""
+    history = evofool.open_run(path).history()
+    return history[history["generation"] == generation - 1].iloc[0]
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Median and range; inf is printed as never."""
+    shown = [f"{v:.{digits}f}" if np.isfinite(v) else "never" for v in (np.median(values), min(values), max(values))]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def mnist() -> None:
+    """Both presets: five seeds on one network, two seeds on each of four others."""
+    print(
+        "\n| preset | runs | median passes 0.9999 at | minimum passes | never | median at 200 | minimum at 50 | minimum at 200 |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for kind in ("mnist_direct", "mnist_cppn"):
+        groups = {
+            "LeNet 1, seeds 1-5": [search(kind, 1, seed) for seed in SEEDS],
+            "LeNets 2-5, seeds 1-2": [search(kind, net, seed) for net in SEEDS[1:] for seed in (1, 2)],
+        }
+        for name, paths in groups.items():
+            runs = compare(paths)
+            medians_at = list(runs["median_at"].fillna(np.inf) + 1)
+            minima_at = list(runs["minimum_at"].fillna(np.inf) + 1)
+            print(
+                f"| `{kind}`, {name} | {len(paths)} | {spread(medians_at, 0)} | {spread(minima_at, 0)} "
+                f"| {sum(np.isinf(minima_at))} of {len(paths)} | {spread(list(runs['median']), 6)} "
+                f"| {spread([at(p, 50)['minimum'] for p in paths], 4)} | {spread(list(runs['minimum']), 6)} |"
+            )
+
+
+def memory() -> None:
+    """Peak RSS of driver and evaluators over 40,000 evaluations, each run in a process of its own."""
+    print("\n| 40,000 evaluations | driver, peak RSS | evaluator, peak RSS |\n|---|---|---|")
+    path, _ = lenet("mnist-5k", 1)
+    for kind in ("mnist_direct", "mnist_cppn"):
+        out = RUNS / f"{kind}-ray"
+        command = ["evofool", "run", f"configs/{kind}.yaml", f"target.spec=lenet:{path}", "evaluation.evaluators=2"]
+        command[0] = str(Path(sys.executable).with_name("evofool"))
+        subprocess.run([*command, "--out", str(out)], check=True, capture_output=True)
+        session = json.loads((out / "_evofool" / "run.json").read_text())["sessions"][0]
+        print(
+            f"| `{kind}`, Ray, 2 evaluators | {session['driver_peak_rss_mib']:.0f} MiB "
+            f"| {session['evaluator_peak_rss_mib']:.0f} MiB |"
+        )
+
+
+if __name__ == "__main__":
+    processor = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    print(f"{date.today()}, {processor.partition(':')[2].strip() or platform.machine()}, {os.cpu_count()} cores\n")
+    accuracies()
+    mnist()
+    memory()
