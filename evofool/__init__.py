@@ -10,10 +10,7 @@ Everything here is loaded when first used, so that `import evofool` costs nothin
 from __future__ import annotations
 
 import importlib
-from importlib import metadata
 from typing import Any
-
-__version__ = metadata.version("evofool")
 
 _HOMES = {
     "Config": "config",
@@ -38,6 +35,10 @@ __all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("evofool")
     if name not in _HOMES:
         raise AttributeError(f"module 'evofool' has no attribute {name!r}")
     return getattr(importlib.import_module(f"evofool.{_HOMES[name]}"), name)

@@ -128,4 +128,3 @@ class GenerationResult:
     archive_hash: bytes  # 32 bytes, see archive.chain_hash
     genomes: dict[int, bytes]  # slot -> canonical bytes, of individuals that took a cell
     sizes: dict[int, tuple[int, int]]  # slot -> (nodes, connections)
-    top1: NDArray[np.bool_]  # for each placement: the individual's top-1 class is the cell's

@@ -4,7 +4,7 @@
         keep `lag` generations in flight: breed from the archive as it stands, submit        generate
         take the OLDEST in flight, whatever finished first                                   map, evaluate
         archive, placements = place(archive, scores)                                         update
-        keep the result; tell the observers                                                  update
+        hand the result on: to the store, to the observers                                   update
 
 Generations 0 .. lag-1 are random; generation g >= lag breeds from the archive after g - lag. So what is bred depends
 on the seed and on scores alone, never on how many evaluators there are or which was faster. `generate` and `update`
@@ -24,12 +24,11 @@ from deap import base, tools
 from numpy.typing import NDArray
 
 from evofool import archive as archives
-from evofool import rng, variation
+from evofool.breeding import Breeder
 from evofool.config import Config
 from evofool.encoding import Encoding
-from evofool.encoding.table import GenomeTable
 from evofool.errors import EvofoolError
-from evofool.records import NO_PARENT, GenerationResult, Offspring, Placements, Scores, Statistics, individual_id
+from evofool.records import GenerationResult, Offspring, Placements, Scores, Statistics, individual_id
 from evofool.scores import score_outputs
 
 if TYPE_CHECKING:
@@ -76,9 +75,8 @@ class Search:
         limit: int | None = None,
     ) -> None:
         self.config, self.encoding, self.pool, self.class_indices = config, encoding, pool, class_indices
-        self.seeds, self.on_result, self.limit = seeds, on_result, limit
+        self.on_result, self.limit = on_result, limit
         self.archive = archives.empty(len(class_indices))
-        self.elites = GenomeTable(encoding, len(class_indices))
         self.archive_hash = bytes(32)
         self.statistics: Statistics | None = None
         self.logbook = tools.Logbook()
@@ -86,9 +84,14 @@ class Search:
         self._next = 0  # the generation to be bred next
         self._scores: Scores | None = None  # of the oldest in flight, once collected
         self._asked: NDArray[np.uint8] | None = None
+        self._breeder = Breeder(config, encoding, len(class_indices), seeds)
         self.toolbox = base.Toolbox()
-        for name in ("generate", "map", "evaluate", "update", "select", "mate", "mutate"):
-            self.toolbox.register(name, getattr(self, name))
+        for owner, names in (
+            (self, ("generate", "map", "evaluate", "update")),
+            (self._breeder, ("select", "mate", "mutate")),
+        ):
+            for name in names:
+                self.toolbox.register(name, getattr(owner, name))
 
     def run(self, stop: Callable[[Statistics | None], bool]) -> None:
         """Go on until `stop` says so; it is asked before every generation."""
@@ -98,13 +101,11 @@ class Search:
                 individual.fitness.values = fitness
             self.toolbox.update(population)
 
-    # ---------------------------------------------------------------------------------------- the toolbox's tools
-
     def generate(self) -> list[Individual]:
         """Breed and submit until `lag` generations are in flight; handles of the oldest."""
         done = self.statistics.generation + 1 if self.statistics else 0
-        last = done + self.config.search.lag if self.limit is None else min(done + self.config.search.lag, self.limit)
-        self._breed_up_to(max(last, done + 1))
+        ahead = done + self.config.search.lag
+        self._breed_up_to(ahead if self.limit is None else max(done + 1, min(ahead, self.limit)))
         oldest = self.in_flight[0]
         return [Individual(oldest.generation, slot) for slot in range(len(oldest))]
 
@@ -115,30 +116,15 @@ class Search:
 
     def evaluate(self, individual: Individual) -> tuple[float]:
         """The fitness of an individual whose scores were collected."""
-        assert self._scores is not None, "evaluate comes after map"
+        if self._scores is None:
+            raise EvofoolError("toolbox.evaluate comes after toolbox.map.")
         return (float(self._scores.log_odds[individual.slot].max()),)
-
-    def select(self, generation: int, count: int) -> NDArray[np.int64]:
-        """Ids of two parents for each of `count` offspring, uniform over filled cells or over individuals."""
-        candidates = self.archive.elites[self.archive.filled]
-        if self.config.search.selection == "individuals":
-            candidates = np.unique(candidates)
-        uniform = rng.uniforms(self.config.seed, "select", generation, (count, 2))
-        return candidates[(uniform * len(candidates)).astype(np.int64)]
-
-    def mate(self, generation: int, first: Any, second: Any) -> tuple[Any, NDArray[np.bool_]]:
-        """Children of pairs, and which of them have two parents."""
-        return variation.mate(self.encoding, self.config.variation, self.config.seed, generation, first, second)
-
-    def mutate(self, generation: int, genomes: Any) -> tuple[Any, NDArray[np.uint32]]:
-        """Mutated genomes, and the bit set of operators that took effect on each."""
-        return variation.mutate(self.encoding, self.config.variation, self.config.seed, generation, genomes)
 
     def update(self, population: Any = None) -> None:
         """Place the oldest generation and hand its result on."""
-        assert self._scores is not None, "update comes after map"
-        offspring, scores = self.in_flight.popleft(), self._scores
-        self._scores = None
+        if self._scores is None:
+            raise EvofoolError("toolbox.update comes after toolbox.map.")
+        offspring, scores, self._scores = self.in_flight.popleft(), self._scores, None
         self.archive, placements = archives.place(
             self.archive,
             scores,
@@ -146,12 +132,14 @@ class Search:
             class_indices=self.class_indices,
             insertion=self.config.search.insertion,
         )
-        slots = [int(slot) for slot in np.unique(placements.slots)]
+        slots = np.unique(placements.slots).tolist()
         genomes = {slot: self.encoding.to_bytes(offspring.genomes, slot) for slot in slots}
-        images = [scores.image_sha256[slot].tobytes() for slot in placements.slots]
-        hashes = {slot: sha256(genome).digest() for slot, genome in genomes.items()}
+        self._breeder.keep(self.archive, placements, slots, offspring.genomes, slots)
         self.archive_hash = archives.chain_hash(
-            self.archive_hash, placements, images, [hashes[int(slot)] for slot in placements.slots]
+            self.archive_hash,
+            placements,
+            [scores.image_sha256[slot].tobytes() for slot in placements.slots],
+            [sha256(genomes[slot]).digest() for slot in placements.slots.tolist()],
         )
         self.statistics = archives.statistics(
             self.archive,
@@ -160,15 +148,11 @@ class Search:
             non_finite=int((~np.isfinite(scores.log_odds).all(axis=1)).sum()),
             previous=self.statistics,
         )
-        self._remember(placements, offspring.genomes, slots)
         self.logbook.record(gen=offspring.generation, nevals=len(offspring), **asdict(self.statistics))
         sizes = {slot: self.encoding.size(offspring.genomes, slot) for slot in slots}
-        top1 = self.archive.top1[placements.cells]
         self.on_result(
-            GenerationResult(offspring, scores, placements, self.statistics, self.archive_hash, genomes, sizes, top1)
+            GenerationResult(offspring, scores, placements, self.statistics, self.archive_hash, genomes, sizes)
         )
-
-    # -------------------------------------------------------------------------------------------------- ask and tell
 
     def ask(self) -> NDArray[np.uint8]:
         """The images of the next generation to be scored, (n, h, w, channels) uint8; for any kind of classifier."""
@@ -195,8 +179,6 @@ class Search:
         self._asked = None
         self.update()
 
-    # --------------------------------------------------------------------------------------------------------- inside
-
     def restore(
         self,
         *,
@@ -206,61 +188,29 @@ class Search:
         statistics: Statistics,
         archive_hash: bytes,
     ) -> None:
-        """Go back to where a run was: replay the last `lag` generations, breeding again what was in flight.
+        """Go back to where a run was: replay its last `lag` generations, breeding again what was in flight.
 
         Args:
             start: the archive after generation `statistics.generation - lag + 1`.
             pending: placements, and whether they are top-1, of the generations after that.
             genomes: canonical bytes of every individual that these archives hold.
         """
-        self.archive, self._next = start, statistics.generation + 1
         ids = sorted(genomes)
         everyone = self.encoding.from_bytes([genomes[i] for i in ids])
-        row_of = {identity: row for row, identity in enumerate(ids)}
-        filled = np.unique(start.elites[start.filled])
-        self.elites.add(filled, everyone, [row_of[int(i)] for i in filled])
+        self.archive, self._next = start, statistics.generation + 1
+        holders = np.unique(start.elites[start.filled])
+        self._breeder.adopt(holders, everyone, np.searchsorted(ids, holders))
         for placements, top1 in pending:
             self._breed_up_to(placements.generation + self.config.search.lag)
             self.archive = archives.restore(self.archive, placements, top1)
-            slots = np.unique(placements.slots)
-            new = individual_id(placements.generation, slots.astype(np.int64))
-            self._remember(placements, everyone, [row_of[int(i)] for i in new], slots)
+            slots = np.unique(placements.slots).astype(np.int64)
+            rows = np.searchsorted(ids, individual_id(placements.generation, slots))
+            self._breeder.keep(self.archive, placements, slots, everyone, rows)
         self.statistics, self.archive_hash = statistics, archive_hash
-
-    def _remember(self, placements: Placements, genomes: Any, rows: Any, slots: Any = None) -> None:
-        """Keep the genomes of those who took a cell, and forget those who lost their last one."""
-        slots = np.array(rows if slots is None else slots, dtype=np.int64)
-        self.elites.keep(self.archive.elites.tolist())
-        self.elites.add(individual_id(placements.generation, slots), genomes, rows)
 
     def _breed_up_to(self, generation: int) -> None:
         while self._next < generation:
-            offspring = self._breed(self._next)
+            offspring = self._breeder.breed(self._next, self.archive, self.toolbox)
             self.in_flight.append(offspring)
             self.pool.submit(offspring)
             self._next += 1
-
-    def _breed(self, generation: int) -> Offspring:
-        search, seed = self.config.search, self.config.seed
-        if generation == 0 and self.seeds is not None:
-            genomes, origins = self.seeds
-            return self._parentless(0, genomes, "seed", origins)
-        if generation < search.lag or not self.archive.filled.any():
-            genomes = variation.initial(self.encoding, seed, generation, search.initial)
-            return self._parentless(generation, genomes, "initial", None)
-        parents = self.toolbox.select(generation, search.offspring)
-        first, second = self.elites.take(parents[:, 0]), self.elites.take(parents[:, 1])
-        children, crossed = self.toolbox.mate(generation, first, second)
-        children, operators = self.toolbox.mutate(generation, children)
-        parents[~crossed, 1] = NO_PARENT
-        return Offspring(generation, children, parents, operators | crossed * variation.operator_bit("crossover"), None)
-
-    def _parentless(self, generation: int, genomes: Any, operator: str, origins: Any) -> Offspring:
-        n = len(genomes)
-        return Offspring(
-            generation,
-            genomes,
-            np.full((n, 2), NO_PARENT, dtype=np.int64),
-            np.full(n, variation.operator_bit(operator), dtype=np.uint32),
-            origins,
-        )

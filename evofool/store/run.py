@@ -11,6 +11,7 @@ Names outside elites/ begin with "_", so that `pandas.read_parquet(RUN)` sees th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -24,7 +25,7 @@ import pyarrow as pa
 
 from evofool import archive as archives
 from evofool.config import Config, load_config, to_yaml
-from evofool.errors import ConfigError, CorruptData, EvofoolError
+from evofool.errors import ConfigError, CorruptData
 from evofool.records import NO_PARENT, GenerationResult, Placements, Statistics, individual_id
 from evofool.scores import confidence as confidence_of
 from evofool.store import files, schemas
@@ -110,6 +111,15 @@ class RunStore:
             for folder in ("elites", *TABLES.values(), "_evofool/commits"):
                 (path / folder).mkdir(parents=True, exist_ok=True)
         files.probe(path / "_evofool")
+
+    @staticmethod
+    def abandon(path: Path) -> None:
+        """Remove the folders that `prepare` made, if no run came of them."""
+        if not (path / "_evofool" / "run.json").exists():
+            for folder in ("elites", "_history", "_evofool"):
+                shutil.rmtree(path / folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                path.rmdir()  # only if nothing else is in it
 
     @classmethod
     def create(cls, path: Path, config: Config, provenance: dict[str, Any], seeds: Seeds | None) -> RunStore:
@@ -310,12 +320,6 @@ class RunStore:
                 if all(len(row["genome"]) > SMALL_GENOME for row in rows):
                     self._segments[number] = {row["individual_id"] for row in rows}
         return removed
-
-    def discard(self) -> None:
-        """Delete a run directory that never got its first commit."""
-        if self.log.commits:
-            raise EvofoolError(f"{self.path}: has commits; it is not deleted.")
-        shutil.rmtree(self.path)
 
 
 _SCHEMAS = {

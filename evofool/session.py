@@ -1,0 +1,419 @@
+"""One stretch of work on one run directory: the pool is opened, the search restored, run and kept, and all is closed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evofool.config import Config, differences, fingerprint
+from evofool.encoding import make_encoding
+from evofool.errors import ConfigError, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
+from evofool.evaluate.pool import Evaluator, InlinePool, Pool, other_numerics, peak_rss_mib
+from evofool.observers import Observer
+from evofool.records import GenerationResult, Numerics
+from evofool.search import Search
+from evofool.stopping import Stopper, signals
+from evofool.store.commits import lock
+from evofool.store.reader import Run, encoding_of
+from evofool.store.run import RunStore, Seeds
+from evofool.store.view import ViewWriter, read_view
+from evofool.targets import Source, Target, default_numerics
+
+__all__ = ["STALE_WARNING", "Session", "refuse_other_target"]
+
+STALE_WARNING = 100  # generations without a placement before the user is told
+
+
+@dataclass
+class Session:
+    """One stretch of work on one run directory."""
+
+    config: Config
+    path: Path
+    target: Target
+    source: Source | Target
+    address: str | None
+    allow_numerics_change: bool
+    observers: list[Observer]
+
+    def __post_init__(self) -> None:
+        self.class_indices = self.target.class_indices(self.config.target.classes)
+        self.encoding = make_encoding(self.config.encoding, self.target.image_size, self.target.channels)
+        self.started = time.monotonic()
+
+    def tell(self, event: str, *arguments: Any) -> None:
+        for observer in self.observers:
+            getattr(observer, event)(*arguments)
+
+    def warn(self, text: str) -> None:
+        self.tell("on_warning", text)
+
+    # --------------------------------------------------------------------------------------------- begin and go on
+
+    def create(self, seed_from: list[Path]) -> Run:
+        seeds, parents = self._seeds(seed_from)
+        try:
+            RunStore.prepare(self.path)
+            with lock(self.path):
+                if RunStore.check_place(self.path):
+                    raise ConfigError(
+                        f"{self.path}: another driver has just made this run; say --resume auto to go on with it."
+                    )
+                with self._pool(None) as (pool, numerics, cluster_facts):
+                    store = RunStore.create(self.path, self.config, self._provenance(numerics, pool, parents), seeds)
+                    return self._go(store, pool, numerics, epoch=0, cluster=cluster_facts, seeds=seeds, state=None)
+        except RunLocked:
+            raise  # the folders are another driver's
+        except BaseException:
+            RunStore.abandon(self.path)
+            raise
+
+    def resume(self) -> Run:
+        with lock(self.path):
+            store = RunStore(self.path)
+            self._refuse_changes(store)
+            refuse_other_target(store, self.target)
+            state = store.state()
+            seeds = store.seeds() if state is None else None
+            stopper = Stopper(self.config)
+            current = read_view(store)["as_of_generation"].to_pylist()[:1]
+            if state is not None and stopper(state.statistics) and current == [state.generation]:
+                store.update(config=self.config)
+                self.tell("on_stop", f"nothing to do: {stopper.reason}; raise the limit to go on.")
+                return Run(self.path)
+            RunStore.prepare(self.path)
+            last = store.log.last.numerics if store.log.last else store.provenance["numerics"]
+            with self._pool(last) as (pool, numerics, cluster_facts):
+                epoch = last["epoch"]
+                if pool.canary != last["canary"] or any(last[k] != v for k, v in asdict(numerics).items()):
+                    epoch += 1
+                    self.warn(f"the numerics changed; from here on this is numerics epoch {epoch} of the run.")
+                removed = store.recover()
+                if removed:
+                    self.warn(f"removed {removed} files of an unfinished commit.")
+                store.update(config=self.config)
+                return self._go(store, pool, numerics, epoch=epoch, cluster=cluster_facts, seeds=seeds, state=state)
+
+    def _refuse_changes(self, store: RunStore) -> None:
+        changed = differences(store.config, self.config)
+        # The target is judged by its fingerprint, so that its file may be moved.
+        lines = [
+            f"  {key}: {old!r} -> {new!r}"
+            for key, (kind, old, new) in changed.items()
+            if kind == "semantic" and key != "target.spec"
+        ]
+        if lines:
+            raise IncompatibleRun(
+                f"{self.path}: the configuration asks for another run:\n" + "\n".join(lines) + "\n"
+                "go on without these changes, or start a new run from this one's elites with "
+                f"--seed-from {self.path} and another name."
+            )
+        if self.allow_numerics_change:
+            return
+        last = store.log.last.numerics if store.log.last else store.provenance["numerics"]
+        lines = [
+            f"  {key}: {last[name]!r} -> {new!r}"
+            for key, (kind, _, new) in changed.items()
+            if kind == "numerics" and new not in ("auto", last[name := key.rpartition(".")[2]])
+        ]
+        if lines:
+            raise IncompatibleRun(
+                f"{self.path}: the configuration would change the bits of scores:\n" + "\n".join(lines) + "\n"
+                "go on without these changes, or add --allow-numerics-change, which marks it in the next commit."
+            )
+
+    def _seeds(self, runs: list[Path]) -> tuple[Seeds | None, list[dict[str, Any]]]:
+        if not runs:
+            return None, []
+        genomes: dict[bytes, str] = {}
+        parents = []
+        for path in runs:
+            store = RunStore(path)
+            if store.log.last is None:
+                raise ConfigError(f"{path}: has no commit yet, so no elites to start from.")
+            if encoding_of(store) != self.encoding:
+                raise IncompatibleRun(f"{path}: its encoding is not this run's, so its elites cannot be bred here.")
+            run_id = store.provenance["run_id"]
+            elites = {row["cell"]: row["individual_id"] for row in store.table("placements").to_pylist()}
+            for identity, genome in sorted(store.genomes(set(elites.values())).items()):
+                genomes.setdefault(genome, f"{run_id}:{identity:x}")
+            parents.append(
+                {"run_id": run_id, "archive_hash": store.log.last.archive_hash, "generation": store.log.last.generation}
+            )
+        return Seeds(list(genomes), list(genomes.values())), parents
+
+    def _provenance(self, numerics: Numerics, pool: Pool, parents: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "evofool": metadata.version("evofool"),
+            "run_id": secrets.token_hex(8),
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config_fingerprint": fingerprint(self.config),
+            "target": self.target.spec,
+            "target_fingerprint": self.target.fingerprint(),
+            "preprocessing": asdict(self.target.preprocessing),
+            "preprocessing_hash": self.target.preprocessing.sha256(),
+            "geometry": self.target.geometry,
+            "output": self.target.output,
+            "image_size": list(self.target.image_size),
+            "channels": self.target.channels,
+            "cells": len(self.class_indices),
+            "class_indices": [int(i) for i in self.class_indices],
+            "class_names": [self.target.class_names[i] for i in self.class_indices],
+            "encoding": self.encoding.kind,
+            "numerics": {**asdict(numerics), "canary": pool.canary, "epoch": 0},
+            "seeded_from": parents,
+            "versions": versions(),
+            "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
+            "sessions": [],
+        }
+
+    # ------------------------------------------------------------------------------------------------------ the pool
+
+    @contextlib.contextmanager
+    def _pool(self, stored: dict[str, Any] | None) -> Iterator[tuple[Pool, Numerics, dict[str, Any]]]:
+        """The pool of `evaluation.pool`, checked against the canary of the run."""
+        settings = self.config.evaluation
+        canary = None if stored is None or self.allow_numerics_change else stored["canary"]
+        if settings.pool == "inline":
+            numerics = _resolve_numerics(self.config, self.target, torch.cuda.is_available(), stored)
+            self._need_device(numerics, torch.cuda.is_available())
+            inline = InlinePool(lambda: Evaluator(self.target, self.encoding, self.class_indices, numerics))
+            try:
+                if canary not in (None, inline.canary):
+                    raise other_numerics("this machine")
+                yield inline, numerics, {}
+            finally:
+                inline.close()
+            return
+        from evofool.evaluate import ray_cluster, ray_pool
+
+        wanted = settings.evaluators if isinstance(settings.evaluators, int) else 0
+        cluster = ray_cluster.connect(self.address, max(len(os.sched_getaffinity(0)), wanted * settings.threads))
+        try:
+            has_gpu = cluster.supply("GPU") > 0
+            numerics = _resolve_numerics(self.config, self.target, has_gpu, stored)
+            self._need_device(numerics, has_gpu)
+            recipe = ray_pool.Recipe(
+                self.source,
+                self.target.geometry,
+                self.target.output,
+                self.target.fingerprint(),
+                self.encoding,
+                self.class_indices,
+                numerics,
+            )
+            pool = ray_pool.RayPool(
+                cluster,
+                recipe,
+                evaluators=settings.evaluators,
+                per_gpu=settings.evaluators_per_gpu,
+                ready_timeout=settings.ready_timeout,
+                chunk_timeout=settings.chunk_timeout,
+                canary=canary,
+                warn=self.warn,
+            )
+            try:
+                yield pool, numerics, cluster.facts()
+            finally:
+                pool.close()
+        finally:
+            cluster.close()
+
+    @staticmethod
+    def _need_device(numerics: Numerics, has_gpu: bool) -> None:
+        if numerics.device == "cuda" and not has_gpu:
+            raise IncompatibleRun("evaluation.device is cuda, but there is no GPU here; say evaluation.device=cpu.")
+
+    # ------------------------------------------------------------------------------------------------------ the work
+
+    def _go(
+        self,
+        store: RunStore,
+        pool: Pool,
+        numerics: Numerics,
+        *,
+        epoch: int,
+        cluster: dict[str, Any],
+        seeds: Seeds | None,
+        state: Any,
+    ) -> Run:
+        stopper = Stopper(self.config)
+        keeper = _Keeper(self, store, pool, {**asdict(numerics), "canary": pool.canary, "epoch": epoch})
+        search = Search(
+            self.config,
+            self.encoding,
+            pool,
+            self.class_indices,
+            seeds=(self.encoding.from_bytes(seeds.genomes), tuple(seeds.origins)) if seeds else None,
+            on_result=keeper.keep,
+            limit=self.config.search.generations,
+        )
+        if state is not None:
+            search.restore(
+                start=state.start,
+                pending=state.pending,
+                genomes=state.genomes,
+                statistics=state.statistics,
+                archive_hash=state.archive_hash,
+            )
+        keeper.begin(search)
+        facts = {
+            **store.provenance,
+            "resumed_at": state.generation if state else None,
+            "evaluators": pool.report().evaluators,
+        }
+        self.tell("on_start", self.config, facts)
+        try:
+            with signals(stopper, self.warn):
+                try:
+                    search.run(stopper)
+                finally:
+                    # Whatever ended the loop, finished generations are kept; unless the disk itself failed.
+                    if not isinstance(sys.exc_info()[1], StorageError | KeyboardInterrupt):
+                        keeper.finish(cluster)
+        except EvofoolError as error:
+            raise keeper.explained(error) from error
+        except KeyboardInterrupt:
+            raise keeper.explained(Stopped("stopped at once, by a second interrupt.")) from None
+        self.tell("on_stop", f"{stopper.reason}; the archive is in {self.path}")
+        if stopper.signal is not None:
+            stopped = Stopped(f"{stopper.reason} after a clean commit.", exit_code=128 + stopper.signal)
+            raise keeper.explained(stopped)
+        return Run(self.path, search.logbook)
+
+
+class _Keeper:
+    """Puts every result into the store, and tells the observers."""
+
+    def __init__(self, session: Session, store: RunStore, pool: Pool, numerics: dict[str, Any]) -> None:
+        self.session, self.store, self.pool, self.numerics = session, store, pool, numerics
+        self.view = ViewWriter(store, session.encoding, pool.render)
+        self.search: Search | None = None
+        self._viewed = time.monotonic()
+        self._done_before = 0
+
+    def begin(self, search: Search) -> None:
+        self.search = search
+        self._done_before = search.statistics.evaluations if search.statistics else 0
+        self._began = time.monotonic()
+        if search.statistics:
+            self.view.write()  # the last session may have been killed before it did
+
+    def keep(self, result: GenerationResult) -> None:
+        elapsed = time.monotonic() - self._began
+        statistics = replace(result.statistics, seconds=elapsed)
+        self.store.append(replace(result, statistics=statistics))
+        storage = self.session.config.storage
+        if (statistics.generation + 1) % storage.commit_every == 0:
+            self._commit()
+            if time.monotonic() - self._viewed >= storage.snapshot_every:
+                self.view.write()
+                self._viewed = time.monotonic()
+        report = self.pool.report()
+        rate = (statistics.evaluations - self._done_before) / max(elapsed, 1e-9)
+        facts = {"evaluators": report.evaluators, "requeued": report.requeued, "evaluations_per_second": rate}
+        self.session.tell("on_generation", statistics, facts)
+        if statistics.stale == STALE_WARNING:
+            self.session.warn(
+                f"no placement for {STALE_WARNING} generations; the archive may be as good as this encoding and these "
+                "rates can make it (see search.stop_when)."
+            )
+
+    def _commit(self) -> None:
+        assert self.search is not None and self.search.statistics is not None
+        s = self.search.statistics
+        counters = {k: v for k, v in asdict(s).items() if k not in ("generation", "seconds", "offspring", "placements")}
+        commit = self.store.commit(self.search.archive.elites, numerics=self.numerics, counters=counters)
+        if commit:
+            self.session.tell("on_commit", commit.generation, commit.archive_hash)
+
+    def finish(self, cluster: dict[str, Any]) -> None:
+        """The last commit, the view, and this session's line in run.json."""
+        assert self.search is not None
+        if self.search.statistics is None:
+            return
+        self._commit()
+        self.view.write()
+        report = self.pool.report()
+        session = {
+            "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self._began, 3),
+            "evaluations": report.evaluations,
+            "evaluators": report.evaluators,
+            "evaluator_core_seconds": round(report.core_seconds, 3),
+            "driver_core_seconds": round(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 3),
+            "requeued_chunks": report.requeued,
+            "out_of_order_chunks": report.out_of_order,
+            "driver_peak_rss_mib": round(peak_rss_mib(), 1),
+            "evaluator_peak_rss_mib": round(report.peak_rss_mib, 1),
+            "versions": versions(),
+            "cluster": cluster,
+        }
+        self.store.update(sessions=[*self.store.provenance["sessions"], session])
+
+    def explained(self, error: EvofoolError) -> EvofoolError:
+        """The error with what is safe on disk and the command that goes on."""
+        last = self.store.log.last
+        error.safe = (
+            f"everything up to generation {last.generation} is committed in {self.store.path}"
+            if last
+            else f"nothing was committed yet in {self.store.path}"
+        )
+        error.go_on = error.go_on or f"evofool resume {self.store.path}"
+        return error
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change a result."""
+    names = ("evofool", "torch", "torchvision", "numpy", "pyarrow", "ray", "deap")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def _resolve_numerics(config: Config, target: Target, has_gpu: bool, stored: dict[str, Any] | None) -> Numerics:
+    """Numerics from the config, with `auto` from the stored run or the fixed table."""
+    asked = config.evaluation
+    device = asked.device if asked.device != "auto" else "cuda" if has_gpu else "cpu"
+    table = asdict(default_numerics(stored["device"] if stored and asked.device == "auto" else device, target.family))
+    base = {name: stored[name] for name in table} if stored else table
+    chosen = {
+        name: base[name] if getattr(asked, name) == "auto" else getattr(asked, name)
+        for name in ("device", "chunk", "micro_batch", "threads", "memory_format")
+    }
+    if not stored and asked.chunk == "auto" and asked.micro_batch != "auto":
+        chosen["chunk"] = asked.micro_batch * max(1, chosen["chunk"] // asked.micro_batch)
+    if chosen["chunk"] % chosen["micro_batch"]:
+        raise ConfigError(
+            f"evaluation.chunk ({chosen['chunk']}) must be a multiple of micro_batch ({chosen['micro_batch']})."
+        )
+    return Numerics(**chosen)
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def refuse_other_target(store: RunStore, target: Target) -> None:
+    """Raise IncompatibleRun unless the target is the one the run was made with."""
+    old, new = store.provenance["target_fingerprint"], target.fingerprint()
+    if old != new:
+        raise IncompatibleRun(
+            f"{store.path}: the target {target.spec} is not the one the run was made with (fingerprint {new[:16]}..., "
+            f"was {old[:16]}...); put the old weights back, or start anew with --seed-from {store.path}."
+        )

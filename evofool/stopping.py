@@ -1,0 +1,68 @@
+"""When a search stops: limits, conditions, signals."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from evofool.config import Config, parse_condition
+from evofool.records import Statistics
+
+__all__ = ["Stopper", "signals"]
+
+_OPS = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.less}
+
+
+class Stopper:
+    """Says when to stop, and why."""
+
+    def __init__(self, config: Config) -> None:
+        self._search = config.search
+        self._conditions = [parse_condition(text) for text in config.search.stop_when]
+        self._started = time.monotonic()
+        self.signal: int | None = None
+        self.reason = ""
+
+    def __call__(self, s: Statistics | None) -> bool:
+        limits = self._search
+        elapsed = time.monotonic() - self._started
+        if self.signal is not None:
+            self.reason = f"stopped by {signal.Signals(self.signal).name}"
+        elif s is None:
+            return False
+        elif limits.generations is not None and s.generation + 1 >= limits.generations:
+            self.reason = f"{s.generation + 1} generations done"
+        elif limits.max_evaluations is not None and s.evaluations >= limits.max_evaluations:
+            self.reason = f"{s.evaluations} evaluations done"
+        elif limits.max_time is not None and elapsed >= limits.max_time:
+            self.reason = f"{elapsed:.0f} seconds are over"
+        elif self._conditions and all(_OPS[op](getattr(s, name), value) for name, op, value in self._conditions):
+            self.reason = f"{' and '.join(limits.stop_when)} at generation {s.generation}"
+        return bool(self.reason)
+
+
+@contextlib.contextmanager
+def signals(stopper: Stopper, tell: Callable[[str], None]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks the loop to finish its generation and commit; a second SIGINT stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if stopper.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopper.signal = number
+        tell("finishing this generation, then committing; interrupt again to stop at once.")
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,544 @@
+"""The configuration: what is refused and with which words, YAML and overrides, kinds of keys, fingerprints.
+
+`OTHER` gives every key of the schema a second valid value, and the tests run over the whole schema with it: a new key
+without a row there fails `test_every_key_has_another_value`. test_store.py changes keys on resume by the same table.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from evofool.config import (
+    CONDITION_NAMES,
+    MAX_FILE,
+    Config,
+    differences,
+    fingerprint,
+    flatten,
+    key_table,
+    load_config,
+    parse_condition,
+    to_yaml,
+)
+from evofool.errors import ConfigError
+
+BASE = {"target": {"spec": "lenet:weights.safetensors"}}
+SECTIONS = ("target", "encoding", "variation", "search", "evaluation", "storage", "observers")
+
+# Every key that a resumed run may change. All others must be semantic.
+KINDS = {
+    "name": "operational",
+    "evaluation.pool": "operational",
+    "evaluation.evaluators": "operational",
+    "evaluation.evaluators_per_gpu": "operational",
+    "evaluation.chunk_timeout": "operational",
+    "evaluation.ready_timeout": "operational",
+    "storage.path": "operational",
+    "storage.commit_every": "operational",
+    "storage.snapshot_every": "operational",
+    "observers.progress": "operational",
+    "evaluation.device": "numerics",
+    "evaluation.chunk": "numerics",
+    "evaluation.micro_batch": "numerics",
+    "evaluation.threads": "numerics",
+    "evaluation.memory_format": "numerics",
+    "search.generations": "stopping",
+    "search.max_evaluations": "stopping",
+    "search.max_time": "stopping",
+    "search.stop_when": "stopping",
+}
+
+# A valid value that is not the default. schema_version has one value only.
+OTHER: dict[str, Any] = {
+    "name": "other-{seed}",
+    "seed": 99,
+    "target.spec": "python:mynet.py:build",
+    "target.classes": [0, "seven"],
+    "target.geometry": "published",
+    "target.output": "probabilities",
+    "encoding.kind": "direct",
+    "encoding.colour": "rgb",
+    "encoding.coordinates": "raw",
+    "encoding.output": "absolute",
+    "encoding.activations": ["sine", "linear"],
+    "encoding.weight_limit": 3.5,
+    "variation.crossover_rate": 0.25,
+    "variation.crossover_eta": 2.5,
+    "variation.mutation": "polynomial_clipped",
+    "variation.mutation_rate": 0.125,
+    "variation.mutation_eta": 7.0,
+    "variation.activation_rate": 0.25,
+    "variation.add_connection": 0.25,
+    "variation.delete_connection": 0.25,
+    "variation.rewire_connection": 0.25,
+    "variation.split_connection": 0.25,
+    "variation.delete_node": 0.25,
+    "search.offspring": 31,
+    "search.initial": 32,
+    "search.lag": 3,
+    "search.insertion": "argmax",
+    "search.selection": "individuals",
+    "search.generations": 33,
+    "search.max_evaluations": 12_345,
+    "search.max_time": 3600.5,
+    "search.stop_when": ["median >= 0.9999", "stale > 50"],
+    "evaluation.pool": "inline",
+    "evaluation.evaluators": 3,
+    "evaluation.evaluators_per_gpu": 2,
+    "evaluation.device": "cuda",
+    "evaluation.chunk": 96,
+    "evaluation.micro_batch": 24,
+    "evaluation.threads": 2,
+    "evaluation.memory_format": "channels_last",
+    "evaluation.chunk_timeout": 30.5,
+    "evaluation.ready_timeout": 31.5,
+    "storage.path": "elsewhere",
+    "storage.commit_every": 7,
+    "storage.snapshot_every": 0.0,
+    "observers.progress": "none",
+}
+KEYS = tuple(key_table())
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """The smallest valid configuration, with one key set."""
+    data = copy.deepcopy(BASE)
+    place: dict[str, Any] = data
+    *sections, last = key.split(".")
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[last] = value
+    return data
+
+
+def refusal(source: Any, overrides: list[str] | None = None) -> str:
+    """The message with which a configuration is refused."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(source, overrides)
+    assert caught.value.exit_code == 2
+    return caught.value.message
+
+
+# ------------------------------------------------------------------------------------------------------- the schema
+
+
+def test_every_key_has_another_value() -> None:
+    assert OTHER.keys() == set(KEYS) - {"schema_version"}
+    for key, value in OTHER.items():
+        assert value != key_table()[key][1]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_has_a_kind_and_a_description(key: str) -> None:
+    kind, _, description = key_table()[key]
+    assert kind == KINDS.get(key, "semantic")
+    assert len(description.split()) >= 3 and description[-1] in ".:)"
+
+
+def test_key_table_has_exactly_the_keys_of_a_configuration() -> None:
+    written = yaml.safe_load(to_yaml(load_config(BASE)))
+    keys = {key for key, value in written.items() if not isinstance(value, dict)}
+    keys |= {f"{section}.{name}" for section, value in written.items() if isinstance(value, dict) for name in value}
+    assert keys == set(KEYS)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_default_in_key_table_is_what_an_absent_key_means(key: str) -> None:
+    if key == "target.spec":
+        assert "target.spec: missing" in refusal({"target": {}})
+    else:
+        assert flatten(load_config(BASE))[key] == key_table()[key][1]
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_other_value_is_accepted_in_a_mapping_in_yaml_and_as_an_override(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(nested(key, OTHER[key])))
+    override = f"{key}={json.dumps(OTHER[key])}"
+    for config in (load_config(nested(key, OTHER[key])), load_config(path), load_config(BASE, [override])):
+        assert flatten(config)[key] == OTHER[key]
+
+
+# -------------------------------------------------------------------------------------------------- unknown keys
+
+
+def misspellings(word: str) -> set[str]:
+    middle = len(word) // 2
+    dropped = word[:middle] + word[middle + 1 :]
+    doubled = word[:middle] + word[middle] + word[middle:]
+    swapped = word[: middle - 1] + word[middle] + word[middle - 1] + word[middle + 1 :]
+    return {dropped, doubled, swapped, word[:-1], word[1:]} - {word, ""}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_misspelt_key_is_refused_naming_its_path_and_the_right_key(key: str) -> None:
+    section, dot, name = key.rpartition(".")
+    for wrong in misspellings(name):
+        path = f"{section}{dot}{wrong}"
+        message = refusal(nested(path, 1))
+        assert f"{path}: unknown key; did you mean {key}?" in message
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_key_in_a_wrong_section_is_refused_with_a_hint_at_the_right_one(key: str) -> None:
+    name = key.rpartition(".")[2]
+    for wrong in (*(f"{section}.{name}" for section in SECTIONS), name):
+        if wrong in KEYS:
+            continue
+        message = refusal(nested(wrong, 1))
+        found = re.search(rf"{re.escape(wrong)}: unknown key; did you mean (\S+)\?", message)
+        assert found and found[1] in KEYS and found[1].rpartition(".")[2] == name
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_misspelt_section_is_refused_naming_the_right_one(section: str) -> None:
+    for wrong in misspellings(section):
+        assert f"{wrong}: unknown key; did you mean {section}?" in refusal({**BASE, wrong: {}})
+
+
+def test_key_that_resembles_nothing_is_refused_with_the_way_to_the_list_of_keys() -> None:
+    assert "zzz.qqq" not in refusal({**BASE, "zzz": {"qqq": 1}}).partition("zzz: unknown key")[2]
+    assert "`evofool config schema` lists all keys" in refusal({**BASE, "zzz": {"qqq": 1}})
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    message = refusal({**BASE, "seed": -1, "search": {"offsprin": 1, "lag": 0}})
+    assert all(text in message for text in ("seed: ", "search.offsprin: ", "search.lag: "))
+
+
+# -------------------------------------------------------------------------------------------------- wrong values
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("value", [True, False, {"a": 1}, [[]], [None]], ids=repr)
+def test_value_of_a_wrong_type_is_refused_naming_the_key(key: str, value: Any) -> None:
+    assert f"{key}: " in refusal(nested(key, value))
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in ("target.spec", "storage.path")])
+def test_text_that_is_no_value_of_the_key_is_refused(key: str) -> None:
+    assert f"{key}: " in refusal(nested(key, "\N{SNOWMAN}"))
+
+
+@pytest.mark.parametrize("key", ["target.classes", "encoding.activations"])
+def test_empty_list_is_refused_where_nothing_would_be_left(key: str) -> None:
+    assert f"{key}: " in refusal(nested(key, []))
+
+
+NUMBERS = tuple(key for key, value in OTHER.items() if isinstance(value, int | float))
+WHOLE = tuple(key for key in NUMBERS if isinstance(OTHER[key], int))
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), -1, -0.001, "1", "1.0"], ids=repr)
+def test_number_that_is_not_finite_negative_or_text_is_refused(key: str, value: Any) -> None:
+    assert f"{key}: " in refusal(nested(key, value))
+
+
+@pytest.mark.parametrize("key", WHOLE)
+def test_fraction_is_refused_where_a_whole_number_is_meant(key: str) -> None:
+    assert f"{key}: " in refusal(nested(key, 1.5))
+    assert f"{key}: " in refusal(nested(key, 1.0))
+
+
+@pytest.mark.parametrize("key", [key for key in NUMBERS if key not in ("seed", "storage.snapshot_every")])
+def test_zero_is_refused_where_it_cannot_be_meant(key: str) -> None:
+    if key.startswith("variation."):
+        load_config(nested(key, 0.0))
+    else:
+        assert f"{key}: " in refusal(nested(key, 0))
+
+
+RATES = tuple(key for key in KEYS if key.startswith("variation.") and not key.endswith(("_eta", ".mutation")))
+LIMITS = ("search.generations", "search.max_evaluations", "search.max_time")
+
+
+@pytest.mark.parametrize("key", RATES)
+def test_rate_above_one_is_refused(key: str) -> None:
+    assert flatten(load_config(nested(key, 1)))[key] == 1.0
+    assert f"{key}: " in refusal(nested(key, 1.0000001))
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in LIMITS])
+def test_null_is_refused_but_for_limits(key: str) -> None:
+    assert f"{key}: " in refusal(nested(key, None))
+
+
+def test_limits_can_be_lifted_with_null() -> None:
+    config = load_config(BASE, [f"{key}=null" for key in LIMITS])
+    assert [flatten(config)[key] for key in LIMITS] == [None, None, None]
+
+
+def test_more_offspring_than_slots_is_refused() -> None:
+    # An individual id has 24 bits for the slot; one more and it is the id of the next generation's slot 0.
+    load_config(nested("search.offspring", 2**24))
+    assert "search.offspring: " in refusal(nested("search.offspring", 2**24 + 1))
+    assert "search.initial: " in refusal(nested("search.initial", 2**24 + 1))
+
+
+def test_chunk_that_is_not_a_multiple_of_the_micro_batch_is_refused() -> None:
+    evaluation = {"chunk": 100, "micro_batch": 33}
+    message = refusal({**BASE, "evaluation": evaluation})
+    assert "evaluation.chunk (100) must be a multiple of evaluation.micro_batch (33)" in message
+    assert load_config({**BASE, "evaluation": {**evaluation, "chunk": 99}}).evaluation.chunk == 99
+
+
+UNSAFE = ("", ".", "..", "../x", "a/b", "/a", "a\\b", "a\n", "a b", "-a", "_a", ".a", "é", "a{b}", "a{seed", "%2e%2e")
+
+
+@pytest.mark.parametrize("name", [*UNSAFE, "a" * 65])
+def test_name_that_is_no_safe_folder_name_is_refused(name: str) -> None:
+    assert "name: a name has 1 to 64 letters" in refusal({**BASE, "name": name})
+
+
+@pytest.mark.parametrize("name", ["a", "7", "a" * 64, "A.b_c-9", "a{seed}b"])
+def test_safe_name_is_accepted(name: str) -> None:
+    assert load_config({**BASE, "name": name}).name == name
+
+
+def test_seed_is_filled_into_the_name_of_the_run_only() -> None:
+    config = load_config({**BASE, "name": "lenet-{seed}-{seed}", "seed": 12})
+    assert config.run_name == "lenet-12-12"
+    assert config.name == "lenet-{seed}-{seed}"
+
+
+UNREADABLE = ("", "median", "median >=", "median >= ", "medain >= 1", "median == 1", "median => 1", "1 <= median")
+NO_NUMBER = ("median >= nan", "median >= inf", "median >= .", "median >= 1e", "median >= 1 or filled > 2")
+
+
+@pytest.mark.parametrize("text", [*UNREADABLE, *NO_NUMBER])
+def test_condition_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_condition(text)
+    assert "search.stop_when: " in refusal(nested("search.stop_when", ["filled >= 3", text]))
+
+
+@pytest.mark.parametrize("name", CONDITION_NAMES)
+@pytest.mark.parametrize("operator", [">=", "<=", ">", "<"])
+def test_condition_is_read(name: str, operator: str) -> None:
+    assert parse_condition(f"  {name}{operator} -1.5e-3 ") == (name, operator, -0.0015)
+
+
+# ----------------------------------------------------------------------------------------------------------- YAML
+
+
+def billion_laughs() -> str:
+    lines = ["a0: &a0 [lol]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed: 1\nseed: 2\n", "'seed' appears twice (line 2)"),
+        ("search: {lag: 1, lag: 2}\n", "'lag' appears twice"),
+        ("target: &t {spec: x}\nother: *t\n", "aliases are not accepted (line 2)"),
+        ("target: &t {spec: x}\nsearch:\n  <<: *t\n", "aliases are not accepted"),
+        (billion_laughs(), "aliases are not accepted"),
+        ("seed: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
+        ("target: !!python/name:os.system\n", "could not determine a constructor"),
+        ("target: {spec: x}\n---\nseed: 2\n", "single document"),
+        ("target: {spec: x\n", "not valid YAML"),
+        ("target:\n\tspec: x\n", "not valid YAML"),
+        ("\0", "not valid YAML"),
+        ("[" * 3_000, "not valid YAML"),
+        ("", "a config is a mapping of sections"),
+        ("- a\n- b\n", "a config is a mapping of sections"),
+        ("just a sentence\n", "a config is a mapping of sections"),
+        ("target: x\n", "target: should be a valid dictionary"),
+        ("target: {spec: x}\nencoding:\n", "encoding: should be a valid dictionary"),
+        ("1: 2\ntarget: {spec: x}\n", "1: Keys should be strings"),
+        ("? [a, b]\n: 1\n", "not valid YAML"),
+        ("? {a: b}\n: 1\n", "not valid YAML"),
+        ("target: {spec: x}\nsearch: {max_time: .inf}\n", "search.max_time: should be a finite number"),
+        ("target: {spec: x}\nsearch: {max_time: 1e400}\n", "search.max_time: should be a finite number"),
+        ("target: {spec: x}\nvariation: {mutation_rate: .nan}\n", "variation.mutation_rate: should be a finite number"),
+        ("target: {spec: x}\nsearch: {lag: yes}\n", "search.lag: should be a number, not a boolean"),
+        ("target: {spec: x}\nsearch: {lag: on}\n", "search.lag: should be a number, not a boolean"),
+    ],
+)
+def test_yaml_that_cannot_be_meant_is_refused_naming_the_file(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    message = refusal(path)
+    assert words in message
+    assert str(path) in message
+
+
+def test_file_larger_than_a_mebibyte_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    head = "target: {spec: x}\n#"
+    path.write_text(head + "-" * (MAX_FILE - len(head)))
+    load_config(path)
+    path.write_text(head + "-" * (MAX_FILE - len(head) + 1))
+    assert f"larger than {MAX_FILE} bytes" in refusal(path)
+    # The limit is in bytes, of which a character can have three.
+    path.write_text(head + "\N{EURO SIGN}" * (MAX_FILE // 2), encoding="utf-8")
+    assert f"larger than {MAX_FILE} bytes" in refusal(path)
+
+
+def test_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    assert "no such config file" in refusal(tmp_path / "missing.yaml")
+    assert "cannot be read" in refusal(tmp_path)
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("name: é\n".encode("latin-1"))
+    assert "cannot be read" in refusal(path)
+
+
+def test_mapping_that_json_cannot_hold_is_refused() -> None:
+    assert "target" in refusal({"target": {"spec": Path("x")}})
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "+1e-3", "0.1e-2", "1.e-3", ".1e-2", "0.001", "1.0e-3"])
+def test_exponents_are_numbers(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"target: {{spec: x}}\nvariation: {{mutation_rate: {text}}}\n")
+    assert load_config(path).variation.mutation_rate == 0.001
+    assert load_config(BASE, [f"variation.mutation_rate={text}"]).variation.mutation_rate == 0.001
+
+
+# ------------------------------------------------------------------------------------------------------ overrides
+
+
+def test_overrides_reach_nested_and_absent_sections_and_the_later_wins() -> None:
+    data = copy.deepcopy(BASE)
+    changes = ["seed=3", "search.lag=5", "search.lag=4", "target.classes=[3, four]", "search.generations=null"]
+    config = load_config(data, [*changes, "encoding={kind: direct}", "encoding.colour=rgb"])
+    assert (config.seed, config.search.lag, config.search.generations) == (3, 4, None)
+    assert config.target.classes == [3, "four"]
+    assert (config.encoding.kind, config.encoding.colour) == ("direct", "rgb")
+    assert data == BASE, "the mapping that was given is left as it is"
+
+
+def test_overrides_of_a_config_leave_it_as_it_is() -> None:
+    old = load_config(BASE, ["search.stop_when=[filled >= 3]"])
+    new = load_config(old, ["seed=2", "search.stop_when=[]"])
+    assert (old.seed, old.search.stop_when, new.seed, new.search.stop_when) == (1, ["filled >= 3"], 2, [])
+    with pytest.raises(Exception, match="frozen"):
+        old.seed = 5  # type: ignore[misc]
+
+
+def test_override_keeps_equals_signs_of_its_value() -> None:
+    assert load_config(BASE, ["search.stop_when=['median >= 0.5']"]).search.stop_when == ["median >= 0.5"]
+    assert load_config(BASE, ["target.spec=lenet:a=b"]).target.spec == "lenet:a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("seed", "an override is KEY=VALUE"),
+        ("=3", "an override is KEY=VALUE"),
+        ("", "an override is KEY=VALUE"),
+        ("seed=", "seed: should be a valid integer"),
+        ("seed=[1", "seed=: not valid YAML"),
+        ("seed=*a", "aliases are not accepted"),
+        ("seed=!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("search={lag: 1, lag: 2}", "'lag' appears twice"),
+        ("seed.x=1", "seed.x: seed is not a section"),
+        ("search.lag.x=1", "search.lag: "),
+        ("search.lagg=1", "search.lagg: unknown key; did you mean search.lag?"),
+        ("search=7", "search: "),
+        ("schema_version=2", "schema_version: should be 1"),
+    ],
+)
+def test_override_that_cannot_be_meant_is_refused(override: str, words: str) -> None:
+    assert words in refusal({**BASE, "seed": 1}, [override])
+
+
+# -------------------------------------------------------------------------------------------- writing and reading
+
+
+rates = st.floats(0, 1)
+whole = st.integers(1, 2**24)
+seconds = st.floats(0, exclude_min=True, allow_infinity=False)
+DRAWN: dict[str, st.SearchStrategy[Any]] = {
+    "name": st.from_regex(re.compile(r"\A[A-Za-z0-9]([A-Za-z0-9._-]|\{seed\}){0,8}\Z", re.ASCII)),
+    "seed": st.integers(0, 2**100),
+    "target.spec": st.text(),
+    "target.classes": st.lists(st.integers(0, 10**6) | st.text(), min_size=1, max_size=5),
+    "storage.path": st.text(),
+    "encoding.activations": st.lists(st.text(), min_size=1, max_size=3),
+    "encoding.weight_limit": st.floats(0, 1e6, exclude_min=True),
+    "variation.crossover_rate": rates,
+    "variation.mutation_rate": rates,
+    "variation.mutation_eta": st.floats(0, allow_infinity=False),
+    "search.offspring": whole,
+    "search.generations": st.none() | whole,
+    "search.max_time": st.none() | seconds,
+    "search.stop_when": st.lists(st.sampled_from(["median >= 0.9", "stale > 5", " filled<3 "]), max_size=3),
+    "evaluation.evaluators": st.just("auto") | whole,
+    "evaluation.chunk_timeout": seconds,
+}
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> Config:
+    data: dict[str, Any] = copy.deepcopy(BASE)
+    for key in draw(st.sets(st.sampled_from(sorted(OTHER)))):
+        *sections, last = key.split(".")
+        place = data
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = draw(DRAWN.get(key, st.just(OTHER[key])))
+    return load_config(data)
+
+
+# Drawing text for the first time builds tables, which takes seconds.
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(configurations())
+@example(load_config({**BASE, "name": "1e5"}))
+@example(load_config(nested("target.classes", ["5e3", "1E-3"])))
+@example(load_config(nested("target.spec", "null")))
+@example(load_config(nested("target.classes", ["next line \x85"])))
+@example(load_config(nested("storage.path", "2026-01-01")))
+def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, config: Config) -> None:
+    path = tmp_path_factory.getbasetemp() / "round-trip.yaml"
+    path.write_bytes(to_yaml(config).encode())
+    read = load_config(path)
+    assert read == config
+    assert fingerprint(read) == fingerprint(config)
+    assert load_config(config) == config
+
+
+# ---------------------------------------------------------------------------------------------------- fingerprint
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_fingerprint_changes_with_semantic_keys_alone(key: str) -> None:
+    old, new = load_config(BASE), load_config(nested(key, OTHER[key]))
+    semantic = key not in KINDS
+    assert (fingerprint(old) != fingerprint(new)) == semantic
+    assert (fingerprint(old, without_seed=True) != fingerprint(new, without_seed=True)) == (semantic and key != "seed")
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_differences_names_the_key_its_kind_and_both_values(key: str) -> None:
+    old, new = load_config(BASE), load_config(nested(key, OTHER[key]))
+    before = BASE["target"]["spec"] if key == "target.spec" else key_table()[key][1]
+    assert differences(old, new) == {key: (KINDS.get(key, "semantic"), before, OTHER[key])}
+    assert differences(new, new) == {}
+
+
+def test_fingerprints_of_all_single_changes_differ() -> None:
+    prints = [fingerprint(load_config(nested(key, value))) for key, value in OTHER.items() if key not in KINDS]
+    assert len({*prints, fingerprint(load_config(BASE))}) == len(prints) + 1
+
+
+def test_fingerprint_tells_a_class_name_from_a_class_index() -> None:
+    by_name, by_index = (load_config(nested("target.classes", [value])) for value in ("3", 3))
+    assert fingerprint(by_name) != fingerprint(by_index)
+
+
+def test_fingerprint_does_not_see_how_a_value_was_written() -> None:
+    written = load_config(nested("variation.mutation_rate", 1)), load_config(nested("variation.mutation_rate", 1.0))
+    assert fingerprint(written[0]) == fingerprint(written[1])
+    assert fingerprint(load_config(BASE)) == fingerprint(load_config(nested("seed", 1)))
