@@ -28,7 +28,7 @@ _HOMES = {
     "render": "encoding.exchange",
     "resume": "runner",
     "run": "runner",
-    "verify": "verify",
+    "verify": "verification",
 }
 
 __all__ = [*_HOMES, "__version__"]

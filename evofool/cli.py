@@ -380,7 +380,7 @@ def _half_blocks(image: Any) -> Any:
 @app.command()
 def verify(path: RunPath, allow_code: AllowCode = False, as_json: Json = False) -> None:
     """Prove the archive: checksums, hash chain, and every elite drawn and scored again, bit for bit."""
-    from evofool.verify import verify as prove
+    from evofool.verification import verify as prove
 
     result = prove(path, allow_code=allow_code)
     if as_json:

@@ -31,7 +31,7 @@ FLOORS = {
     "stopping": 6,
     "session": 7,
     "runner": 7,
-    "verify": 7,
+    "verification": 7,
     "studio": 7,
     "report": 8,
     "observers": 0,  # the base class: told by the runner, knows records and config
@@ -45,7 +45,7 @@ FLOORS = {
 
 # package -> the only rooms that may import it
 ROOMS = {
-    "torch": {"encoding.render", "targets", "evaluate", "session", "runner", "verify", "launch"},
+    "torch": {"encoding.render", "targets", "evaluate", "session", "runner", "verification", "launch"},
     "torchvision": {"targets"},
     "safetensors": {"targets"},
     "mlxtend": {"targets"},

@@ -1,0 +1,259 @@
+"""Over Ray: the same archive for any number of evaluators, any order, and after losses; and how Ray is treated."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import ray
+
+import evofool
+from evofool import variation
+from evofool.config import Config, load_config
+from evofool.encoding import make_encoding
+from evofool.errors import EvaluationFailed, ResourcesMissing, TargetError
+from evofool.evaluate import ray_cluster, ray_pool
+from evofool.targets import Source, default_numerics
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+# A network whose forward pass takes a random time, so that chunks finish out of order; what it returns is fixed.
+JITTERY = """
+import random, time
+import torch, evofool
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.weight = torch.nn.Parameter(torch.randn(10, 28 * 28, generator=generator) * 0.2)
+        self.clock = random.Random()
+
+    def forward(self, x):
+        time.sleep(self.clock.random() * {seconds})
+        return x.flatten(1) @ self.weight.T
+
+def build():
+    preprocessing = evofool.Preprocessing((28, 28), 1, (0.0,), (255.0,))
+    return evofool.Target(Net(), preprocessing, tuple("abcdefghij"))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """One small Ray for all tests here; evofool finds it and must leave it alone."""
+    options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 128 << 20, "log_to_driver": False}
+    ray.init(address="local", num_cpus=4, **options)
+    yield
+    assert ray.is_initialized(), "evofool shut down a Ray that it did not start"
+    ray.shutdown()
+
+
+@pytest.fixture
+def long(config: Config) -> Config:
+    """32 generations of 200, by default over two Ray evaluators."""
+    search = {"offspring": 200, "initial": 200, "generations": 32}
+    evaluation = {"pool": "ray", "evaluators": 2}
+    return load_config({**config.model_dump(), "search": search, "evaluation": evaluation})
+
+
+def session(run: evofool.Run) -> dict[str, Any]:
+    last: dict[str, Any] = run.provenance["sessions"][-1]
+    return last
+
+
+@pytest.mark.parametrize("kind", ["cppn", "direct"])
+def test_any_number_of_evaluators_gives_the_inline_archive(long: Config, tmp_path: Path, kind: str) -> None:
+    keys = [f"encoding.kind={kind}"]
+    expected = evofool.run(long, [*keys, "evaluation.pool=inline"], out=tmp_path / "inline").archive_hash
+    for count in (1, 2, 3):
+        run = evofool.run(long, [*keys, f"evaluation.evaluators={count}"], out=tmp_path / f"ray{count}")
+        assert run.archive_hash == expected
+        assert session(run)["evaluators"] == count
+    # Begun by three, finished by one.
+    for count, stop in ((3, 11), (1, 32)):
+        changed = [f"evaluation.evaluators={count}", f"search.generations={stop}"]
+        run = evofool.run(long, [*keys, *changed], out=tmp_path / "both")
+    assert run.archive_hash == expected
+
+
+@pytest.fixture
+def jittery(tmp_path: Path) -> str:
+    path = tmp_path / "jittery.py"
+    path.write_text(JITTERY.replace("{seconds}", "0.02"))
+    return f"target.spec=python:{path}:build"
+
+
+def test_completions_out_of_order_change_nothing(long: Config, tmp_path: Path, jittery: str) -> None:
+    keys = [jittery, "evaluation.chunk=8", "evaluation.micro_batch=8", "search.lag=4"]
+    inline = evofool.run(long, [*keys, "evaluation.pool=inline"], out=tmp_path / "inline", allow_code=True)
+    run = evofool.run(long, [*keys, "evaluation.evaluators=3"], out=tmp_path / "ray", allow_code=True)
+    assert session(run)["out_of_order_chunks"] >= 10
+    assert run.archive_hash == inline.archive_hash
+
+
+class Striker(evofool.Observer):
+    """Sends a signal to an evaluator while it scores, from a thread of its own so that the driver goes on."""
+
+    def __init__(self, number: int, generations: tuple[int, ...]) -> None:
+        self.number, self.generations, self.struck = number, generations, 0
+
+    def on_generation(self, statistics: Any, facts: dict[str, Any]) -> None:
+        if statistics.generation in self.generations:
+            threading.Thread(target=self.strike, daemon=True).start()
+
+    def strike(self) -> None:
+        for _ in range(500):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    # Ray shows the method that an actor runs in the title of its process.
+                    if " ".join(process.cmdline()).startswith("ray::_Actor.score"):
+                        process.send_signal(self.number)
+                        self.struck += 1
+                        return
+            time.sleep(0.01)
+
+
+def test_a_killed_evaluators_chunk_is_scored_elsewhere(long: Config, tmp_path: Path, jittery: str) -> None:
+    keys = [jittery, "search.lag=2", "evaluation.chunk=8", "evaluation.micro_batch=8"]
+    inline = evofool.run(long, [*keys, "evaluation.pool=inline"], out=tmp_path / "inline", allow_code=True)
+    striker = Striker(signal.SIGKILL, generations=(5, 15))
+    run = evofool.run(long, keys, out=tmp_path / "ray", allow_code=True, observers=[striker])
+    assert striker.struck == 2
+    assert session(run)["requeued_chunks"] >= 1
+    assert run.archive_hash == inline.archive_hash
+
+
+def test_a_hung_evaluator_is_killed_and_its_chunk_scored_again(long: Config, tmp_path: Path, jittery: str) -> None:
+    keys = [
+        jittery,
+        "search.generations=12",
+        "evaluation.chunk_timeout=3",
+        "evaluation.chunk=8",
+        "evaluation.micro_batch=8",
+    ]
+    inline = evofool.run(long, [*keys, "evaluation.pool=inline"], out=tmp_path / "inline", allow_code=True)
+    striker = Striker(signal.SIGSTOP, generations=(4,))
+    run = evofool.run(long, keys, out=tmp_path / "ray", allow_code=True, observers=[striker])
+    assert striker.struck == 1
+    assert session(run)["requeued_chunks"] >= 1
+    assert run.archive_hash == inline.archive_hash
+
+
+def test_a_network_that_kills_its_process_every_time_is_given_up(long: Config, tmp_path: Path) -> None:
+    path = tmp_path / "deadly.py"
+    # The canary is the first batch; the search's own are deadly.
+    deadly = JITTERY.replace("{seconds}", "0").replace(
+        "        return x.flatten",
+        "        self.calls = getattr(self, 'calls', 0) + 1\n"
+        "        if self.calls > 1: import os; os.kill(os.getpid(), 9)\n        return x.flatten",
+    )
+    path.write_text(deadly)
+    keys = [f"target.spec=python:{path}:build", "evaluation.evaluators=1", "search.lag=1"]
+    with pytest.raises(EvaluationFailed, match=r"generation 0, slots 0 to") as caught:
+        evofool.run(long, keys, out=tmp_path / "run", allow_code=True)
+    assert caught.value.exit_code == 7
+    assert caught.value.go_on == f"evofool resume {tmp_path / 'run'}"
+
+
+def test_a_targets_own_error_comes_back_as_one(long: Config, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.py"
+    path.write_text(JITTERY.replace("{seconds}", "0").replace("@ self.weight.T", "@ self.weight[:9].T"))
+    with pytest.raises(TargetError, match=r"returned \(.*9\)"):
+        evofool.run(long, [f"target.spec=python:{path}:build"], out=tmp_path / "run", allow_code=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_little_of_a_resource_is_said_with_demand_and_supply(long: Config, tmp_path: Path) -> None:
+    keys = ["evaluation.threads=64", "evaluation.ready_timeout=2"]
+    with pytest.raises(ResourcesMissing, match=r"each needs 64 CPU, and the whole cluster has 4 CPU"):
+        evofool.run(long, keys, out=tmp_path / "run")
+
+
+def test_more_evaluators_than_fit_is_a_warning(long: Config, tmp_path: Path) -> None:
+    warnings: list[str] = []
+
+    class Listener(evofool.Observer):
+        def on_warning(self, text: str) -> None:
+            warnings.append(text)
+
+    keys = ["evaluation.evaluators=6", "search.generations=3"]
+    run = evofool.run(long, keys, out=tmp_path / "run", observers=[Listener()])
+    assert warnings == ["6 evaluators were asked for; the cluster has room for 4."]
+    assert session(run)["evaluators"] == 4
+
+
+def test_images_do_not_travel(long: Config) -> None:
+    """A chunk's reply is scores and hashes: far smaller than its images would be."""
+    target = evofool.load_target(long.target.spec)
+    encoding = make_encoding(long.encoding, target.image_size, target.channels)
+    numerics = default_numerics("cpu", "lenet")
+    source = Source(long.target.spec)
+    recipe = ray_pool.Recipe(source, "native", "logits", target.fingerprint(), encoding, np.arange(10), numerics)
+    actor = ray.remote(ray_pool._Actor).options(num_cpus=1).remote()
+    ray.get(actor.hello.remote(recipe))
+    scores, _, _ = ray.get(actor.score.remote(variation.initial(encoding, 1, 0, 50)))
+    ray.kill(actor)
+    size = sum(getattr(scores, name).nbytes for name in scores.__dataclass_fields__)
+    assert size == 50 * (4 * 10 + 4 + 4 + 32) < 50 * 28 * 28
+
+
+# ------------------------------------------------------------------------------------------------------- connecting
+
+
+@pytest.fixture
+def fresh_python() -> Any:
+    """Runs code in a process that has no Ray yet."""
+
+    def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | environment
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+
+    return run
+
+
+CONNECT = """
+from evofool.errors import EvofoolError
+from evofool.evaluate.ray_cluster import connect
+try:
+    cluster = connect({address!r}, 1)
+    print("started" if cluster.started else "found", cluster.supply("CPU"))
+    cluster.close()
+except EvofoolError as error:
+    print(error.exit_code, error)
+"""
+
+
+def test_a_running_cluster_is_found_by_address_and_variable_and_left_running(fresh_python: Any) -> None:
+    address = ray.get_runtime_context().gcs_address
+    assert fresh_python(CONNECT.format(address=address)).stdout.strip() == "found 4.0"
+    assert fresh_python(CONNECT.format(address=None), RAY_ADDRESS=address).stdout.strip() == "found 4.0"
+    assert fresh_python(CONNECT.format(address="local")).stdout.strip() == "started 1.0"
+    assert ray.cluster_resources()["CPU"] == 4
+
+
+def test_addresses_that_cannot_be_meant(fresh_python: Any) -> None:
+    silent = fresh_python(CONNECT.format(address="127.0.0.1:9")).stdout
+    assert silent.startswith("3 --address=127.0.0.1:9: nothing answers there")
+    jobs = fresh_python(CONNECT.format(address=None), RAY_ADDRESS="http://127.0.0.1:8265").stdout
+    assert jobs.startswith("3 RAY_ADDRESS=http://127.0.0.1:8265 is the address of Ray's Jobs API")
+    shape = fresh_python(CONNECT.format(address="somewhere")).stdout
+    assert shape.startswith("3 --address=somewhere is not HOST:PORT")
+
+
+def test_an_initialised_ray_is_used_as_it_is() -> None:
+    cluster = ray_cluster.connect(None, 1)
+    assert not cluster.started
+    cluster.close()
+    assert ray.is_initialized()
