@@ -51,11 +51,31 @@ from evofool.store.run import RunStore
 from evofool.store.view import decode_png
 
 # design.md, "On disk"
-COLUMNS = (
-    "run_id, class_index, class_name, confidence, log_odds, top1_class_index, top1_confidence, individual_id, generation, "
-    "slot, parent_ids, operators, encoding, nodes, connections, genome, genome_json, image, image_sha256, target, "
-    "target_fingerprint, preprocessing_hash, as_of_generation"
-).split(", ")
+COLUMNS = [
+    "run_id",
+    "class_index",
+    "class_name",
+    "confidence",
+    "log_odds",
+    "top1_class_index",
+    "top1_confidence",
+    "individual_id",
+    "generation",
+    "slot",
+    "parent_ids",
+    "operators",
+    "encoding",
+    "nodes",
+    "connections",
+    "genome",
+    "genome_json",
+    "image",
+    "image_sha256",
+    "target",
+    "target_fingerprint",
+    "preprocessing_hash",
+    "as_of_generation",
+]
 
 GENERATIONS = 4  # of the run that the tests on damage take copies of; one commit each
 
@@ -140,7 +160,7 @@ def test_tables_read_back_hold_what_the_search_found(
         for name in ("cells", "slots", "log_odds", "displaced", "displaced_log_odds"):
             expected, found = getattr(result.placements, name), getattr(placements, name)
             assert found.tobytes() == expected.tobytes() and found.dtype == expected.dtype
-        assert top1.tolist() == result.top1.tolist()
+        assert top1.tolist() == (result.scores.top1_class[placements.slots] == placements.cells).tolist()
         assert images == [result.scores.image_sha256[slot].tobytes() for slot in placements.slots]
         assert hashes == [hashlib.sha256(result.genomes[int(slot)]).digest() for slot in placements.slots]
         assert asdict(statistics) == asdict(result.statistics)
@@ -171,7 +191,7 @@ def test_equal_runs_write_equal_tables(config: Config, tmp_path: Path) -> None:
     runs = [tree(evofool.run(config, out=tmp_path / name).path) for name in ("a", "b")]
     assert runs[0].keys() == runs[1].keys()
     # run.json, and through the run id the view, say which run it was; the history has seconds, and commits its sha256.
-    same = [name for name in runs[0] if name.startswith(tuple(f"_evofool/{t}" for t in ("individuals", "placements", "genomes")))]
+    same = [name for name in runs[0] if re.match("_evofool/(individuals|placements|genomes)/", name)]
     assert len(same) == 9
     assert all(runs[0][name] == runs[1][name] for name in same)
 
@@ -274,10 +294,11 @@ def test_a_commit_of_another_run_is_found(copy: Path, config: Config, tmp_path: 
     assert "does not follow the commit before it" in refuse_state(copy)
 
 
+NO_COMMITS = (b"", b"{}", b"[]", b"null", b'{"number": 0}', b"\xff\xfe", b"[" * 100_000, b"half")
+
+
 @pytest.mark.parametrize("number", [0, GENERATIONS - 1])
-@pytest.mark.parametrize(
-    "blob", [b"", b"{}", b"[]", b"null", b'{"number": 0}', b"\xff\xfe", b"[" * 100_000, b"half"], ids=lambda b: repr(b[:9])
-)
+@pytest.mark.parametrize("blob", NO_COMMITS, ids=lambda blob: repr(blob[:9]))
 def test_what_is_no_commit_is_found(copy: Path, number: int, blob: bytes) -> None:
     path = commit_files(copy)[number]
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if blob == b"half" else blob)
@@ -381,7 +402,7 @@ def test_reading_damaged_tables_never_gives_other_rows(copy: Path, table: str) -
     path = sorted((copy / TABLES[table]).iterdir())[1]
     blob = path.read_bytes()
     wrong = []
-    for position in range(0, len(blob), max(1, len(blob) // 150)):
+    for position in range(0, len(blob), max(1, len(blob) // 60)):
         path.write_bytes(blob[:position] + bytes([blob[position] ^ 4]) + blob[position + 1 :])
         try:
             if read(Run(copy)) != expected:
@@ -430,15 +451,17 @@ def test_a_stored_configuration_that_was_edited_is_not_continued(copy: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "run.json"])
-@pytest.mark.parametrize("blob", [None, b"", b"\xff", b"[1]", b"{"], ids=repr)
-def test_a_lost_or_unreadable_description_of_a_run_is_corrupt_data(copy: Path, name: str, blob: bytes | None) -> None:
+@pytest.mark.parametrize("blob", [b"", b"\xff", b"[1]", b"{"], ids=repr)
+def test_an_unreadable_description_of_a_run_is_corrupt_data(copy: Path, name: str, blob: bytes) -> None:
     path = copy / "_evofool" / name
-    if blob is None and name == "run.json":
-        pytest.skip("without run.json it is no run: see above")
-    if blob is None:
-        path.unlink()
-    else:
-        path.write_bytes(blob)
+    path.write_bytes(blob)
+    with pytest.raises(CorruptData, match=re.escape(str(path))):
+        evofool.open_run(copy)
+
+
+def test_a_lost_configuration_of_a_run_is_corrupt_data(copy: Path) -> None:
+    path = copy / "_evofool" / "config.yaml"
+    path.unlink()
     with pytest.raises(CorruptData, match=re.escape(str(path))):
         evofool.open_run(copy)
 
@@ -720,7 +743,9 @@ def test_full_and_read_only_disks_are_found_before_any_evaluation(
     result = subprocess.run(["unshare", "-m", "sh", "-c", shell, "sh", *script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
-    for name, words in (("full", "disk is full"), ("sealed", "Read-only"), ("sealed resume", "Read-only"), ("resume on full disk", "disk is full")):
+    full, sealed = "disk is full", "Read-only"
+    expected = {"full": full, "sealed": sealed, "sealed resume": sealed, "resume on full disk": full}
+    for name, words in expected.items():
         assert told[name]["code"] == 74, name
         assert words in told[name]["text"]
         assert told[name]["scored"] == 0, f"{name}: found before any evaluation"
@@ -828,7 +853,7 @@ def check_kept_genomes(path: Path) -> None:
         stored |= ids
     assert needed <= stored
     everyone = set(store.table("individuals")["individual_id"].to_pylist())
-    assert len(stored) < len(everyone) / 2, "ancestors' genomes are dropped"
+    assert len(everyone) - len(stored) >= 20, "ancestors' genomes are dropped"
 
 
 @pytest.mark.slow
@@ -891,10 +916,24 @@ def test_pandas_polars_and_duckdb_read_the_same_elites(config: Config, tmp_path:
             "evofool": evofool.__version__,
         }
     rows = pq.read_table(run.path / "elites" / "elites.parquet").to_pylist()
-    assert [plain(row) for row in expected.to_dict("records")] == rows
+    for column in set(COLUMNS) - {"genome"}:
+        assert [plain(value) for value in expected[column]] == [row[column] for row in rows]
     assert [plain(row) for row in pl.read_parquet(run.path / "elites").to_dicts()] == rows
     relation = duckdb.sql(f"SELECT * FROM read_parquet('{run.path}/elites/*.parquet')")
     assert [dict(zip(relation.columns, plain(row))) for row in relation.fetchall()] == rows
+
+
+def test_ids_of_genes_keep_their_bits_in_pandas(small_run: Run) -> None:
+    """62 bits do not fit a float64, which pandas makes of nested integers beside nulls."""
+    for frame in (small_run.elites(), pd.read_parquet(small_run.path)):
+        hidden = 0
+        for genes in frame["genome"]:
+            nodes = {gene["id"] for gene in genes if gene["gene"] == "node"}
+            connections = [gene for gene in genes if gene["gene"] == "connection"]
+            ends = {int(gene[end]) for gene in connections for end in ("source", "destination")}
+            assert ends - nodes <= set(range(4)), "a connection goes from an input or a node to a node"
+            hidden += len(nodes) - 1
+        assert hidden > 0
 
 
 def test_rows_of_the_view_are_the_newest_placements_and_their_individuals(small_run: Run) -> None:
@@ -908,7 +947,9 @@ def test_rows_of_the_view_are_the_newest_placements_and_their_individuals(small_
         person = people[placed["individual_id"]]
         for name in ("individual_id", "log_odds", "confidence"):
             assert row[name] == placed[name]
-        for name in ("slot", "parent_ids", "operators", "nodes", "connections", "image_sha256", "top1_class_index", "top1_confidence"):
+        for name in ("slot", "parent_ids", "operators", "nodes", "connections", "image_sha256"):
+            assert row[name] == person[name]
+        for name in ("generation", "top1_class_index", "top1_confidence"):
             assert row[name] == person[name]
         assert (row["class_name"], row["as_of_generation"]) == (str(row["class_index"]), 5)
         assert row["run_id"] == store.provenance["run_id"]
@@ -918,7 +959,9 @@ def test_rows_of_the_view_are_the_newest_placements_and_their_individuals(small_
         assert hashlib.sha256(image.tobytes()).hexdigest() == row["image_sha256"]
         batch = encoding.from_bytes([genomes[row["individual_id"]]])
         assert json.loads(row["genome_json"]) == json.loads(json.dumps(encoding.to_json(batch, 0)))
-        assert len(row["genome"]) == row["nodes"] + row["connections"]
+        kinds = [gene["gene"] for gene in row["genome"]]
+        assert kinds.count("node") == row["nodes"] - 4, "inputs are nodes without genes"
+        assert kinds.count("connection") == row["connections"]
 
 
 def test_an_elite_and_its_image_by_name_and_index(small_run: Run) -> None:
@@ -937,8 +980,8 @@ def test_an_elite_and_its_image_by_name_and_index(small_run: Run) -> None:
 
 
 def test_class_names_that_are_numbers_come_before_indices(tmp_path: Path) -> None:
-    names = [str(9 - i) for i in range(10)]
-    options = {"target": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)), **GREY, "class_names": names}
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    options = {"target": net, **GREY, "class_names": [str(9 - i) for i in range(10)]}
     data = {"search": {"offspring": 20, "initial": 20, "generations": 1}, "evaluation": {"pool": "inline"}}
     run = evofool.run(data, out=tmp_path / "run", **options)
     assert run.elite("2")["class_index"] == 7
@@ -962,6 +1005,7 @@ class Reader(threading.Thread):
                     kept = frame[["class_index", "log_odds", "as_of_generation", "image_sha256"]]
                     images = [row["bytes"] for row in frame["image"]]
                     self.frames.append((frame.attrs["evofool"], kept, images))
+                self.done.wait(0.01)  # the run needs this process, too
         except BaseException as error:
             self.error = error
 
@@ -971,7 +1015,7 @@ def test_readers_during_a_run_see_whole_tables_that_only_get_better(config: Conf
     recorder, reader = Recorder(), Reader(tmp_path / "run")
     reader.start()
     try:
-        overrides = ["search.generations=40", "search.offspring=20", "storage.commit_every=1"]
+        overrides = ["search.generations=25", "search.offspring=20", "storage.commit_every=1"]
         evofool.run(config, overrides, out=tmp_path / "run", observers=[recorder])
     finally:
         reader.done.set()
@@ -1154,9 +1198,17 @@ def test_lineage_of_a_seeded_run_ends_in_an_origin(small_run: Run, tmp_path: Pat
 # --------------------------------------------------------------------------------------------------------- resume
 
 
-@pytest.mark.parametrize("kind", ["cppn", "direct"])
-@pytest.mark.parametrize("lag", [1, 2, 4])
-@pytest.mark.parametrize(("insertion", "selection"), [("every_class", "cells"), ("argmax", "individuals")])
+@pytest.mark.parametrize(
+    ("kind", "lag", "insertion", "selection"),
+    [
+        ("cppn", 1, "every_class", "cells"),
+        ("direct", 1, "argmax", "individuals"),
+        ("cppn", 2, "argmax", "cells"),
+        ("direct", 2, "every_class", "individuals"),
+        ("cppn", 4, "argmax", "individuals"),
+        ("direct", 4, "every_class", "cells"),
+    ],
+)
 def test_stops_and_kills_anywhere_give_the_same_archive(
     config: Config, tmp_path: Path, kind: str, lag: int, insertion: str, selection: str
 ) -> None:
@@ -1254,7 +1306,7 @@ NUMERICS = {"chunk": 32, "micro_batch": 4, "threads": 2, "memory_format": "conti
 
 @pytest.fixture(scope="module")
 def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two generations against a colour network with a published geometry, for which every key has another valid value."""
+    """Two generations against a network for which every key has another valid value: in colour, and cropped."""
     folder = tmp_path_factory.mktemp("colour")
     (folder / "net.py").write_text(TARGET_CODE)
     data = {
