@@ -91,7 +91,7 @@ def test_any_number_of_evaluators_gives_the_inline_archive(long: Config, tmp_pat
 @pytest.fixture
 def jittery(tmp_path: Path) -> str:
     path = tmp_path / "jittery.py"
-    path.write_text(JITTERY.replace("{seconds}", "0.02"))
+    path.write_text(JITTERY.replace("{seconds}", "0.008"))
     return f"target.spec=python:{path}:build"
 
 
@@ -237,8 +237,11 @@ except EvofoolError as error:
 
 def test_a_running_cluster_is_found_by_address_and_variable_and_left_running(fresh_python: Any) -> None:
     address = ray.get_runtime_context().gcs_address
-    assert fresh_python(CONNECT.format(address=address)).stdout.strip() == "found 4.0"
-    assert fresh_python(CONNECT.format(address=None), RAY_ADDRESS=address).stdout.strip() == "found 4.0"
+    # Ray guards a cluster that it starts here with a token, and a driver has to say so.
+    token = {"RAY_AUTH_MODE": "token"}
+    assert fresh_python(CONNECT.format(address=address), **token).stdout.strip() == "found 4.0"
+    assert fresh_python(CONNECT.format(address=None), RAY_ADDRESS=address, **token).stdout.strip() == "found 4.0"
+    assert "set RAY_AUTH_MODE=token" in fresh_python(CONNECT.format(address=address)).stdout
     assert fresh_python(CONNECT.format(address="local")).stdout.strip() == "started 1.0"
     assert ray.cluster_resources()["CPU"] == 4
 

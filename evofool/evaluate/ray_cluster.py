@@ -69,7 +69,10 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             if named:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise ResourcesMissing(f"{where}={named}: Ray cannot be reached there ({reason}).") from None
+                raise ResourcesMissing(
+                    f"{where}={named}: something answers there, but Ray refuses ({reason}); if the cluster asks for a "
+                    "token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH unless it is in ~/.ray/auth_token."
+                ) from None
     # Chunks are small, so a large object store would only take memory from the evaluators.
     ray.init(address="local", include_dashboard=False, num_cpus=local_cpus, object_store_memory=256 << 20, **options)
     return Cluster(started=True)
