@@ -1,4 +1,4 @@
-"""One stretch of work on one run directory: the pool is opened, the search restored, run and kept, and all is closed."""
+"""One stretch of work on one run directory: open the pool, restore the search, run it, keep what it finds, close."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import platform
 import resource
 import secrets
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,7 @@ import torch
 
 from evofool.config import Config, differences, fingerprint
 from evofool.encoding import make_encoding
-from evofool.errors import ConfigError, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
+from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.pool import Evaluator, InlinePool, Pool, other_numerics, peak_rss_mib
 from evofool.observers import Observer
 from evofool.records import GenerationResult, Numerics
@@ -52,7 +51,6 @@ class Session:
     def __post_init__(self) -> None:
         self.class_indices = self.target.class_indices(self.config.target.classes)
         self.encoding = make_encoding(self.config.encoding, self.target.image_size, self.target.channels)
-        self.started = time.monotonic()
 
     def tell(self, event: str, *arguments: Any) -> None:
         for observer in self.observers:
@@ -89,8 +87,7 @@ class Session:
             state = store.state()
             seeds = store.seeds() if state is None else None
             stopper = Stopper(self.config)
-            current = read_view(store)["as_of_generation"].to_pylist()[:1]
-            if state is not None and stopper(state.statistics) and current == [state.generation]:
+            if state is not None and stopper(state.statistics) and _view_generation(store) == state.generation:
                 store.update(config=self.config)
                 self.tell("on_stop", f"nothing to do: {stopper.reason}; raise the limit to go on.")
                 return Run(self.path)
@@ -280,10 +277,13 @@ class Session:
             with signals(stopper, self.warn):
                 try:
                     search.run(stopper)
-                finally:
-                    # Whatever ended the loop, finished generations are kept; unless the disk itself failed.
-                    if not isinstance(sys.exc_info()[1], StorageError | KeyboardInterrupt):
-                        keeper.finish(cluster)
+                except StorageError:
+                    raise
+                except Exception:
+                    # Finished generations are kept; the view needs evaluators, so resuming writes it.
+                    keeper.finish(cluster, view=False)
+                    raise
+                keeper.finish(cluster)
         except EvofoolError as error:
             raise keeper.explained(error) from error
         except KeyboardInterrupt:
@@ -340,13 +340,14 @@ class _Keeper:
         if commit:
             self.session.tell("on_commit", commit.generation, commit.archive_hash)
 
-    def finish(self, cluster: dict[str, Any]) -> None:
+    def finish(self, cluster: dict[str, Any], *, view: bool = True) -> None:
         """The last commit, the view, and this session's line in run.json."""
         assert self.search is not None
         if self.search.statistics is None:
             return
         self._commit()
-        self.view.write()
+        if view:
+            self.view.write()
         report = self.pool.report()
         session = {
             "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -374,6 +375,14 @@ class _Keeper:
         )
         error.go_on = error.go_on or f"evofool resume {self.store.path}"
         return error
+
+
+def _view_generation(store: RunStore) -> int | None:
+    """The generation the view shows; None where it is missing or damaged, and so to be written again."""
+    with contextlib.suppress(CorruptData):
+        shown: list[int] = read_view(store)["as_of_generation"].to_pylist()
+        return shown[0] if shown else None
+    return None
 
 
 def versions() -> dict[str, str]:

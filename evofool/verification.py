@@ -22,7 +22,7 @@ from evofool.scores import confidence
 from evofool.store.reader import encoding_of
 from evofool.store.run import RunStore
 from evofool.store.schemas import ELITES, normal
-from evofool.store.view import decode_png, read_view, view_rows
+from evofool.store.view import CurrentElites, decode_png, read_view
 
 __all__ = ["TOLERANCE", "verify"]
 
@@ -98,8 +98,9 @@ def _compare_view(store: RunStore) -> tuple[list[dict[str, Any]], dict[int, Any]
     if not path.is_file():
         raise CorruptData(f"{path}: missing; `evofool resume {store.path}` writes it again from the commits.")
     stored = read_view(store).to_pylist()
-    rows = view_rows(store, encoding_of(store), lambda identity, sha256, genome: b"")
-    expected = normal(rows, ELITES)
+    current = CurrentElites()
+    current.catch_up(store)
+    expected = normal(current.rows(store, encoding_of(store), lambda identity, sha256, genome: b""), ELITES)
     if [row["class_index"] for row in stored] != [row["class_index"] for row in expected]:
         raise CorruptData(
             f"{path}: holds other classes than the commits; `evofool resume {store.path}` writes it again."

@@ -683,7 +683,7 @@ MOUNTED = """
     spec, folder = sys.argv[1], Path(sys.argv[2])
     data = {
         "target": {"spec": spec},
-        "search": {"offspring": 20, "initial": 20, "generations": 6},
+        "search": {"offspring": 10, "initial": 10, "generations": 5},
         "evaluation": {"pool": "inline"},
         "storage": {"commit_every": 1},
     }
@@ -857,7 +857,7 @@ def check_kept_genomes(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("lag", "commit_every"), [(1, 1), (2, 3), (4, 1), (4, 3)])
+@pytest.mark.parametrize(("lag", "commit_every"), [(4, 1), (2, 3)])
 def test_large_genomes_are_kept_only_while_needed_and_resume_is_the_same_run(
     tmp_path: Path, lag: int, commit_every: int
 ) -> None:
@@ -1015,7 +1015,7 @@ def test_readers_during_a_run_see_whole_tables_that_only_get_better(config: Conf
     recorder, reader = Recorder(), Reader(tmp_path / "run")
     reader.start()
     try:
-        overrides = ["search.generations=25", "search.offspring=20", "storage.commit_every=1"]
+        overrides = ["search.generations=15", "search.offspring=20", "storage.commit_every=1"]
         evofool.run(config, overrides, out=tmp_path / "run", observers=[recorder])
     finally:
         reader.done.set()
@@ -1034,7 +1034,7 @@ def test_readers_during_a_run_see_whole_tables_that_only_get_better(config: Conf
         best, newest = log_odds, attrs["generation"]
         for image, sha256 in zip(images, frame["image_sha256"]):
             assert hashlib.sha256(decode_png(image, "here").tobytes()).hexdigest() == sha256
-    assert len({attrs["generation"] for attrs, _, _ in reader.frames}) >= 5, "the reader was there during the run"
+    assert len({attrs["generation"] for attrs, _, _ in reader.frames}) >= 4, "the reader was there during the run"
 
 
 def test_snapshots_are_as_rare_as_asked_for(config: Config, tmp_path: Path) -> None:

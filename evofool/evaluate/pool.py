@@ -136,9 +136,9 @@ class Pool(Protocol):
 def other_numerics(where: str) -> IncompatibleRun:
     """The error where a canary is not the run's."""
     return IncompatibleRun(
-        f"{where} does not score the canary as the run's evaluators did (another processor, device or version of torch), so "
-        "scores could have other bits; use a machine like the old one, or run and resume with --allow-numerics-change, "
-        "which marks it in the next commit."
+        f"{where} does not score the canary as the run's evaluators did (another processor, device or version of "
+        "torch), so scores could have other bits; use a machine like the old one, or run and resume with "
+        "--allow-numerics-change, which marks it in the next commit."
     )
 
 
@@ -163,10 +163,14 @@ class InlinePool:
     def __init__(self, build: Callable[[], Evaluator]) -> None:
         self._threads = torch.get_num_threads()
         self._deterministic = torch.are_deterministic_algorithms_enabled()
-        self._evaluator = build()
         self._pending: dict[int, Offspring] = {}
         self._report = PoolReport(evaluators=1)
-        self.canary = self._evaluator.canary()
+        try:
+            self._evaluator = build()
+            self.canary = self._evaluator.canary()
+        except BaseException:
+            self.close()
+            raise
 
     def submit(self, offspring: Offspring) -> None:
         """Remember a generation."""

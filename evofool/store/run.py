@@ -212,8 +212,8 @@ class RunStore:
 
     # ------------------------------------------------------------------------------------------------------ reading
 
-    def table(self, name: str) -> pa.Table:
-        """All committed rows of a table, in order.
+    def table(self, name: str, since: int = 0) -> pa.Table:
+        """The committed rows of a table, in order, of commit `since` and later ones.
 
         Raises:
             CorruptData: a file is missing or damaged.
@@ -221,7 +221,7 @@ class RunStore:
         tables = [
             schemas.from_parquet(self.log.path(table, number), _SCHEMAS[name])
             for table, number, _ in self.log.live_files()
-            if table == name
+            if table == name and number >= since
         ]
         return pa.concat_tables(tables) if tables else _SCHEMAS[name].empty_table()
 

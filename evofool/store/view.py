@@ -22,7 +22,7 @@ from evofool.scores import confidence
 from evofool.store import files, schemas
 from evofool.store.run import RunStore
 
-__all__ = ["ViewWriter", "decode_png", "encode_png", "read_view", "view_rows"]
+__all__ = ["CurrentElites", "ViewWriter", "decode_png", "encode_png", "read_view"]
 
 MAX_PIXELS = 1 << 24
 _OF_INDIVIDUAL = (
@@ -64,51 +64,71 @@ def decode_png(data: bytes, where: str) -> NDArray[np.uint8]:
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def view_rows(store: RunStore, encoding: Encoding, png_of: Callable[[int, str, bytes], bytes]) -> list[dict[str, Any]]:
-    """The rows of the view as the commits have them.
+class CurrentElites:
+    """Who holds which cell, after the commits seen so far; each commit's files are read once."""
 
-    Args:
-        png_of: gives the PNG for (individual id, image sha256, genome bytes).
-    """
-    last = store.log.last
-    if last is None:
-        return []
-    newest: dict[int, dict[str, Any]] = {}
-    for row in store.table("placements").to_pylist():
-        newest[row["cell"]] = row
-    people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
-    genomes = store.genomes({row["individual_id"] for row in newest.values()})
-    shown: dict[int, dict[str, Any]] = {}
-    for identity, blob in genomes.items():
-        batch = encoding.from_bytes([blob])
-        person = people[identity]
-        shown[identity] = {
-            "genome": encoding.genes(batch, 0),
-            "genome_json": json.dumps(encoding.to_json(batch, 0)),
-            "image": {"bytes": png_of(identity, person["image_sha256"], blob), "path": None},
-        }
-    facts, names = store.provenance, store.provenance["class_names"]
-    rows = []
-    for cell in sorted(newest):
-        placed, person = newest[cell], people[newest[cell]["individual_id"]]
-        log_odds = np.array([placed["log_odds"]], dtype=np.float32)
-        rows.append(
+    def __init__(self) -> None:
+        self._placements: dict[int, dict[str, Any]] = {}  # cell -> row
+        self._individuals: dict[int, dict[str, Any]] = {}
+        self._genomes: dict[int, bytes] = {}
+        self._seen = 0
+
+    def catch_up(self, store: RunStore) -> None:
+        """Read the commits since the last call.
+
+        Raises:
+            CorruptData: a file is damaged, or an elite's genome is missing or not the one its individual names.
+        """
+        for row in store.table("placements", self._seen).to_pylist():
+            self._placements[row["cell"]] = row
+        holders = {row["individual_id"] for row in self._placements.values()}
+        for name, known in (("individuals", self._individuals), ("genomes", self._genomes)):
+            for row in store.table(name, self._seen).to_pylist():
+                if row["individual_id"] in holders:
+                    known[row["individual_id"]] = row if name == "individuals" else row["genome"]
+            for identity in known.keys() - holders:
+                del known[identity]
+        self._seen = len(store.log.commits)
+        for identity in holders:
+            genome = self._genomes.get(identity, b"")
+            if hashlib.sha256(genome).hexdigest() != self._individuals[identity]["genome_sha256"]:
+                raise CorruptData(f"{store.path}: the genome of individual {identity:x} is missing or damaged.")
+
+    def rows(
+        self, store: RunStore, encoding: Encoding, png_of: Callable[[int, str, bytes], bytes]
+    ) -> list[dict[str, Any]]:
+        """The rows of the view.
+
+        Args:
+            png_of: gives the PNG for (individual id, image sha256, genome bytes).
+        """
+        last, facts = store.log.last, store.provenance
+        shown: dict[int, dict[str, Any]] = {}
+        for identity, blob in sorted(self._genomes.items()):
+            batch = encoding.from_bytes([blob])
+            person = self._individuals[identity]
+            shown[identity] = {
+                **{name: person[name] for name in _OF_INDIVIDUAL},
+                "genome": encoding.genes(batch, 0),
+                "genome_json": json.dumps(encoding.to_json(batch, 0)),
+                "image": {"bytes": png_of(identity, person["image_sha256"], blob), "path": None},
+            }
+        return [
             {
                 "run_id": facts["run_id"],
                 "class_index": placed["class_index"],
-                "class_name": names[cell],
-                "confidence": float(confidence(log_odds)[0]),
+                "class_name": facts["class_names"][cell],
+                "confidence": float(confidence(np.array([placed["log_odds"]], dtype=np.float32))[0]),
                 "log_odds": placed["log_odds"],
-                **{name: person[name] for name in _OF_INDIVIDUAL},
+                **shown[placed["individual_id"]],
                 "encoding": encoding.kind,
-                **shown[person["individual_id"]],
                 "target": facts["target"],
                 "target_fingerprint": facts["target_fingerprint"],
                 "preprocessing_hash": facts["preprocessing_hash"],
-                "as_of_generation": last.generation,
+                "as_of_generation": last.generation if last else None,
             }
-        )
-    return rows
+            for cell, placed in sorted(self._placements.items())
+        ]
 
 
 def read_view(store: RunStore) -> pa.Table:
@@ -132,6 +152,7 @@ class ViewWriter:
         self.store = store
         self.encoding = encoding
         self.images_of = images_of
+        self._current = CurrentElites()
         self._pngs: dict[str, bytes] = {}
 
     def write(self) -> None:
@@ -147,7 +168,8 @@ class ViewWriter:
                 used[sha256] = self._pngs.get(sha256) or self._render(identity, sha256, genome)
             return used[sha256]
 
-        rows = view_rows(self.store, self.encoding, png_of)
+        self._current.catch_up(self.store)
+        rows = self._current.rows(self.store, self.encoding, png_of)
         self._pngs = used
         last = self.store.log.last
         if not rows or last is None:
