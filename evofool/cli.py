@@ -5,17 +5,14 @@ Everything heavy is imported inside the commands, so that --help is quick.
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from evofool import output
 from evofool.errors import ConfigError, EvofoolError, StorageError
 
 __all__ = ["app", "main"]
@@ -54,57 +51,11 @@ def main() -> None:
     try:
         app()
     except EvofoolError as error:
-        _explain(error)
+        output.explain(error)
         sys.exit(error.exit_code)
     except OSError as error:
-        _explain(StorageError(f"{error.filename or 'input/output'}: {error.strerror or error}."))
+        output.explain(StorageError(f"{error.filename or 'input/output'}: {error.strerror or error}."))
         sys.exit(StorageError.exit_code)
-
-
-def _explain(error: EvofoolError) -> None:
-    print(f"evofool: {_plain(error.message)}", file=sys.stderr)
-    if error.safe:
-        print(f"on disk: {_plain(error.safe)}", file=sys.stderr)
-    if error.go_on:
-        print(f"go on with: {_plain(error.go_on)}", file=sys.stderr)
-
-
-def _plain(text: str) -> str:
-    """Foreign text without terminal control characters."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-
-
-def _console() -> Console:
-    # Away from a terminal nothing is folded, so that lines can be searched and cut.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 400)
-
-
-def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=1, default=_plain_value, allow_nan=False))
-
-
-def _plain_value(value: Any) -> Any:
-    """numpy and pandas values as JSON's."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value)
-
-
-def _table(columns: list[str], rows: list[list[Any]], numeric: set[str] | None = None) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
-    for column in columns:
-        table.add_column(column, justify="right" if column in (numeric or set()) else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(_plain(str(value))) for value in row))
-    console = _console()
-    if sys.stdout.isatty():
-        console.print(table)
-        return
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _version(wanted: bool) -> None:
@@ -171,8 +122,8 @@ def run(
             allow_numerics_change=allow_numerics_change,
             observers=[make_progress(one.observers.progress)],
         )
-        _print_elites(finished, None, None)
-        _print_next(finished.path)
+        output.print_elites(finished, None, None)
+        output.print_next(finished.path)
 
 
 @app.command()
@@ -200,7 +151,7 @@ def resume(
         allow_numerics_change=allow_numerics_change,
         observers=[make_progress(config.observers.progress)],
     )
-    _print_elites(finished, None, None)
+    output.print_elites(finished, None, None)
 
 
 @app.command()
@@ -214,7 +165,7 @@ def merge(
     from evofool import runner
 
     finished = runner.merge(paths, out, address=address, allow_code=allow_code)
-    _print_elites(finished, None, None)
+    output.print_elites(finished, None, None)
 
 
 def _seed_numbers(text: str) -> list[int]:
@@ -228,18 +179,6 @@ def _seed_numbers(text: str) -> list[int]:
     except ValueError:
         raise ConfigError(f"--seeds: {text!r} is not a list of seeds such as 1-5 or 1,3,8.") from None
     return numbers
-
-
-def _print_next(path: Path) -> None:
-    where = escape(_plain(str(path)))
-    _console().print(
-        f"\nThe archive is in {where}. What next:\n"
-        f"  python -c \"import pandas; print(pandas.read_parquet('{where}/elites').head())\"\n"
-        f"  evofool show {where} CLASS             one elite, its picture and its ancestors\n"
-        f"  evofool export {where} --out pictures  PNGs, CSV and a contact sheet\n"
-        f"  evofool resume {where} search.generations=1000\n"
-        "  evofool run CONFIG target.spec=python:mynet.py:build --allow-code    another network"
-    )
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -256,10 +195,10 @@ def status(path: RunPath, as_json: Json = False) -> None:
     if sessions:
         data["last_session"] = {k: v for k, v in sessions[-1].items() if k not in ("versions", "cluster")}
     if as_json:
-        _print_json(data)
+        output.print_json(data)
         return
     last = data.pop("last_session", {})
-    _table(["", ""], [[k, v] for k, v in [*data.items(), *((f"last session: {k}", v) for k, v in last.items())]])
+    output.table(["", ""], [[k, v] for k, v in [*data.items(), *((f"last session: {k}", v) for k, v in last.items())]])
 
 
 @app.command()
@@ -274,48 +213,10 @@ def elites(
 
     run = open_run(path)
     if as_json:
-        frame = _sorted(run.elites(), sort)[:limit].drop(columns=["image", "genome"])
-        _print_json(frame.to_dict("records"))
+        frame = output.sort_elites(run.elites(), sort)[:limit].drop(columns=["image", "genome"])
+        output.print_json(frame.to_dict("records"))
         return
-    _print_elites(run, sort, limit)
-
-
-def _sorted(frame: Any, column: str) -> Any:
-    if column not in frame.columns:
-        raise ConfigError(f"--sort: no column {column!r}; columns are {', '.join(frame.columns)}.")
-    if column in ("image", "genome", "parent_ids", "operators"):
-        raise ConfigError(f"--sort: {column} has no order.")
-    return frame.sort_values(column, ascending=column not in ("confidence", "log_odds"), kind="stable")
-
-
-def _print_elites(run: Any, sort: str | None, limit: int | None) -> None:
-    from evofool.report.sheet import percent
-
-    frame = run.elites()
-    rows = [
-        [
-            r.class_name,
-            percent(r.confidence),
-            f"{r.log_odds:.2f}",
-            r.generation,
-            r.nodes,
-            r.connections,
-            r.individual_id,
-        ]
-        for r in _sorted(frame, sort or "class_index")[:limit].itertuples()
-    ]
-    for row in rows:
-        row[-1] = f"{row[-1]:x}"
-    columns = ["class", "confidence", "log-odds", "generation", "nodes", "connections", "individual"]
-    _table(columns, rows, numeric=set(columns[1:]))
-    history = run.history()
-    if len(history):
-        s = history.iloc[-1]
-        _console().print(
-            f"{int(s['filled'])} of {run.provenance['cells']} classes filled, median {s['median']:.6f}, minimum "
-            f"{s['minimum']:.6f}, >= 0.99: {int(s['classes_99'])}, >= 0.9999: {int(s['classes_9999'])}, "
-            f"{int(s['evaluations'])} evaluations in {int(s['generation']) + 1} generations"
-        )
+    output.print_elites(run, sort, limit)
 
 
 @app.command()
@@ -335,11 +236,11 @@ def show(
     row = run.elite(class_)
     lineage = run.lineage(int(row["individual_id"]))
     if png is not None:
-        _write(png, _png(run.image(class_, size)))
+        output.write(png, output.png(run.image(class_, size)))
     if as_json:
         kept = {k: v for k, v in row.items() if k not in ("image", "genome", "genome_json")}
         genome = json.loads(row["genome_json"])
-        _print_json({**kept, "genome": genome, "lineage": lineage.to_dict("records")})
+        output.print_json({**kept, "genome": genome, "lineage": lineage.to_dict("records")})
         return
     facts = (
         "class_name",
@@ -351,30 +252,17 @@ def show(
         "nodes",
         "connections",
     )
-    _table(["", ""], [[name, row[name]] for name in facts])
+    output.table(["", ""], [[name, row[name]] for name in facts])
     if sys.stdout.isatty():
-        _console().print(_half_blocks(run.image(class_, 28)))
+        output.console().print(output.half_blocks(run.image(class_, 28)))
     print(f"\n{len(lineage) - 1} ancestors; those that were elites, newest first:")
     rows = [
         [f"{a.individual_id:x}", a.generation, ", ".join(a.operators), ", ".join(a.classes), a.origin or ""]
         for a in lineage.head(20).itertuples()
     ]
-    _table(["individual", "generation", "made by", "took the cells of", "from run"], rows, numeric={"generation"})
+    output.table(["individual", "generation", "made by", "took the cells of", "from run"], rows, numeric={"generation"})
     if len(lineage) > 20:
         print(f"and {len(lineage) - 20} more; --json lists all")
-
-
-def _half_blocks(image: Any) -> Any:
-    """A picture as text: two pixels to a character."""
-    from rich.text import Text
-
-    text = Text()
-    for top, bottom in zip(image[0::2], image[1::2]):
-        for upper, lower in zip(top, bottom):
-            colours = ["#{:02x}{:02x}{:02x}".format(*(p if len(p) == 3 else list(p) * 3)) for p in (upper, lower)]
-            text.append("▀", style=f"{colours[0]} on {colours[1]}")
-        text.append("\n")
-    return text
 
 
 @app.command()
@@ -384,7 +272,7 @@ def verify(path: RunPath, allow_code: AllowCode = False, as_json: Json = False) 
 
     result = prove(path, allow_code=allow_code)
     if as_json:
-        _print_json(result)
+        output.print_json(result)
         return
     print(
         f"{result['elites']} elites: {result['bit_for_bit']} bit for bit, {result['within_tolerance']} within 1e-4; "
@@ -420,36 +308,10 @@ def export(
     for row in frame.to_dict("records"):
         name = "".join(c if c.isalnum() and c.isascii() else "_" for c in row["class_name"])[:40]
         image = run.image(row["class_index"], size)
-        _write(out / f"{row['class_index']:04d}_{name}.png", _png(image))
-    _write_csv(out / "elites.csv", frame.drop(columns=["image", "genome", "genome_json"]))
-    _write(out / "genomes.jsonl", "".join(f"{text}\n" for text in frame["genome_json"]).encode())
+        output.write(out / f"{row['class_index']:04d}_{name}.png", output.png(image))
+    output.write_csv(out / "elites.csv", frame.drop(columns=["image", "genome", "genome_json"]))
+    output.write(out / "genomes.jsonl", "".join(f"{text}\n" for text in frame["genome_json"]).encode())
     print(f"{len(frame)} PNGs, elites.csv and genomes.jsonl in {out}")
-
-
-def _png(image: Any) -> bytes:
-    from evofool.store.view import encode_png
-
-    return encode_png(image)
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror}).") from None
-
-
-def _write_csv(path: Path, frame: Any) -> None:
-    def cell(value: Any) -> Any:
-        if isinstance(value, str):
-            # A spreadsheet would run a text that begins so as a formula.
-            return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else value
-        return " ".join(map(str, value)) if hasattr(value, "__len__") else value
-
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(frame.columns)
-        writer.writerows([cell(value) for value in row] for row in frame.itertuples(index=False))
 
 
 @app.command()
@@ -468,24 +330,20 @@ def table(
     summary, tests = summarise(runs)
     if as_json:
         records = json.loads(runs.to_json(orient="records", double_precision=15))
-        _print_json({"runs": records, "groups": summary, "tests": tests})
+        output.print_json({"runs": records, "groups": summary, "tests": tests})
         return
     shown = ["run", "seed", "generations", "median", "minimum", "classes_9999", "median_at", "minimum_at"]
-    _table(shown, [[_figure(r[c]) for c in shown] for r in runs.to_dict("records")], numeric=set(shown[1:]))
+    output.table(shown, [[output.figure(r[c]) for c in shown] for r in runs.to_dict("records")], numeric=set(shown[1:]))
     print()
     columns = ["group", "runs", "figure", "median", "low", "high", "never"]
-    _table(columns, [[_figure(r[c]) for c in columns] for r in summary], numeric=set(columns[3:]))
+    output.table(columns, [[output.figure(r[c]) for c in columns] for r in summary], numeric=set(columns[3:]))
     if tests:
         print()
-        _table(["first", "second", "figure", "p"], [[_figure(t[c]) for c in t] for t in tests], numeric={"p"})
+        output.table(
+            ["first", "second", "figure", "p"], [[output.figure(t[c]) for c in t] for t in tests], numeric={"p"}
+        )
         if any(t["p"] is None for t in tests):
             print("p-values need scipy: pip install 'evofool[stats]'")
-
-
-def _figure(value: Any) -> str:
-    if value is None or value != value:
-        return "never"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 # ------------------------------------------------------------------------------------------------ config, train, doctor
@@ -498,7 +356,7 @@ def config_show(config: ConfigPath, overrides: Overrides = None, as_json: Json =
 
     settings = load_config(config, list(overrides or []))
     if as_json:
-        _print_json(settings.model_dump())
+        output.print_json(settings.model_dump())
         return
     values, section = flatten(settings), ""
     for key, (kind, _, description) in key_table().items():
@@ -514,7 +372,7 @@ def config_schema() -> None:
     """The JSON Schema of configurations, for editors."""
     from evofool.config import Config
 
-    _print_json(Config.model_json_schema())
+    output.print_json(Config.model_json_schema())
 
 
 @train_app.command("lenet")
@@ -531,7 +389,7 @@ def train_lenet(
 
     result = train(load_dataset(dataset, seed, data), seed, out, lambda line: print(line, file=sys.stderr))
     if as_json:
-        _print_json({**result, "file": str(out)})
+        output.print_json({**result, "file": str(out)})
         return
     print(f"{out}: {float(result['held_out_accuracy']):.2%} of {result['held_out_images']} held-out images right")
 
@@ -550,8 +408,8 @@ def doctor(
 
     findings = examine(str(config) if config else None, storage, allow_code)
     if as_json:
-        _print_json([vars(finding) for finding in findings])
+        output.print_json([vars(finding) for finding in findings])
     else:
-        _table(["", "", ""], [[f.subject, f.level, f.text + (f" -> {f.fix}" if f.fix else "")] for f in findings])
+        output.table(["", "", ""], [[f.subject, f.level, f.text + (f" -> {f.fix}" if f.fix else "")] for f in findings])
     if any(finding.level == "failure" for finding in findings):
         raise typer.Exit(1)

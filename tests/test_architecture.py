@@ -32,12 +32,12 @@ FLOORS = {
     "session": 7,
     "runner": 7,
     "verification": 7,
-    "studio": 7,
     "report": 8,
     "observers": 0,  # the base class: told by the runner, knows records and config
     "observers.progress": 9,
     "launch": 9,
     "table": 8,
+    "output": 8,
     "cli": 9,
     "__init__": 9,
     "__main__": 10,
@@ -54,11 +54,11 @@ ROOMS = {
     "pydantic": {"config"},
     "yaml": {"config"},
     "pyarrow": {"store"},
-    "PIL": {"store", "report", "studio", "cli"},
+    "PIL": {"store", "report"},
     "pandas": {"store", "report", "table"},
     "scipy": {"table"},
     "typer": {"cli"},
-    "rich": {"cli", "observers.progress"},
+    "rich": {"output", "observers.progress"},
 }
 
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import evofool
-from evofool import cli
+from evofool import cli, output
 from evofool.config import Config, key_table, to_yaml
 
 Command = Callable[..., tuple[int, str, str]]
@@ -128,7 +128,7 @@ def test_export_writes_pictures_that_are_the_archive(command: Command, small_run
 def test_a_csv_cell_never_begins_as_a_formula(tmp_path: Path) -> None:
     import pandas as pd
 
-    cli._write_csv(
+    output.write_csv(
         tmp_path / "x.csv", pd.DataFrame({"class_name": ["=1+1", "@x", "-3", "cat"], "value": [-1.0, 2, 3, 4]})
     )
     assert (tmp_path / "x.csv").read_text().splitlines()[1:] == ["'=1+1,-1.0", "'@x,2.0", "'-3,3.0", "cat,4.0"]

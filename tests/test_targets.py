@@ -26,7 +26,7 @@ from torch import nn
 
 import evofool
 from evofool.config import Config
-from evofool.errors import ConfigError, CorruptData, EvofoolError, StorageError, TargetError
+from evofool.errors import ConfigError, CorruptData, StorageError, TargetError
 from evofool.targets import FACTORIES, Preprocessing, Source, Target, default_numerics, lenet, load_target, train
 from evofool.targets.datasets import LabelledImages, load_dataset, stratified_split
 
@@ -168,7 +168,7 @@ def test_safetensors_of_somebody_else_are_refused(
     assert "not written by `evofool train lenet`" in message and "python:FILE.py:callable" in message
 
 
-@pytest.mark.parametrize("names", [None, "not json", "5", "null", '"abcdefghij"', "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]", "[]"])
+@pytest.mark.parametrize("names", [None, "not json", "5", "null", '"abcdefghij"', json.dumps(list(range(10))), "[]"])
 def test_class_names_that_are_none_are_refused(
     names: str | None, tensors: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
@@ -181,7 +181,7 @@ def test_weights_of_another_network_are_refused_key_by_key(tensors: dict[str, to
         "0.bias is missing": {k: v for k, v in tensors.items() if k != "0.bias"},
         "9.weight is not in the network": {**tensors, "9.weight": torch.zeros(2)},
         "5.bias is (499,) where the network has (500,)": {**tensors, "5.bias": torch.zeros(499)},
-        "0.weight is (20, 3, 5, 5) where the network has (20, 1, 5, 5)": {**tensors, "0.weight": torch.zeros(20, 3, 5, 5)},
+        "0.weight is (20, 3, 5, 5) where": {**tensors, "0.weight": torch.zeros(20, 3, 5, 5)},
     }
     for words, other in cases.items():
         assert words in refusal(written(tmp_path / "weights", other, METADATA))
@@ -323,7 +323,10 @@ def test_preprocessing_hash_changes_with_every_field() -> None:
     assert len({p.sha256(), *(replace(p, **change).sha256() for change in others)}) == 7
 
 
-@pytest.mark.parametrize("changes", [{"output": "logit"}, {"class_names": ("one",)}, {"geometry": "published"}], ids=repr)
+UNSOUND: tuple[dict[str, Any], ...] = ({"output": "logit"}, {"class_names": ("one",)}, {"geometry": "published"})
+
+
+@pytest.mark.parametrize("changes", UNSOUND, ids=repr)
 def test_target_that_cannot_be_meant_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="target"):
         Target(**{"module": Show(), "preprocessing": GREY, "class_names": ("a", "b"), **changes})
@@ -372,7 +375,7 @@ def test_classes_by_name_and_by_index(classes: Any, indices: list[int]) -> None:
     ],
 )
 def test_classes_that_are_not_there_or_twice_are_refused(classes: Any, words: str) -> None:
-    with pytest.raises(ConfigError, match="target.classes") as caught:
+    with pytest.raises(ConfigError, match=r"target\.classes") as caught:
         ANIMALS.class_indices(classes)
     assert words in caught.value.message
 
@@ -413,7 +416,7 @@ def test_lenet_outputs_are_those_of_the_layers_by_hand(lenet_file: Path, tensors
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
 def test_memory_formats_give_the_same_scores_but_for_rounding(memory_format: str) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(Show(3), nn.Identity()) if False else nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(40, 3))
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(40, 3))
     target = Target(net, COLOUR, ("a", "b", "c"))
     images = images_of((7, 4, 6, 3))
     expected = target.outputs(images)
@@ -427,6 +430,7 @@ def test_memory_formats_give_the_same_scores_but_for_rounding(memory_format: str
     assert seen[0].is_contiguous(memory_format=layout)
 
 
+@pytest.mark.slow  # to import torchvision takes its time
 @pytest.mark.parametrize(
     ("size", "resize", "crop"),
     [
@@ -442,9 +446,7 @@ def test_memory_formats_give_the_same_scores_but_for_rounding(memory_format: str
         ((50, 33), 32, 32),
     ],
 )
-def test_published_geometry_is_that_of_torchvision(
-    size: tuple[int, int], resize: int | None, crop: int | None
-) -> None:
+def test_published_geometry_is_that_of_torchvision(size: tuple[int, int], resize: int | None, crop: int | None) -> None:
     from torchvision.transforms import v2
 
     p = Preprocessing(size, 3, (100.0, 110.0, 120.0), (50.0, 60.0, 70.0), resize=resize, crop=crop)
@@ -563,7 +565,7 @@ def leaves():
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """A user's file. It leaves a sentinel when it runs; its content differs from test to test, as modules are cached."""
+    """A user's file. It leaves a sentinel when it runs, whose name makes the file another one in every test."""
     path = tmp_path / "mynet.py"
     path.write_text(CODE.format(sentinel=str(tmp_path / "sentinel")))
     return path
@@ -644,7 +646,15 @@ def test_factory_that_gives_no_target_fails_as_the_target(name: str, words: str,
         assert words in caught.value.message
 
 
-@pytest.mark.parametrize(("text", "words"), [("1 / 0\n", "ZeroDivisionError"), ("def (\n", "SyntaxError"), ("import nothing_of_that_name\n", "ModuleNotFoundError")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("def (\n", "SyntaxError"),
+        ("import nothing_of_that_name\n", "ModuleNotFoundError"),
+        ("raise SystemExit(0)\n", "SystemExit"),
+    ],
+)
 def test_file_that_raises_fails_as_the_target_each_time(text: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text(text)
@@ -758,26 +768,26 @@ def test_idx_files_are_read_packed_or_not(idx_folder: Path, name: str) -> None:
 GOOD = idx(np.arange(3, dtype=np.uint8))
 
 
-@pytest.mark.parametrize(
-    "blob",
-    [
-        b"",
-        GOOD[:3],
-        GOOD[:6],
-        GOOD[:-1],
-        GOOD + b"\0",
-        b"\0\0\x0d" + GOOD[3:],
-        b"\1" + GOOD[1:],
-        b"\0\0\x08\0" + b"\5",
-        b"\0\0\x08\xff" + b"\xff" * 99,
-        b"\0\0\x08\4" + b"\x7f\xff\xff\xff" * 4,
-        idx(np.arange(4, dtype=np.uint8)),
-        idx(np.array([1, 10, 2], dtype=np.uint8)),
-    ],
-    ids=["empty", "magic", "header", "short", "long", "floats", "magic", "scalar", "dimensions", "huge", "rows", "label"],
-)
+DAMAGED = {
+    "empty": b"",
+    "no dimensions": GOOD[:3],
+    "no sizes": GOOD[:6],
+    "short": GOOD[:-1],
+    "long": GOOD + b"\0",
+    "floats": b"\0\0\x0d" + GOOD[3:],
+    "magic": b"\1" + GOOD[1:],
+    "scalar": b"\0\0\x08\0" + b"\5",
+    "too many dimensions": b"\0\0\x08\xff" + b"\xff" * 99,
+    "absurd sizes": b"\0\0\x08\4" + b"\x7f\xff\xff\xff" * 4,
+    "more labels than images": idx(np.arange(4, dtype=np.uint8)),
+    "label of no class": idx(np.array([1, 10, 2], dtype=np.uint8)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
 @pytest.mark.parametrize("packed", [False, True])
-def test_damaged_idx_files_are_corrupt_data(idx_folder: Path, blob: bytes, packed: bool) -> None:
+def test_damaged_idx_files_are_corrupt_data(idx_folder: Path, damage: str, packed: bool) -> None:
+    blob = DAMAGED[damage]
     path = idx_folder / "t10k-labels-idx1-ubyte.gz"
     if packed:
         path.write_bytes(gzip.compress(blob))
@@ -822,11 +832,9 @@ def bars(rows: int = 128) -> LabelledImages:
     images = generator.integers(0, 60, (rows, 28, 28), dtype=np.uint8)
     for row, label in enumerate(labels):
         images[row, 8 * label + 2 : 8 * label + 8] = 250
-    half = rows // 2
-    indices = np.arange(rows) + 7
-    return LabelledImages(
-        "bars", ("top", "middle", "low"), images[half:], labels[half:], indices[half:], images[:half], labels[:half], indices[:half]
-    )  # fmt: skip
+    indices, half = np.arange(rows) + 7, rows // 2
+    parts = [array[rows] for rows in (slice(half, None), slice(None, half)) for array in (images, labels, indices)]
+    return LabelledImages("bars", ("top", "middle", "low"), *parts)
 
 
 def same_tensors(first: Path, second: Path) -> bool:
@@ -835,14 +843,16 @@ def same_tensors(first: Path, second: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_training_is_a_function_of_data_and_seed_and_loads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_is_a_function_of_data_and_seed_and_loads_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(train, "EPOCHS", 1)
     data, threads, lines = bars(), torch.get_num_threads(), []
     told = train.train_lenet(data, 3, tmp_path / "new" / "a.safetensors", lines.append)
     torch.rand(5)  # torch's own generator must not matter
     train.train_lenet(data, 3, tmp_path / "b.safetensors", lines.append)
     train.train_lenet(data, 4, tmp_path / "c.safetensors", lines.append)
-    assert (tmp_path / "new" / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert same_tensors(tmp_path / "new" / "a.safetensors", tmp_path / "b.safetensors")
     assert not same_tensors(tmp_path / "b.safetensors", tmp_path / "c.safetensors")
     assert torch.get_num_threads() == threads
     assert len(lines) == 3 and lines[0].startswith("epoch  1/1")
@@ -863,10 +873,25 @@ def test_training_is_a_function_of_data_and_seed_and_loads_back(tmp_path: Path, 
     assert metadata["held_out_accuracy"] == f"{right:.4f}"
 
 
+def test_the_same_weights_and_metadata_are_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "_train", lambda *arguments: zeros())
+    for name in ("a", "b", "c"):
+        train.train_lenet(bars(), 3, tmp_path / name, lambda line: None)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def zeros() -> nn.Module:
+    """A LeNet for `bars` that knows nothing."""
+    module = lenet.network(3)
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
 @pytest.mark.slow
 def test_training_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "EPOCHS", 6)
-    told = train.train_lenet(bars(512), 1, tmp_path / "a.safetensors", lambda line: None)
+    monkeypatch.setattr(train, "EPOCHS", 5)
+    told = train.train_lenet(bars(256), 1, tmp_path / "a.safetensors", lambda line: None)
     assert float(told["held_out_accuracy"]) > 0.95
 
 
@@ -899,7 +924,7 @@ def test_disk_that_fills_while_training_is_a_storage_error_and_keeps_old_weights
 ) -> None:
     out = tmp_path / "weights.safetensors"
     out.write_bytes(b"old")
-    monkeypatch.setattr(train, "_train", lambda *arguments: lenet.network(3))
+    monkeypatch.setattr(train, "_train", lambda *arguments: zeros())
 
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -909,7 +934,3 @@ def test_disk_that_fills_while_training_is_a_storage_error_and_keeps_old_weights
         train.train_lenet(bars(), 0, out, lambda line: None)
     assert out.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
-
-
-def test_every_error_here_is_one_of_the_tree() -> None:
-    assert all(issubclass(error, EvofoolError) for error in (ConfigError, CorruptData, StorageError, TargetError))

@@ -933,6 +933,25 @@ def test_variation_is_a_function_of_its_address(encoding: Encoding) -> None:
 
 
 @pytest.mark.parametrize("encoding", [HSV, PIXELS], ids=["hsv", "pixels"])
+def test_every_draw_of_a_generation_has_an_address_of_its_own(
+    encoding: Encoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, addresses, uniforms = evolved(encoding), [], variation.rng.uniforms
+
+    def spy(seed: int, domain: str, generation: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        addresses.append((seed, domain, generation))
+        return uniforms(seed, domain, generation, shape)
+
+    monkeypatch.setattr(variation.rng, "uniforms", spy)
+    variation.initial(encoding, 3, 77, 12)
+    variation.mate(encoding, VariationConfig(crossover_rate=1.0), 3, 77, batch, batch)
+    variation.mutate(encoding, BUSY, 3, 77, batch)
+    assert len(set(addresses)) == len(addresses)
+    assert len(addresses) >= (12 if encoding is HSV else 4)
+    assert {(seed, generation) for seed, _, generation in addresses} == {(3, 77)}
+
+
+@pytest.mark.parametrize("encoding", [HSV, PIXELS], ids=["hsv", "pixels"])
 def test_initial_genomes_of_seeds_generations_and_slots_all_differ(encoding: Encoding) -> None:
     found: set[bytes] = set()
     for seed, generation in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -1023,6 +1042,9 @@ def test_structural_operators_run_at_their_rates() -> None:
     assert share["delete_node"] == pytest.approx(0.2, abs=0.045)
     assert share["rewire_connection"] == 0
     assert 0.1 < share["add_connection"] < 0.5  # attempts at 0.5, of which some would be there already
+    # Whether one operator is tried tells nothing of the others.
+    tried = [bits >> variation.OPERATORS.index(n) & 1 for n in ("delete_connection", "split_connection", "delete_node")]
+    assert np.abs(np.corrcoef(tried) - np.eye(3)).max() < 0.12
 
 
 def test_operator_bits_and_names_are_inverse_and_their_order_is_fixed() -> None:
