@@ -1,4 +1,4 @@
-"""Encodings: ids, canonical bytes and what they refuse, `locate` and `compile` against slow oracles, GenomeTable."""
+"""Encodings: ids, bytes and JSON and what they refuse, `locate` and `compile` against slow oracles, GenomeTable."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import copy
 import functools
 import itertools
+import json
 import struct
 import time
 import tracemalloc
@@ -21,7 +22,16 @@ from numpy.typing import NDArray
 
 from evofool import variation
 from evofool.config import EncodingConfig, VariationConfig
-from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, genome_sha256, make_encoding
+from evofool.encoding import (
+    CppnEncoding,
+    DirectEncoding,
+    Encoding,
+    cppn,
+    exchange,
+    genome_sha256,
+    make_encoding,
+    reference,
+)
 from evofool.encoding.cppn import FIRST_HIDDEN, PAD, Graphs
 from evofool.encoding.table import GenomeTable
 from evofool.errors import ConfigError, InvalidGenome
@@ -255,7 +265,7 @@ def as_lists(program: cppn.Program) -> dict[str, Any]:
 @pytest.mark.parametrize("encoding", [GREY, HSV], ids=["grey", "hsv"])
 @pytest.mark.parametrize("rows", [1, 20])
 def test_compile_equals_a_slow_topological_oracle(encoding: CppnEncoding, rows: int) -> None:
-    for seed in range(4):
+    for seed in range(2):
         graphs = evolved(encoding, seed, rows)
         program = cppn.compile(graphs)
         assert program.genomes == rows
@@ -781,6 +791,74 @@ def test_json_of_a_direct_genome_holds_its_pixels_up_to_16_kib() -> None:
     for height, kept in ((64, True), (65, False)):
         encoding = DirectEncoding(height, 64, "grey")
         assert ("float32_base64" in encoding.to_json(encoding.empty(1), 0)) == kept
+
+
+@pytest.mark.parametrize("encoding", [GREY, HSV, PIXELS], ids=["grey", "hsv", "pixels"])
+def test_json_goes_round_through_text(encoding: Encoding) -> None:
+    genomes = evolved(encoding)
+    for row in range(len(genomes)):
+        data = encoding.to_json(genomes, row)
+        for given_as in (json.dumps(data), data):
+            made, batch = exchange.from_json(given_as)
+            assert blobs_of(made, batch) == [encoding.to_bytes(genomes, row)]
+            assert (made.kind, made.colour, made.height, made.width) == (
+                encoding.kind, encoding.colour, encoding.height, encoding.width,
+            )  # fmt: skip
+        if row % 5 == 0:
+            for size in (None, (9, 14)):
+                drawn = exchange.render(data, size)
+                assert np.array_equal(drawn, reference.render(encoding, genomes, row, size))
+    assert exchange.render(data, 6).shape == (6, 6, encoding.channels)
+
+
+@pytest.mark.parametrize("size", [0, (0, 5), (-1, -1), (8193, 8192)], ids=str)
+def test_a_size_that_cannot_be_drawn_is_refused(size: Any) -> None:
+    with pytest.raises(ConfigError, match="cannot be drawn"):
+        exchange.render(PIXELS.to_json(evolved(PIXELS), 0), size)
+
+
+ODD_VALUES = [
+    None, True, -1, 0, 5, 3.5, float("inf"), float("nan"), 10**400, 2**63, "", "zz", "-5", "4", "f" * 16,
+    "7" + "f" * 15, "AAAA", "\ud800", "direct", "cppn", "grey", [], [1], [[1]], {}, {"id": 1}, 8192, 8193, b"x",
+]  # fmt: skip
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [path, *(place for key, value in inner for place in places(value, (*path, key)))]
+
+
+@pytest.mark.parametrize("encoding", [GREY, PIXELS], ids=["grey", "pixels"])
+def test_json_with_an_odd_value_anywhere_is_valid_or_refused_and_nothing_else(encoding: Encoding) -> None:
+    data = encoding.to_json(evolved(encoding, generations=2), 3)
+    for place, odd in itertools.product(places(data)[1:], ODD_VALUES):
+        damaged = copy.deepcopy(data)
+        inner = damaged
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = odd
+        try:
+            made, batch = exchange.from_json(damaged)
+        except InvalidGenome:
+            continue
+        assert_valid_or_refused(made, made.to_bytes(batch, 0))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", "[]", "{}", "1", "{", '"cppn"', "[" * 100_000, '{"encoding": "direct"}'],
+    ids=lambda text: text[:22] or "nothing",
+)
+def test_text_that_is_no_genome_is_refused(text: str) -> None:
+    with pytest.raises(InvalidGenome) as caught:
+        exchange.from_json(text)
+    assert str(caught.value).endswith(".")
+
+
+def test_json_of_an_unknown_encoding_is_refused() -> None:
+    data = GREY.to_json(evolved(GREY), 0) | {"encoding": "hypercube"}
+    with pytest.raises(InvalidGenome, match="hypercube"):
+        exchange.from_json(data)
 
 
 # ---------------------------------------------------------------------------------------------------- GenomeTable

@@ -269,6 +269,19 @@ def test_a_picture_does_not_depend_on_the_batch_under_two_threads(encoding: Enco
     assert_independent_of_the_batch(encoding, (0, 7, 15))
 
 
+@pytest.mark.parametrize("encoding", CPPNS[4:6], ids=name_of)
+def test_no_bit_of_the_values_before_rounding_depends_on_the_batch(encoding: CppnEncoding) -> None:
+    genomes = evolved(encoding)
+
+    def values(rows: list[int]) -> NDArray[np.float32]:
+        program = cppn.compile(encoding.take(genomes, np.array(rows)))
+        return render._evaluate(program, encoding, "cpu").numpy()
+
+    together = values(list(range(16)))
+    for rows in ([0], [7], [15, 3, 3], list(range(15, -1, -1))):
+        assert values(rows).tobytes() == together[rows].tobytes()
+
+
 @pytest.mark.parametrize("state_bytes", [1, 40_000, 1 << 30])
 def test_a_picture_does_not_depend_on_the_tiles_it_is_drawn_in(
     state_bytes: int, monkeypatch: pytest.MonkeyPatch

@@ -355,6 +355,28 @@ def test_a_flipped_bit_in_a_commit_is_found(copy: Path, number: int) -> None:
     assert undetected == []
 
 
+def test_an_archive_hash_that_does_not_follow_from_the_placements_is_found(copy: Path) -> None:
+    path = commit_files(copy)[-1]
+    data = json.loads(path.read_bytes())
+    data["archive_hash"] = changed(data["archive_hash"])
+    path.write_text(json.dumps(data, sort_keys=True, indent=1) + "\n")
+    assert f"the archive hash of generation {GENERATIONS - 1} is not the one committed" in refuse_state(copy)
+
+
+@pytest.mark.parametrize("column", ["individual_id", "cell", "log_odds"])
+def test_a_placement_forged_with_all_its_checksums_is_found(copy: Path, column: str) -> None:
+    path, table = commit_files(copy)[-1], sorted((copy / TABLES["placements"]).iterdir())[-1]
+    rows = pq.read_table(table).to_pylist()
+    others = {row["individual_id"] for row in rows} - {rows[0]["individual_id"]}
+    rows[0][column] = min(others) if column == "individual_id" else rows[0][column] + 1
+    blob = schemas.to_parquet(rows, schemas.PLACEMENTS)
+    table.write_bytes(blob)
+    data = json.loads(path.read_bytes())
+    data["files"]["placements"].update(size=len(blob), sha256=hashlib.sha256(blob).hexdigest())
+    path.write_text(json.dumps(data, sort_keys=True, indent=1) + "\n")
+    assert "archive hash" in refuse_state(copy)
+
+
 # --------------------------------------------------------------------------------------------------- damaged files
 
 
@@ -1243,7 +1265,8 @@ def test_stops_and_kills_anywhere_give_the_same_archive(
 def test_another_seed_lag_or_rate_is_another_archive(config: Config, tmp_path: Path) -> None:
     """The hash tells runs apart, so that equal hashes above mean something."""
     changes = ("seed=1", "seed=2", "search.lag=1", "variation.mutation_rate=0.2", "search.insertion=argmax")
-    hashes = {evofool.run(config, [change], out=tmp_path / change).archive_hash for change in changes}
+    short = ["search.generations=3", "search.offspring=20"]
+    hashes = {evofool.run(config, [*short, change], out=tmp_path / change).archive_hash for change in changes}
     assert len(hashes) == len(changes)
 
 
