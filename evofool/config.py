@@ -10,6 +10,7 @@ Every key has a kind, which says what a change of it does to a run that is resum
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -37,7 +38,8 @@ __all__ = [
 ]
 
 Kind = Literal["semantic", "numerics", "operational", "stopping"]
-MAX_FILE = 1 << 20
+MAX_FILE = 1 << 20  # bytes
+MAX_INDIVIDUALS = 1 << 24  # of a generation: an individual id has 24 bits for the slot
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]|\{seed\})*")
 _CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
 CONDITION_NAMES = ("median", "minimum", "filled", "classes_99", "classes_9999", "top1_share", "stale", "unique_elites")
@@ -139,8 +141,10 @@ class VariationConfig(_Section):
 class SearchConfig(_Section):
     """MAP-Elites with one cell for each class."""
 
-    offspring: Positive = _key("semantic", 200, "Individuals bred in each generation.")
-    initial: Positive = _key("semantic", 200, "Random individuals in each of the first `lag` generations.")
+    offspring: Positive = _key("semantic", 200, "Individuals bred in each generation.", le=MAX_INDIVIDUALS)
+    initial: Positive = _key(
+        "semantic", 200, "Random individuals in each of the first `lag` generations.", le=MAX_INDIVIDUALS
+    )
     lag: Annotated[int, Field(ge=1, le=64), BeforeValidator(_refuse_bool)] = _key(
         "semantic", 2, "Generation g breeds from the archive after g - lag, so lag generations can be in flight."
     )
@@ -227,7 +231,9 @@ class ObserversConfig(_Section):
 class Config(_Section):
     """A whole run."""
 
-    schema_version: Literal[1] = _key("semantic", 1, "Version of this schema.")
+    schema_version: Annotated[Literal[1], BeforeValidator(_refuse_bool)] = _key(
+        "semantic", 1, "Version of this schema."
+    )
     name: str = _key("operational", "run", "Name of the run's folder; {seed} is replaced.")
     seed: Annotated[int, Field(ge=0), BeforeValidator(_refuse_bool)] = _key(
         "semantic", 1, "Seed of all random numbers."
@@ -288,17 +294,22 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes a text which _Loader would read as a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 def _parse_yaml(text: str, where: str) -> Any:
-    if len(text) > MAX_FILE:
+    if len(text.encode()) > MAX_FILE:
         raise ConfigError(f"{where}: larger than {MAX_FILE} bytes, so not a configuration.")
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # TypeError: a key that is a list
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
@@ -316,7 +327,7 @@ def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list
     if isinstance(source, Config):
         data, where = source.model_dump(), "config"
     elif isinstance(source, Mapping):
-        data, where = json.loads(json.dumps(source)), "config"
+        data, where = copy.deepcopy(dict(source)), "config"
     else:
         where = str(source)
         try:
@@ -376,7 +387,8 @@ def _sentences(error: pydantic.ValidationError, where: str) -> Iterator[str]:
 
 def to_yaml(config: Config) -> str:
     """The whole configuration, defaults included, as YAML that load_config reads back to an equal Config."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+    dumped: str = yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return dumped
 
 
 # ------------------------------------------------------------------------------------------------- kinds of keys

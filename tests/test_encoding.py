@@ -108,8 +108,8 @@ def assert_refused(encoding: Encoding, data: bytes, message: str) -> None:
 
 def slow_id(tag: int, source: int, destination: int, ordinal: int) -> int:
     """A gene's id, restated in plain integers."""
-    mask, state = 2**64 - 1, tag
-    for part in (source, destination, ordinal):
+    mask, state = 2**64 - 1, 0
+    for part in (tag, source, destination, ordinal):
         state = (state + part + 0x9E3779B97F4A7C15) & mask
         state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & mask
         state = ((state ^ state >> 27) * 0x94D049BB133111EB) & mask
@@ -122,10 +122,10 @@ def test_ids_are_the_golden_ones() -> None:
     found = [int(cppn.node_ids(0, 4, 0)), int(cppn.node_ids(3, 4, 1)), int(cppn.connection_ids(0, 4, 0))]
     found.append(int(cppn.connection_ids(found[0], 4, 0)))
     assert [f"{value:016x}" for value in found] == [
-        "57838c514a5112ff",
-        "5d8791e7b261b0a1",
-        "49a7aba2913a7860",
-        "6b300d3528af715a",
+        "61f6ce40c4eabf38",
+        "4cfef62d42bd836a",
+        "483501d1ae21071a",
+        "439f8c6da6bcffcd",
     ]
 
 
@@ -218,21 +218,29 @@ def slow_compile(encoding: CppnEncoding, graphs: Graphs) -> dict[str, Any]:
     ordered, per_genome = [], []
     for row in range(len(graphs)):
         genes = encoding.genes(graphs, row)
-        arriving: dict[int, list[tuple[float, int, int]]] = defaultdict(list)
+        activation = {g["id"]: g["activation"] for g in genes if g["gene"] == "node"}
+        wires: dict[int, list[tuple[float, int]]] = defaultdict(list)
         for gene in genes:
             if gene["gene"] == "connection":
-                arriving[gene["destination"]].append((gene["weight"], gene["id"], gene["source"]))
+                wires[gene["destination"]].append((gene["weight"], gene["source"]))
+
+        def origin(node: int, wires: Any = wires, activation: dict[int, str] = activation) -> int:
+            """The node whose value a fresh split, or a chain of them, hands on."""
+            if node >= FIRST_HIDDEN and activation[node] == "identity" and [w for w, _ in wires[node]] == [1.0]:
+                return origin(wires[node][0][1])
+            return node
+
+        arriving = {node: sorted((weight, origin(source)) for weight, source in wires[node]) for node in activation}
         level = dict.fromkeys(range(4), 0)
 
         def visit(node: int, arriving: Any = arriving, level: dict[int, int] = level) -> int:
             if node not in level:
-                level[node] = 1 + max((visit(source) for _, _, source in arriving[node]), default=0)
+                level[node] = 1 + max((visit(source) for _, source in arriving[node]), default=0)
             return level[node]
 
         outputs = [4 + channel for channel in range(encoding.channels)]
         for output in outputs:
             visit(output)
-        activation = {g["id"]: cppn.ACTIVATIONS.index(g["activation"]) for g in genes if g["gene"] == "node"}
         ordered += [(level[n], -len(arriving[n]), row, n, activation[n]) for n in level if n >= 4]
         per_genome.append((arriving, outputs))
     ordered.sort()
@@ -241,9 +249,9 @@ def slow_compile(encoding: CppnEncoding, graphs: Graphs) -> dict[str, Any]:
     depth = max(entry[0] for entry in ordered)
     return {
         "levels": [sum(entry[0] < level for entry in ordered) for level in range(1, depth + 2)],
-        "activations": [entry[4] for entry in ordered],
+        "activations": [cppn.ACTIVATIONS.index(entry[4]) for entry in ordered],
         "arrivals": [
-            [(place[row, source], weight) for weight, _, source in sorted(per_genome[row][0][node])]
+            [(place[row, source], weight) for weight, source in per_genome[row][0][node]]
             for _, _, row, node, _ in ordered
         ],
         "outputs": [[place[row, output] for output in outputs] for row, (_, outputs) in enumerate(per_genome)],
@@ -287,12 +295,28 @@ def test_compile_drops_what_reaches_no_output() -> None:
     }
 
 
-def test_compile_takes_equal_weights_in_id_order_and_others_in_ascending_order() -> None:
+def test_compile_takes_connections_in_ascending_order_of_weight_and_then_of_source() -> None:
     genome = graph({4: "sine"}, [(0, 4, 7.0), (1, 4, 7.0), (2, 4, 7.0), (3, 4, -9.0)])
-    by_id = [int(s) for s in genome.sources[0] if s != 3]
-    program = cppn.compile(genome)
-    assert program.sources.tolist() == [3, *by_id]
-    assert program.weights.tolist() == [-9.0, 7.0, 7.0, 7.0]
+    assert as_lists(cppn.compile(genome))["arrivals"] == [[(3, -9.0), (0, 7.0), (1, 7.0), (2, 7.0)]]
+
+
+def test_compile_bypasses_nodes_that_only_hand_a_value_on_and_no_others() -> None:
+    a, b, c, d, e, f = (FIRST_HIDDEN + i for i in range(6))
+    identities = dict.fromkeys((a, b, c, d, e), "identity")
+    wires = [(2, a, 1.0), (a, b, 1.0)]  # a chain of two that hand d on
+    wires += [(1, c, 2.0)]  # not of weight 1
+    wires += [(0, d, 1.0), (1, d, 1.0)]  # two connections
+    wires += [(0, f, 1.0)]  # no identity; and nothing arrives at e
+    wires += [(node, 4, float(i)) for i, node in enumerate((b, c, d, e, f))] + [(3, 5, 1.0), (2, 6, 1.0)]
+    genome = graph({4: "sine", 5: "identity", 6: "sine", f: "sine"} | identities, wires)
+    found = as_lists(cppn.compile(genome))
+    assert found == slow_compile(HSV, genome)
+    # In level 1, longest first: d, then the outputs 5 and 6, c and f; e; in level 2 output 4.
+    assert found["arrivals"] == [
+        [(0, 1.0), (1, 1.0)], [(3, 1.0)], [(2, 1.0)], [(1, 2.0)], [(0, 1.0)], [],
+        [(2, 0.0), (7, 1.0), (4, 2.0), (9, 3.0), (8, 4.0)],
+    ]  # fmt: skip
+    assert found["outputs"] == [[10, 5, 6]]
 
 
 def test_compile_of_a_genome_without_connections_keeps_its_outputs() -> None:
@@ -303,17 +327,22 @@ def test_compile_of_a_genome_without_connections_keeps_its_outputs() -> None:
     assert program.levels.tolist() == [0, 3]
 
 
-def test_compile_refuses_a_cycle() -> None:
+@pytest.mark.parametrize("kinds", [("sine", "sine"), ("identity", "sine"), ("identity", "identity")], ids="-".join)
+@pytest.mark.parametrize("entered", [True, False], ids=["entered", "closed"])
+def test_compile_refuses_a_cycle(kinds: tuple[str, str], entered: bool) -> None:
     a, b = FIRST_HIDDEN, FIRST_HIDDEN + 1
-    genome = graph({4: "sine", a: "sine", b: "sine"}, [(0, a, 1.0), (a, b, 1.0), (b, a, 1.0), (b, 4, 1.0)])
+    wires = [(a, b, 1.0), (b, a, 1.0), (b, 4, 1.0), *([(0, a, 1.0)] if entered else [])]
     with pytest.raises(InvalidGenome, match="cycle"):
-        cppn.compile(genome)
+        cppn.compile(graph({4: "sine", a: kinds[0], b: kinds[1]}, wires))
 
 
-def test_compile_of_a_chain_puts_every_node_on_its_own_level() -> None:
-    chain = [0, *(FIRST_HIDDEN + i for i in range(200)), 4]
-    genome = graph(dict.fromkeys(chain[1:], "sine"), [(a, b, 1.0) for a, b in itertools.pairwise(chain)])
-    assert cppn.compile(genome).levels.tolist() == list(range(202))
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 200])
+def test_compile_of_a_chain_puts_every_node_on_its_own_level_but_bypasses_fresh_splits(length: int) -> None:
+    chain = [0, *(FIRST_HIDDEN + i for i in range(length)), 4]
+    wires = [(a, b, 1.0) for a, b in itertools.pairwise(chain)]
+    assert cppn.compile(graph(dict.fromkeys(chain[1:], "sine"), wires)).levels.tolist() == list(range(length + 2))
+    bypassed = cppn.compile(graph({4: "sine"} | dict.fromkeys(chain[1:-1], "identity"), wires))
+    assert as_lists(bypassed) == {"levels": [0, 1], "activations": [1], "arrivals": [[(0, 1.0)]], "outputs": [[4]]}
 
 
 # ---------------------------------------------------------------------------------------------------------- bytes
@@ -341,12 +370,12 @@ def test_bytes_of_a_genome_are_the_golden_ones() -> None:
     genome = graph({4: "gaussian", hidden: "sine"}, [(0, hidden, 1.0), (hidden, 4, -2.5)])
     assert GREY.to_bytes(genome, 0).hex() == (
         "6370706e01010200000002000000"
-        "0400000000000000ff12514a518c8357"
+        "040000000000000038bfeac440cef661"
         "0301"
-        "9c07f55553ba54695a71af28350d306b"
-        "0000000000000000ff12514a518c8357"
-        "ff12514a518c83570400000000000000"
-        "0000803f000020c0"
+        "cdffbca66d8c9f430678e8b289335663"
+        "38bfeac440cef6610000000000000000"
+        "040000000000000038bfeac440cef661"
+        "000020c00000803f"
     )
     direct = np.array([[[[0.0], [0.5]]]], dtype=np.float32)
     golden = "7069786c01010100000002000000" + "000000000000003f"

@@ -228,6 +228,20 @@ def test_status_counts_what_is_committed(finished: Path) -> None:
         assert status[name] == last[name]
 
 
+def test_a_run_without_a_commit_can_be_read_and_is_empty(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(Stopped) as caught:
+        evofool.run(config, out=tmp_path / "run", observers=[Recorder(kill_after=0)])
+    assert "nothing was committed yet" in caught.value.safe
+    run = evofool.open_run(tmp_path / "run")
+    assert (run.archive_hash, run.status()["generation"], run.status()["commits"]) == (None, None, 0)
+    assert [len(frame) for frame in (run.elites(), run.placements(), run.history())] == [0, 0, 0]
+    with pytest.raises(ConfigError):
+        run.elite(3)
+    with pytest.raises(ConfigError, match="no commit yet"):
+        evofool.run(config, out=tmp_path / "other", seed_from=[run.path])
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("name", ["missing", "empty", "file"])
 def test_what_is_no_run_cannot_be_opened(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
@@ -1203,6 +1217,8 @@ def test_lineage_names_the_classes_that_each_ancestor_held(small_run: Run) -> No
 def test_lineage_of_nobody_is_refused(small_run: Run) -> None:
     with pytest.raises(ConfigError, match="only those that took a cell are stored"):
         small_run.lineage((5 << 24) + 9_999)
+    with pytest.raises(ConfigError, match="zz"):
+        small_run.lineage("zz")
 
 
 def test_lineage_of_a_seeded_run_ends_in_an_origin(small_run: Run, tmp_path: Path) -> None:

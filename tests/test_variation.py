@@ -22,8 +22,8 @@ from scipy.stats import binomtest, ks_2samp
 from evofool import variation
 from evofool.config import VariationConfig
 from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn
+from evofool.encoding import render as renderer
 from evofool.encoding.cppn import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs
-from evofool.encoding.render import render
 from evofool.errors import InvalidGenome
 from evofool.variation import arrays, graphs
 
@@ -729,16 +729,22 @@ def column_of(batch: Graphs, source: int, destination: int) -> NDArray[np.float6
 YES = np.array([True])
 
 
+def values(encoding: CppnEncoding, batch: Graphs) -> NDArray[np.float32]:
+    """What the pixels are before they are rounded."""
+    return renderer._evaluate(cppn.compile(batch), encoding, "cpu").numpy()
+
+
 @both_cppns
 def test_a_split_changes_no_bit_of_the_picture(encoding: CppnEncoding) -> None:
     batch, generator = evolved(encoding), np.random.default_rng(3)
-    before, most = render(encoding, batch), np.ones(len(batch), dtype=bool)
+    pictures, numbers_before = renderer.render(encoding, batch), values(encoding, batch)
     for _ in range(8):
-        batch, done = graphs.split_connection(batch, most, draw(generator, len(batch)))
+        batch, done = graphs.split_connection(batch, np.ones(12, dtype=bool), draw(generator, 12))
         assert done.all()
-        after = render(encoding, batch)
-        assert np.abs(after.astype(int) - before).max() <= 1
-        assert after.tobytes() == before.tobytes()
+        after = renderer.render(encoding, batch)
+        assert np.abs(after.astype(int) - pictures).max() <= 1
+        assert after.tobytes() == pictures.tobytes()
+        assert np.array_equal(values(encoding, batch), numbers_before, equal_nan=True)
 
 
 @functools.cache
@@ -756,9 +762,8 @@ def splits_among_equal_weights(seed: int) -> tuple[NDArray[np.uint8], list[NDArr
     weights = np.where(batch.destinations == 4, 10, generator.uniform(-5, 5, batch.weights.shape))
     batch = Graphs(batch.node_ids, kinds.astype(np.uint8), *batch.arrays()[2:5], weights.astype(np.float32))
     wires = (np.arange(8) + 0.5) / 8
-    return render(encoding, batch), [
-        render(encoding, graphs.split_connection(batch, YES, wires[i : i + 1])[0]) for i in range(8)
-    ]
+    splits = [graphs.split_connection(batch, YES, wires[i : i + 1])[0] for i in range(8)]
+    return renderer.render(encoding, batch), [renderer.render(encoding, split) for split in splits]
 
 
 def test_a_split_among_connections_of_equal_weight_changes_the_picture_by_one_grey_level_at_most() -> None:

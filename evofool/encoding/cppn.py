@@ -95,9 +95,9 @@ def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _hash_ids(tag: int, source: Any, destination: Any, ordinal: Any) -> NDArray[np.int64]:
-    state = np.full(np.broadcast(source, destination, ordinal).shape, tag, dtype=np.uint64)
+    state = np.zeros(np.broadcast(source, destination, ordinal).shape, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        for part in (source, destination, ordinal):
+        for part in (tag, source, destination, ordinal):  # mixed after each, so that no two can stand for one another
             state = _mix(state + np.asarray(part).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
     # 62 random bits above FIRST_HIDDEN: fits int64, and meets neither inputs and outputs nor (in practice) PAD.
     return ((state >> np.uint64(2)) | np.uint64(FIRST_HIDDEN)).astype(np.int64)
@@ -195,9 +195,9 @@ class Program:
 def compile(graphs: Graphs) -> Program:
     """Compile n genomes array-wide.
 
-    A node's connections are summed in ascending order of their weights (id breaks a tie). Splitting a connection keeps
-    the weight of its second half, so the order and with it every rounding of the sum stay as they were: a split
-    changes no bit of the picture.
+    A node that only hands on one value (identity, one connection of weight 1: a fresh split) is bypassed, and a node's
+    connections are summed in ascending order of weight, then of the id of the node the value comes from. A split
+    changes neither, so it changes no bit of the picture.
 
     Raises:
         InvalidGenome: a genome has a cycle.
@@ -211,6 +211,21 @@ def compile(graphs: Graphs) -> Program:
     exists[:, FIRST_OUTPUT:] = graphs.node_ids != PAD
     is_output = np.zeros((n, stride), dtype=bool)
     is_output[:, FIRST_OUTPUT:] = exists[:, FIRST_OUTPUT:] & (graphs.node_ids < FIRST_HIDDEN)
+    activations = np.zeros((n, stride), dtype=np.uint8)
+    activations[:, FIRST_OUTPUT:] = graphs.activations
+    ids = np.empty((n, stride), dtype=np.int64)
+    ids[:, :FIRST_OUTPUT], ids[:, FIRST_OUTPUT:] = np.arange(FIRST_OUTPUT), graphs.node_ids
+
+    arrivals = np.bincount(destination, minlength=n * stride)
+    hands_on = (arrivals[destination] == 1) & (weights == 1) & (activations.ravel()[destination] == 0)
+    hands_on &= ~is_output.ravel()[destination]
+    comes_from = np.arange(n * stride)
+    comes_from[destination[hands_on]] = source[hands_on]
+    for _ in range(max(1, width).bit_length()):  # each round doubles how far a chain of them is followed
+        comes_from = comes_from[comes_from]
+    if np.isin(comes_from, destination[hands_on]).any():
+        raise InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
+    source, destination, weights = comes_from[source[~hands_on]], destination[~hands_on], weights[~hands_on]
 
     useful = is_output.ravel().copy()
     while True:
@@ -221,7 +236,7 @@ def compile(graphs: Graphs) -> Program:
     keep = useful[destination]
     source, destination, weights = source[keep], destination[keep], weights[keep]
 
-    order = np.lexsort((weights, destination))  # lexsort is stable: equal weights stay in id order
+    order = np.lexsort((ids.ravel()[source], weights, destination))
     source, destination, weights = source[order], destination[order], weights[order]
     heads, first = np.unique(destination, return_index=True)
     level = np.zeros(n * stride, dtype=np.int64)
@@ -239,13 +254,10 @@ def compile(graphs: Graphs) -> Program:
     first_edge = np.zeros(n * stride, dtype=np.int64)
     first_edge[heads] = first
 
-    is_node = useful & exists.ravel()
-    nodes = np.nonzero(is_node)[0]
+    nodes = np.nonzero(useful & exists.ravel())[0]
     nodes = nodes[np.lexsort((nodes, -fan_in[nodes], level[nodes]))]
     state = np.tile(np.arange(stride), n)  # inputs are shared
     state[nodes] = FIRST_OUTPUT + np.arange(len(nodes))
-    activations = np.zeros((n, stride), dtype=np.uint8)
-    activations[:, FIRST_OUTPUT:] = graphs.activations
     depth = int(level[nodes].max(initial=0))
     output_rows = np.nonzero(is_output.ravel())[0].reshape(n, -1)  # ascending ids: channel order
     return Program(
@@ -452,7 +464,7 @@ class CppnEncoding:
         if not np.array_equal(outputs, np.arange(FIRST_OUTPUT, FIRST_OUTPUT + self.channels)):
             raise InvalidGenome("a genome has not exactly the outputs of its encoding.")
         for what, ids in (("node", nodes), ("connection", connections)):
-            if np.any(np.diff(ids) <= 0) or np.any(ids == PAD):
+            if np.any(ids[1:] <= ids[:-1]) or np.any(ids == PAD):
                 raise InvalidGenome(f"a genome's {what} ids are not unique and ascending.")
         if len(graphs.activations[0]) and graphs.activations.max() >= len(ACTIVATIONS):
             raise InvalidGenome(f"a genome has an unknown activation (code {graphs.activations.max()}).")

@@ -43,8 +43,10 @@ def from_json(genome: str | Mapping[str, Any]) -> tuple[Encoding, Any]:
                     f"a genome has {pixels.size} pixels where its shape says {height * width * channels}."
                 )
             batch: Any = pixels.reshape(1, height, width, channels).astype(np.float32)
-        else:
+        elif data["encoding"] == "cppn":
             encoding, batch = _graph(data)
+        else:
+            raise InvalidGenome(f"a genome has the encoding {str(data['encoding'])[:40]!r}, which is unknown.")
         # One door for every genome: what the bytes of it would be refused for is refused here.
         return encoding, encoding.from_bytes([encoding.to_bytes(batch, 0)])
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, binascii.Error) as error:

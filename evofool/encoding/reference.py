@@ -61,15 +61,24 @@ def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, wid
     known: dict[int, Array] = dict(enumerate(inputs))
     genes = encoding.genes(graphs, row)
     waiting = {g["id"]: g["activation"] for g in genes if g["gene"] == "node"}
-    arriving: dict[int, list[tuple[float, int, int]]] = {node: [] for node in waiting}
+    arriving: dict[int, list[tuple[float, int]]] = {node: [] for node in waiting}
     for gene in genes:
         if gene["gene"] == "connection":
-            arriving[gene["destination"]].append((gene["weight"], gene["id"], gene["source"]))
+            arriving[gene["destination"]].append((gene["weight"], gene["source"]))
+
+    def comes_from(node: int) -> int:
+        """The node whose value `node` only hands on; see `cppn.compile` on the order of sums."""
+        while kinds.get(node) == "identity" and len(arriving[node]) == 1 and arriving[node][0][0] == 1:
+            node = arriving[node][0][1]
+        return node
+
+    kinds = {node: kind for node, kind in waiting.items() if node >= cppn.FIRST_HIDDEN}
+    order = {node: sorted((w, comes_from(s), s) for w, s in edges) for node, edges in arriving.items()}
     while waiting:
-        ready = [node for node in waiting if all(source in known for _, _, source in arriving[node])]
+        ready = [node for node in waiting if all(source in known for _, source in arriving[node])]
         for node in ready:
             total = np.zeros(height * width, dtype=np.float32)
-            for weight, _, source in sorted(arriving[node]):
+            for weight, _, source in order[node]:
                 total += np.float32(weight) * known[source]
             known[node] = ACTIVATIONS[waiting.pop(node)](total)
     return np.stack([known[cppn.FIRST_OUTPUT + channel] for channel in range(encoding.channels)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,10 @@ def load_dataset(name: str, seed: int, folder: str | Path | None = None) -> Labe
     for prefix in ("train", "t10k"):
         images = _read_idx(place, f"{prefix}-images-idx3-ubyte")
         labels = _read_idx(place, f"{prefix}-labels-idx1-ubyte").astype(np.int64)
-        if images.shape != (len(labels), 28, 28):
-            raise CorruptData(f"{place}: {len(labels)} labels do not fit images of shape {images.shape}.")
+        if labels.ndim != 1 or images.shape != (len(labels), 28, 28):
+            raise CorruptData(f"{place}: labels of shape {labels.shape} do not fit images of shape {images.shape}.")
+        if len(labels) and labels.max() >= len(DIGITS):
+            raise CorruptData(f"{place}: a label is {labels.max()}, but there are {len(DIGITS)} classes.")
         parts += [images, labels, np.arange(len(labels))]
     return LabelledImages(name, DIGITS if name == "mnist" else FASHION, *parts)
 
@@ -120,5 +123,5 @@ def _read_idx(folder: Path, name: str) -> NDArray[np.uint8]:
         if blob[:3] != b"\x00\x00\x08":
             raise ValueError("not an idx file of bytes")
         return np.frombuffer(blob, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (ValueError, IndexError, EOFError, OSError) as error:
+    except (ValueError, IndexError, EOFError, OSError, zlib.error) as error:
         raise CorruptData(f"{folder / name}: damaged or not an idx file ({error}).") from None

@@ -62,11 +62,23 @@ def load(source: Source) -> Target:
         raise ConfigError(
             f"{path}: not written by `evofool train lenet`; load other networks with python:FILE.py:callable."
         )
-    names = tuple(json.loads(metadata["class_names"]))
+    names = _class_names(metadata, path)
     module = network(len(names))
     refuse_mismatch(module, tensors, path)
     module.load_state_dict(tensors)
     return build(module, names, spec=source.spec)
+
+
+def _class_names(metadata: dict[str, Any], path: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(metadata["class_names"])
+    except (KeyError, ValueError):
+        names = None
+    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise ConfigError(
+            f"{path}: its metadata has no list of class names; train it again with `evofool train lenet`."
+        )
+    return tuple(names)
 
 
 def refuse_mismatch(module: nn.Module, tensors: dict[str, torch.Tensor], path: str) -> None:

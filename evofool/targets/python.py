@@ -45,7 +45,7 @@ def load(source: Source) -> Target:
         raise ConfigError(f"target.spec: {place} has no callable {name!r}; it has {there}.")
     try:
         target = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TargetError(f"{source.spec}: {name}() raised {type(error).__name__}: {error}") from error
     if not isinstance(target, Target):
         raise TargetError(
@@ -66,7 +66,7 @@ def _from_file(source: Source, place: str) -> tuple[types.ModuleType, bytes]:
     sys.modules[name] = module  # before execution: dataclasses and the like look themselves up there
     try:
         exec(compile(code, place, "exec"), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise TargetError(f"{source.spec}: {place} raised {type(error).__name__}: {error}") from error
     return module, code
@@ -75,7 +75,9 @@ def _from_file(source: Source, place: str) -> tuple[types.ModuleType, bytes]:
 def _installed(place: str) -> tuple[types.ModuleType, bytes]:
     try:
         module = importlib.import_module(place)
-    except ImportError as error:
+    except (ImportError, TypeError) as error:  # TypeError: a relative name
         raise ConfigError(f"target.spec: module {place} cannot be imported ({error}).") from None
+    except (Exception, SystemExit) as error:
+        raise TargetError(f"python:{place}: importing it raised {type(error).__name__}: {error}") from error
     file = getattr(module, "__file__", None)
     return module, Path(file).read_bytes() if file else b""

@@ -43,6 +43,7 @@ class Source:
                 self.files[path] = Path(path).expanduser().read_bytes()
             except FileNotFoundError:
                 raise ConfigError(f"target.spec: no file {path}; {hint}.") from None
-            except OSError as error:
-                raise ConfigError(f"target.spec: {path} cannot be read ({error.strerror}); {hint}.") from None
+            except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+                reason = getattr(error, "strerror", None) or error
+                raise ConfigError(f"target.spec: {path!r} cannot be read ({reason}); {hint}.") from None
         return self.files[path]

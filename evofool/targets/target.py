@@ -42,8 +42,14 @@ class Preprocessing:
     crop: int | None = None
 
     def __post_init__(self) -> None:
-        if len(self.image_size) != 2 or min(self.image_size) < 1:
+        if len(self.image_size) != 2 or not all(isinstance(s, int) and s > 0 for s in self.image_size):
             raise ConfigError(f"preprocessing: image_size is (height, width) in pixels, not {self.image_size}.")
+        for name, side in (("resize", self.resize), ("crop", self.crop)):
+            if side is not None and (not isinstance(side, int) or side < 1):
+                raise ConfigError(f"preprocessing: {name} is a side in pixels or None, not {side}.")
+        shorter = self.resize or min(self.image_size)
+        if self.crop is not None and self.crop > shorter:
+            raise ConfigError(f"preprocessing: crop ({self.crop}) is larger than the image to crop ({shorter}).")
         if self.channels not in (1, 3):
             raise ConfigError(f"preprocessing: channels is 1 (grey) or 3 (RGB), not {self.channels}.")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
@@ -199,10 +205,10 @@ class Target:
 def _published(x: torch.Tensor, p: Preprocessing) -> torch.Tensor:
     if p.resize is not None:
         height, width = x.shape[-2:]
-        scale = p.resize / min(height, width)
-        size = (round(height * scale), round(width * scale))
+        shorter = min(height, width)
+        size = (p.resize * height // shorter, p.resize * width // shorter)  # rounded down, as torchvision's Resize
         x = torch.nn.functional.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
     if p.crop is not None:
-        top, left = ((side - p.crop) // 2 for side in x.shape[-2:])
+        top, left = (round((side - p.crop) / 2) for side in x.shape[-2:])  # as torchvision's CenterCrop
         x = x[..., top : top + p.crop, left : left + p.crop]
     return x

@@ -6,9 +6,11 @@ to 10 degrees. The last epoch's weights are kept; held-out images choose nothing
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +47,12 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
         StorageError: the file cannot be written (found before training).
     """
     path = Path(out)
-    try:
+    part = path.with_name(path.name + ".part")
+    with _writing(path, part):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(path.name + ".part").touch()
-    except OSError as error:
-        raise StorageError(f"--out: {path} cannot be written ({error.strerror}).") from None
+        part.touch()
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
@@ -70,10 +73,30 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
         "held_out_accuracy": f"{held_out:.4f}",
         "epochs": str(EPOCHS),
     }
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(save_safetensors({k: v.contiguous() for k, v in module.state_dict().items()}, metadata))
-    part.replace(path)
+    with _writing(path, part):
+        part.write_bytes(
+            _in_order(save_safetensors({k: v.contiguous() for k, v in module.state_dict().items()}, metadata))
+        )
+        part.replace(path)
     return {**metadata, "fingerprint": target.fingerprint()}
+
+
+@contextlib.contextmanager
+def _writing(path: Path, part: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise StorageError(f"--out: {path} cannot be written ({error.strerror}).") from None
+
+
+def _in_order(blob: bytes) -> bytes:
+    """A safetensors file with its header sorted: the library's order varies from call to call."""
+    length = int.from_bytes(blob[:8], "little")
+    header = json.dumps(json.loads(blob[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + blob[8 + length :]
 
 
 def _train(data: LabelledImages, seed: int, tell: Callable[[str], None]) -> torch.nn.Module:

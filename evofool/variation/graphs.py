@@ -58,7 +58,8 @@ def mutate_activations(graphs: Graphs, uniform: Array, *, rate: float, codes: ND
         codes: positions in cppn.ACTIVATIONS.
     """
     chosen = (uniform < rate) & (graphs.node_ids != PAD)
-    drawn = codes[np.minimum((uniform / max(rate, 1e-300) * len(codes)).astype(np.int64) * chosen, len(codes) - 1)]
+    again = np.where(chosen, uniform, 0.0) / (rate or 1.0)  # uniform once more where it was below the rate
+    drawn = codes[(again * len(codes)).astype(np.int64)]
     return replace(graphs, activations=np.where(chosen, drawn, graphs.activations)), chosen.any(axis=1)
 
 
@@ -71,8 +72,7 @@ def add_connection(
         source, destination, weight: (n,) uniform numbers that draw the ends and a weight in [-limit, limit].
     """
     start, end = _draw_source(graphs, source), _draw_destination(graphs, destination)
-    done = apply & _may_connect(graphs, start, end)
-    done &= (graphs.connection_ids != PAD).sum(axis=1) < cppn.MAX_CONNECTIONS
+    done = apply & _may_connect(graphs, start, end) & _has_room(graphs)
     new = ((weight * 2 - 1) * limit).astype(np.float32)
     return _with_connections(graphs, done, start, end, new), done
 
@@ -109,7 +109,7 @@ def split_connection(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs,
     The picture stays as it was, bit for bit (see `cppn.compile`).
     """
     column = _pick(graphs.connection_ids != PAD, which)
-    done = apply & (column >= 0) & ((graphs.node_ids != PAD).sum(axis=1) < cppn.MAX_NODES)
+    done = apply & (column >= 0) & ((graphs.node_ids != PAD).sum(axis=1) < cppn.MAX_NODES) & _has_room(graphs)
     source, destination, weight = (_at(a, column) for a in (graphs.sources, graphs.destinations, graphs.weights))
     ordinal = np.zeros(len(graphs), dtype=np.int64)
     while True:  # the first ordinal whose node this genome does not have
@@ -196,9 +196,15 @@ def _draw_destination(graphs: Graphs, uniform: Array) -> NDArray[np.int64]:
     return _at(graphs.node_ids, _pick(graphs.node_ids != PAD, uniform))
 
 
+def _has_room(graphs: Graphs) -> Mask:
+    return np.asarray((graphs.connection_ids != PAD).sum(axis=1) < cppn.MAX_CONNECTIONS)
+
+
 def _may_connect(graphs: Graphs, source: NDArray[np.int64], destination: NDArray[np.int64]) -> Mask:
     """Where source -> destination is not there yet and closes no cycle."""
     exists = ((graphs.sources == source[:, None]) & (graphs.destinations == destination[:, None])).any(axis=1)
+    ids = cppn.connection_ids(source, destination, 0)
+    exists |= cppn.locate(graphs.connection_ids, ids[:, None])[:, 0] >= 0  # only in genomes not made here
     allowed = ~exists & (source != destination)
     stride = FIRST_OUTPUT + graphs.node_ids.shape[1]
     _, starts, ends = cppn.flat_edges(graphs)
