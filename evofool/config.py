@@ -387,7 +387,7 @@ def _sentences(error: pydantic.ValidationError, where: str) -> Iterator[str]:
 
 def to_yaml(config: Config) -> str:
     """The whole configuration, defaults included, as YAML that load_config reads back to an equal Config."""
-    dumped: str = yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    dumped: str = yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, width=120)
     return dumped
 
 

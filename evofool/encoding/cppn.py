@@ -497,7 +497,14 @@ class CppnEncoding:
         """One dict for each gene, nodes first: the rows of the `genome` column."""
         nodes, connections = self.size(graphs, row)
         listed: list[dict[str, Any]] = [
-            {"gene": "node", "id": int(graphs.node_ids[row, i]), "activation": ACTIVATIONS[graphs.activations[row, i]]}
+            {
+                "gene": "node",
+                "id": int(graphs.node_ids[row, i]),
+                "activation": ACTIVATIONS[graphs.activations[row, i]],
+                # Not null: pandas makes floats of nested integers beside nulls, and 62 bits do not fit.
+                "source": -1,
+                "destination": -1,
+            }
             for i in range(nodes - len(INPUTS))
         ]
         listed += [
@@ -514,11 +521,7 @@ class CppnEncoding:
 
     def to_json(self, graphs: Graphs, row: int) -> dict[str, Any]:
         """One genome as JSON data; ids are hex strings, since JSON readers lose bits of 64-bit numbers."""
-        genes = self.genes(graphs, row)
-        for gene in genes:
-            for key in ("id", "source", "destination"):
-                if key in gene:
-                    gene[key] = f"{gene[key]:x}"
+        genes = [{k: f"{v:x}" if isinstance(v, int) else v for k, v in g.items()} for g in self.genes(graphs, row)]
         return {
             "encoding": "cppn",
             "colour": self.colour,
@@ -526,6 +529,8 @@ class CppnEncoding:
             "output": self.output,
             "image_size": [self.height, self.width],
             "sha256": hashlib.sha256(self.to_bytes(graphs, row)).hexdigest(),
-            "nodes": [{k: v for k, v in g.items() if k != "gene"} for g in genes if g["gene"] == "node"],
-            "connections": [{k: v for k, v in g.items() if k != "gene"} for g in genes if g["gene"] == "connection"],
+            "nodes": [{k: g[k] for k in ("id", "activation")} for g in genes if g["gene"] == "node"],
+            "connections": [
+                {k: g[k] for k in ("id", "source", "destination", "weight")} for g in genes if g["gene"] == "connection"
+            ],
         }

@@ -34,7 +34,8 @@ TABLES = {
     "genomes": "_evofool/genomes",
     "history": "_history",
 }
-_NAME = re.compile(r"(\d{8})\.json")
+_NAME = re.compile(r"\d{8}\.json")
+_SEGMENT = re.compile(r"\d{8}\.parquet")
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -53,8 +54,10 @@ class Commit:
     schema_version: int = 1
 
     def to_json(self) -> bytes:
-        """Canonical JSON."""
-        return (json.dumps(vars(self), sort_keys=True, indent=1) + "\n").encode()
+        """Canonical JSON, with its own sha256 in it: the newest commit has no successor to vouch for it."""
+        body = json.dumps(vars(self), sort_keys=True)
+        data = {**vars(self), "sha256": hashlib.sha256(body.encode()).hexdigest()}
+        return (json.dumps(data, sort_keys=True, indent=1) + "\n").encode()
 
 
 class CommitLog:
@@ -72,7 +75,7 @@ class CommitLog:
             if name != f"{number:08d}.json":
                 raise CorruptData(f"{self.folder / f'{number:08d}.json'}: missing, though later commits are there.")
             blob = path.read_bytes()
-            self._append(_parse(path, files.read_json(path), number, self._last_sha256), blob)
+            self._append(_parse(path, blob, number, self._last_sha256), blob)
 
     def _append(self, commit: Commit, blob: bytes) -> None:
         self.commits.append(commit)
@@ -103,8 +106,8 @@ class CommitLog:
         """
         for table, number, facts in self.live_files():
             path = self.path(table, number)
-            if not path.is_file() or path.is_symlink():
-                raise CorruptData(f"{path}: missing, though commit {number} names it.")
+            if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
+                raise CorruptData(f"{path}: missing (or a link), though commit {number} names it.")
             found = files.sha256_of(path)
             if found != facts["sha256"]:
                 raise CorruptData(
@@ -158,19 +161,20 @@ class CommitLog:
         """Delete temporary files and tables that no commit names, returning how many. Only under the lock."""
         live = {self.path(table, number) for table, number, _ in self.live_files()}
         gone = 0
-        for folder in (self.folder, self.run / "_evofool", self.run, *(self.run / name for name in TABLES.values())):
-            for entry in folder.iterdir() if folder.is_dir() else ():
-                ours = entry.name.startswith("_tmp-") or (
-                    entry.parent.name != "_evofool" and entry.suffix == ".parquet"
-                )
-                if ours and entry not in live and entry.is_file() and not entry.is_symlink() and folder != self.run:
+        tables = [self.run / name for name in TABLES.values()]
+        for folder in (self.folder, self.run / "_evofool", *tables):
+            for entry in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
+                ours = files.TEMPORARY.fullmatch(entry.name) or (folder in tables and _SEGMENT.fullmatch(entry.name))
+                if ours and entry not in live and entry.is_file() and not entry.is_symlink():
                     entry.unlink()
                     gone += 1
         return gone
 
 
-def _parse(path: Path, data: dict[str, Any], number: int, previous: str) -> Commit:
+def _parse(path: Path, blob: bytes, number: int, previous: str) -> Commit:
+    data = files.read_json(path)
     try:
+        del data["sha256"]
         commit = Commit(**data)
         facts = [f for f in commit.files.values() if _HEX.fullmatch(f["sha256"]) and f["rows"] >= 0 and f["size"] >= 0]
         sound = (
@@ -181,11 +185,12 @@ def _parse(path: Path, data: dict[str, Any], number: int, previous: str) -> Comm
             and commit.files.keys() <= TABLES.keys()
             and all(isinstance(n, int) and 0 <= n < number for n in commit.dropped_genomes)
             and _HEX.fullmatch(commit.archive_hash)
+            and commit.to_json() == blob
         )
     except (TypeError, KeyError, AttributeError):
         sound = False
     if not sound:
-        raise CorruptData(f"{path}: not a commit of this version of evofool.")
+        raise CorruptData(f"{path}: damaged, or not a commit of this version of evofool.")
     if commit.previous_sha256 != previous:
         raise CorruptData(f"{path}: does not follow the commit before it; one of the two was changed.")
     return commit

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from evofool.errors import CorruptData, StorageError
 __all__ = ["create", "guard", "probe", "put", "read_json", "sha256_of", "sync_folder"]
 
 PROBE_BYTES = 4 << 20
+TEMPORARY = re.compile(r"_tmp-[0-9a-f]{16}(-link)?")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from evofool.encoding import Encoding, make_encoding, reference
@@ -86,10 +85,7 @@ class Run:
 
     def elites(self) -> pd.DataFrame:
         """One row for each filled cell; the columns are listed in the README. `attrs["evofool"]` names the run."""
-        path = self.path / "elites" / "elites.parquet"
-        if not path.is_file():
-            return read_view(self._store).to_pandas()
-        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+        return read_view(self._store).to_pandas()
 
     def placements(self) -> pd.DataFrame:
         """Every placement, in order: who took which cell, with what, displacing whom, made from whom by what."""
@@ -118,7 +114,10 @@ class Run:
         Raises:
             ConfigError: no such individual is stored (only those that took a cell are).
         """
-        start = int(individual_id, 16) if isinstance(individual_id, str) else int(individual_id)
+        try:
+            start = int(individual_id, 16) if isinstance(individual_id, str) else int(individual_id)
+        except ValueError:
+            raise ConfigError(f"{individual_id!r} is not the id of an individual: a number, or its hex form.") from None
         store = RunStore(self.path)
         people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
         if start not in people:

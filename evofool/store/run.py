@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from evofool import archive as archives
-from evofool.config import Config, load_config, to_yaml
+from evofool.config import Config, fingerprint, load_config, to_yaml
 from evofool.errors import ConfigError, CorruptData
 from evofool.records import NO_PARENT, GenerationResult, Placements, Statistics, individual_id
 from evofool.scores import confidence as confidence_of
@@ -77,11 +77,23 @@ class RunStore:
         self.provenance = files.read_json(path / "_evofool" / "run.json")
         if self.provenance.get("schema_version") != schemas.SCHEMA_VERSION:
             raise CorruptData(f"{path}: written by another version of evofool ({self.provenance.get('evofool')}).")
-        self.config = load_config(path / "_evofool" / "config.yaml")
+        self.config = self._stored_config()
         self.log = CommitLog(path)
         self._buffer: list[GenerationResult] = []
         self._displaced: dict[int, set[int]] = {}  # generation -> ids that lost a cell in it
         self._segments: dict[int, set[int]] = {}  # commit number -> ids of large genomes it still holds
+
+    def _stored_config(self) -> Config:
+        path = self.path / "_evofool" / "config.yaml"
+        try:
+            config = load_config(path)
+        except ConfigError as error:
+            raise CorruptData(error.message) from None
+        # The target's file may have moved since; it is judged by its own fingerprint.
+        target = config.target.model_copy(update={"spec": self.provenance["target"]})
+        if fingerprint(config.model_copy(update={"target": target})) != self.provenance["config_fingerprint"]:
+            raise CorruptData(f"{path}: not the configuration the run was made with; a semantic key was edited.")
+        return config
 
     # ------------------------------------------------------------------------------------------------- create, open
 
@@ -91,11 +103,14 @@ class RunStore:
 
         Raises:
             ConfigError: something else is there.
+            CorruptData: a run that lost its run.json is there.
         """
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise ConfigError(f"{path}: is not a folder, so it cannot be a run directory; give another name or --out.")
         if (path / "_evofool" / "run.json").is_file():
             return True
+        if any((path / "_evofool" / "commits").glob("*.json")):
+            raise CorruptData(f"{path}: has commits but no _evofool/run.json; put that file back.")
         if path.is_dir() and any(entry.name not in ("_evofool", "_history", "elites") for entry in path.iterdir()):
             raise ConfigError(f"{path}: a folder with other files in it; give another name or --out.")
         return False
@@ -115,7 +130,7 @@ class RunStore:
     @staticmethod
     def abandon(path: Path) -> None:
         """Remove the folders that `prepare` made, if no run came of them."""
-        if not (path / "_evofool" / "run.json").exists():
+        if not (path / "_evofool" / "run.json").exists() and not any((path / "_evofool" / "commits").glob("*.json")):
             for folder in ("elites", "_history", "_evofool"):
                 shutil.rmtree(path / folder, ignore_errors=True)
             with contextlib.suppress(OSError):

@@ -96,7 +96,7 @@ _GENE = pa.struct(
         ("gene", pa.string()),  # "node" or "connection"
         ("id", pa.int64()),
         ("activation", pa.string()),
-        ("source", pa.int64()),
+        ("source", pa.int64()),  # -1 for a node, as destination
         ("destination", pa.int64()),
         ("weight", pa.float32()),
     ]

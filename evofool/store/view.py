@@ -59,7 +59,7 @@ def decode_png(data: bytes, where: str) -> NDArray[np.uint8]:
                     f"{where}: a PNG of {picture.width} x {picture.height} {picture.mode} is not an elite's."
                 )
             array = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise CorruptData(f"{where}: its image is not a PNG ({error}).") from None
     return array[:, :, None] if array.ndim == 2 else array
 
