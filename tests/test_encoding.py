@@ -761,9 +761,7 @@ def test_initial_cppns_connect_every_input_to_every_output_and_have_no_hidden_no
 
 def test_initial_draws_weights_within_the_limit_and_activations_among_those_asked_for() -> None:
     encoding = CppnEncoding(8, 8, "grey", activations=("linear", "sine"), weight_limit=0.5)
-    graphs = encoding.initial(
-        np.array([[0.0, 0.25, 0.5, 1 - 2**-53], [0.5] * 4]), np.array([[0.49999], [1 - 2**-53]])
-    )
+    graphs = encoding.initial(np.array([[0.0, 0.25, 0.5, 1 - 2**-53], [0.5] * 4]), np.array([[0.49999], [1 - 2**-53]]))
     weights = {gene["source"]: gene["weight"] for gene in encoding.genes(graphs, 0) if gene["gene"] == "connection"}
     assert weights == {0: -0.5, 1: -0.25, 2: 0.0, 3: 0.5}
     assert [encoding.genes(graphs, row)[0]["activation"] for row in range(2)] == ["linear", "sine"]

@@ -373,7 +373,8 @@ def test_an_archive_hash_that_does_not_follow_from_the_placements_is_found(copy:
     path = commit_files(copy)[-1]
     data = json.loads(path.read_bytes())
     data["archive_hash"] = changed(data["archive_hash"])
-    path.write_text(json.dumps(data, sort_keys=True, indent=1) + "\n")
+    del data["sha256"]
+    path.write_bytes(Commit(**data).to_json())
     assert f"the archive hash of generation {GENERATIONS - 1} is not the one committed" in refuse_state(copy)
 
 
@@ -1068,7 +1069,9 @@ def test_readers_during_a_run_see_whole_tables_that_only_get_better(config: Conf
     best, newest = pd.Series(-np.inf, index=range(10)), -1
     for attrs, frame, images in reader.frames:
         assert attrs["archive_hash"] == committed[attrs["generation"]], "the view of a commit"
-        assert frame["as_of_generation"].unique() == [attrs["generation"]], "rows of one table, not of two"
+        # pandas opens a folder's file for its schema and again for its rows, which may then be those of a newer view.
+        assert len(frame["as_of_generation"].unique()) == 1, "rows of one table, not of two"
+        assert frame["as_of_generation"].iloc[0] >= attrs["generation"]
         assert frame["class_index"].tolist() == list(range(10)), "each class once"
         assert attrs["generation"] >= newest
         log_odds = frame.set_index("class_index")["log_odds"]

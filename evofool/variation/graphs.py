@@ -118,6 +118,8 @@ def split_connection(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs,
         if not taken.any():
             break
         ordinal += taken
+    for ends in ((source, node), (node, destination)):  # taken only in genomes not made here
+        done &= cppn.locate(graphs.connection_ids, cppn.connection_ids(*ends, 0)[:, None])[:, 0] < 0
     cut = _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1]))
     wider = replace(
         cut,
