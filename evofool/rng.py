@@ -19,8 +19,8 @@ __all__ = ["uniforms", "words"]
 def words(seed: int, domain: str, generation: int, count: int) -> NDArray[np.uint64]:
     """The first `count` raw Philox words at an address, shape (count,), uint64.
 
-    The key is blake2b of (seed, domain), 128 bits; the counter starts at (0, generation, 0, 0), so two generations
-    are 2**66 words apart.
+    The key is blake2b of (seed, domain), 128 bits; numpy is given the counter (0, generation, 0, 0) and
+    counts up before each block, so two generations are 2**66 words apart.
     """
     key = hashlib.blake2b(f"{seed}:{domain}".encode(), digest_size=16).digest()
     stream = np.random.Philox(

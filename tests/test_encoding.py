@@ -876,7 +876,7 @@ def test_json_with_an_odd_value_anywhere_is_valid_or_refused_and_nothing_else(en
             made, batch = exchange.from_json(damaged)
         except InvalidGenome:
             continue
-        assert_valid_or_refused(made, made.to_bytes(batch, 0))
+        assert assert_valid_or_refused(made, made.to_bytes(batch, 0))
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def compile(graphs: Graphs) -> Program:
     changes neither, so it changes no bit of the picture.
 
     Raises:
-        InvalidGenome: a genome has a cycle.
+        InvalidGenome: a cycle reaches an output; `CppnEncoding.check` finds the others.
     """
     n, width = graphs.node_ids.shape
     stride = FIRST_OUTPUT + width
@@ -259,7 +259,7 @@ def compile(graphs: Graphs) -> Program:
     state = np.tile(np.arange(stride), n)  # inputs are shared
     state[nodes] = FIRST_OUTPUT + np.arange(len(nodes))
     depth = int(level[nodes].max(initial=0))
-    output_rows = np.nonzero(is_output.ravel())[0].reshape(n, -1)  # ascending ids: channel order
+    output_rows = np.nonzero(is_output.ravel())[0].reshape(n, -1 if n else 0)  # ascending ids: channel order
     return Program(
         genomes=n,
         levels=np.searchsorted(level[nodes], np.arange(1, depth + 2)),

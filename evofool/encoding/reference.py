@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from evofool.encoding import Encoding, cppn
 from evofool.encoding.cppn import CppnEncoding, Graphs
 from evofool.encoding.direct import DirectEncoding
+from evofool.errors import InvalidGenome
 
 __all__ = ["ACTIVATIONS", "quantise", "render", "to_rgb"]
 
@@ -68,7 +69,9 @@ def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, wid
 
     def comes_from(node: int) -> int:
         """The node whose value `node` only hands on; see `cppn.compile` on the order of sums."""
-        while kinds.get(node) == "identity" and len(arriving[node]) == 1 and arriving[node][0][0] == 1:
+        for _ in range(len(kinds)):
+            if kinds.get(node) != "identity" or len(arriving[node]) != 1 or arriving[node][0][0] != 1:
+                break
             node = arriving[node][0][1]
         return node
 
@@ -76,6 +79,8 @@ def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, wid
     order = {node: sorted((w, comes_from(s), s) for w, s in edges) for node, edges in arriving.items()}
     while waiting:
         ready = [node for node in waiting if all(source in known for _, source in arriving[node])]
+        if not ready:
+            raise InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
         for node in ready:
             total = np.zeros(height * width, dtype=np.float32)
             for weight, _, source in order[node]:

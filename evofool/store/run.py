@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -129,12 +128,14 @@ class RunStore:
 
     @staticmethod
     def abandon(path: Path) -> None:
-        """Remove the folders that `prepare` made, if no run came of them."""
-        if not (path / "_evofool" / "run.json").exists() and not any((path / "_evofool" / "commits").glob("*.json")):
-            for folder in ("elites", "_history", "_evofool"):
-                shutil.rmtree(path / folder, ignore_errors=True)
+        """Remove what was made for a run that did not come to be: our own files, and folders that are then empty."""
+        if (path / "_evofool" / "run.json").exists() or any((path / "_evofool" / "commits").glob("*.json")):
+            return
+        for name in ("lock", "config.yaml", "seeds.parquet"):
+            (path / "_evofool" / name).unlink(missing_ok=True)
+        for folder in (*TABLES.values(), "_evofool/commits", "_evofool", "elites", "."):
             with contextlib.suppress(OSError):
-                path.rmdir()  # only if nothing else is in it
+                (path / folder).rmdir()
 
     @classmethod
     def create(cls, path: Path, config: Config, provenance: dict[str, Any], seeds: Seeds | None) -> RunStore:

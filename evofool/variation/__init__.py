@@ -1,7 +1,7 @@
 """Variation: how offspring come from parents, a whole generation at once.
 
-`initial` and `vary` draw every number from its address (rng.py) and hand it to the pure operators of arrays.py and
-graphs.py, so a child is a function of (seed, generation, slot, parents).
+`initial`, `mate` and `mutate` draw every number from its address (rng.py) and hand it to the pure operators of
+arrays.py and graphs.py, so a child is a function of (seed, generation, slot, parents).
 """
 
 from __future__ import annotations

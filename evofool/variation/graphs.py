@@ -94,12 +94,8 @@ def rewire_connection(graphs: Graphs, apply: Mask, which: Array, end: Array, nod
     old_source, old_destination = _at(graphs.sources, column), _at(graphs.destinations, column)
     start = np.where(end < 0.5, _draw_source(graphs, node), old_source)
     finish = np.where(end < 0.5, old_destination, _draw_destination(graphs, node))
-    moved = _one_hot(apply & (column >= 0), column, graphs.connection_ids.shape[1])
-    without = _without_connections(graphs, moved)
-    # The old connection counts as gone, so that moving an end along its own path is allowed.
-    done = apply & (column >= 0) & _may_connect(without, start, finish)
-    done &= (start != old_source) | (finish != old_destination)
-    kept = _without_connections(graphs, moved & done[:, None])
+    done = apply & (column >= 0) & _may_connect(graphs, start, finish)
+    kept = _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1]))
     return _with_connections(kept, done, start, finish, _at(graphs.weights, column)), done
 
 
@@ -118,8 +114,8 @@ def split_connection(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs,
         if not taken.any():
             break
         ordinal += taken
-    for ends in ((source, node), (node, destination)):  # taken only in genomes not made here
-        done &= cppn.locate(graphs.connection_ids, cppn.connection_ids(*ends, 0)[:, None])[:, 0] < 0
+    for start, end in ((source, node), (node, destination)):  # taken only in genomes not made here
+        done &= cppn.locate(graphs.connection_ids, cppn.connection_ids(start, end, 0)[:, None])[:, 0] < 0
     cut = _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1]))
     wider = replace(
         cut,
