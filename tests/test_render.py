@@ -18,7 +18,7 @@ from PIL import Image
 
 from evofool import variation
 from evofool.config import VariationConfig
-from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, reference, render
+from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, programs, reference, render
 from evofool.encoding.cppn import FIRST_HIDDEN, Graphs
 from evofool.errors import InvalidGenome
 
@@ -150,29 +150,29 @@ def test_x_runs_to_the_right_y_downwards_and_d_outwards() -> None:
 
 
 def test_coordinates_are_the_documented_ones() -> None:
-    x, y, d, bias = cppn.coordinates(3, 5, "unit").reshape(4, 3, 5)
+    x, y, d, bias = programs.coordinates(3, 5, "unit").reshape(4, 3, 5)
     assert x.tolist() == [[-1, -0.5, 0, 0.5, 1]] * 3
     assert y.tolist() == [[-1] * 5, [0] * 5, [1] * 5]
     assert d[1].tolist() == [1, 0.5, 0, 0.5, 1]
     assert d[0, 0] == np.float32(math.sqrt(2))
     assert bias.tolist() == [[1] * 5] * 3
-    assert cppn.coordinates(3, 5, "unit").dtype == np.float32
+    assert programs.coordinates(3, 5, "unit").dtype == np.float32
 
 
 @pytest.mark.parametrize("size", [(28, 28), (33, 224), (1, 7), (227, 2)])
 def test_raw_coordinates_are_whole_pixel_indices_and_keep_the_unit_distance(size: tuple[int, int]) -> None:
     height, width = size
-    x, y, d, bias = cppn.coordinates(height, width, "raw").reshape(4, height, width)
+    x, y, d, bias = programs.coordinates(height, width, "raw").reshape(4, height, width)
     assert (x == np.arange(width)).all()
     assert (y == np.arange(height)[:, None]).all()
-    unit = cppn.coordinates(height, width, "unit").reshape(4, height, width)
+    unit = programs.coordinates(height, width, "unit").reshape(4, height, width)
     assert np.array_equal(d, unit[2])
     assert np.array_equal(bias, unit[3])
 
 
 def test_a_side_of_one_pixel_lies_in_the_middle() -> None:
-    assert cppn.coordinates(1, 1, "unit").ravel().tolist() == [0, 0, 0, 1]
-    assert cppn.coordinates(1, 1, "raw", (5, 9)).ravel().tolist() == [4, 2, 0, 1]
+    assert programs.coordinates(1, 1, "unit").ravel().tolist() == [0, 0, 0, 1]
+    assert programs.coordinates(1, 1, "raw", (5, 9)).ravel().tolist() == [4, 2, 0, 1]
 
 
 # ------------------------------------------------------------------------------------------------- activations, colour
@@ -274,7 +274,7 @@ def test_no_bit_of_the_values_before_rounding_depends_on_the_batch(encoding: Cpp
     genomes = evolved(encoding)
 
     def values(rows: list[int]) -> NDArray[np.float32]:
-        program = cppn.compile(encoding.take(genomes, np.array(rows)))
+        program = programs.compile(encoding.take(genomes, np.array(rows)))
         return render._evaluate(program, encoding, "cpu").numpy()
 
     together = values(list(range(16)))

@@ -21,7 +21,7 @@ from scipy.stats import binomtest, ks_2samp
 
 from evofool import variation
 from evofool.config import VariationConfig
-from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, reference
+from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, programs, reference
 from evofool.encoding import render as renderer
 from evofool.encoding.cppn import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs
 from evofool.errors import InvalidGenome
@@ -733,7 +733,7 @@ def values(encoding: CppnEncoding, batch: Graphs) -> list[NDArray[np.float32]]:
     """What the pixels of a few genomes are before they are rounded, by both renderers."""
     rows = range(0, len(batch), 4)
     size = encoding.height, encoding.width
-    batched = renderer._evaluate(cppn.compile(batch), encoding, "cpu").numpy()
+    batched = renderer._evaluate(programs.compile(batch), encoding, "cpu").numpy()
     return [batched, *(reference._evaluate(encoding, batch, row, *size) for row in rows)]
 
 

@@ -1,6 +1,6 @@
 """Rendering in plain numpy, one genome at a time, at any size: the oracle of render.py, and what exports use.
 
-It shares no code with `cppn.compile` or render.py beyond the coordinates, so that agreement means something. The two
+It shares no code with `programs.compile` or render.py beyond the coordinates, so that agreement means something. They
 may differ by a grey level where a sine or an exponential was rounded differently; what an archive is judged by is the
 stored image.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.encoding import Encoding, cppn
+from evofool.encoding import Encoding, cppn, programs
 from evofool.encoding.cppn import CppnEncoding, Graphs
 from evofool.encoding.direct import DirectEncoding
 from evofool.errors import InvalidGenome
@@ -58,7 +58,7 @@ def render(encoding: Encoding, genomes: Any, row: int, size: tuple[int, int] | N
 
 def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, width: int) -> Array:
     """Output values, (channels, pixels): repeatedly evaluate every node whose sources are all known."""
-    inputs = cppn.coordinates(height, width, encoding.coordinates, (encoding.height, encoding.width))
+    inputs = programs.coordinates(height, width, encoding.coordinates, (encoding.height, encoding.width))
     known: dict[int, Array] = dict(enumerate(inputs))
     genes = encoding.genes(graphs, row)
     waiting = {g["id"]: g["activation"] for g in genes if g["gene"] == "node"}
@@ -68,7 +68,7 @@ def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, wid
             arriving[gene["destination"]].append((gene["weight"], gene["source"]))
 
     def comes_from(node: int) -> int:
-        """The node whose value `node` only hands on; see `cppn.compile` on the order of sums."""
+        """The node whose value `node` only hands on; see `programs.compile` on the order of sums."""
         for _ in range(len(kinds)):
             if kinds.get(node) != "identity" or len(arriving[node]) != 1 or arriving[node][0][0] != 1:
                 break

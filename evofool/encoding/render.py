@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evofool.encoding import Encoding, cppn
-from evofool.encoding.cppn import CppnEncoding, Program
+from evofool.encoding import Encoding, cppn, programs
+from evofool.encoding.cppn import CppnEncoding
 from evofool.encoding.direct import DirectEncoding
+from evofool.encoding.programs import Program
 
 __all__ = ["ACTIVATIONS", "render"]
 
@@ -46,7 +47,7 @@ def render(encoding: Encoding, genomes: Any, device: str = "cpu") -> NDArray[np.
             values = torch.as_tensor(genomes, device=device).movedim(-1, 1)  # (n, channels, h, w)
             return _quantise(_to_rgb(values, encoding.colour))
         assert isinstance(encoding, CppnEncoding)
-        values = _evaluate(cppn.compile(genomes), encoding, device)
+        values = _evaluate(programs.compile(genomes), encoding, device)
         values = values.abs() if encoding.output == "absolute" else (values + 1) / 2
         values = torch.nan_to_num(values, nan=0.0).clamp(0, 1)
         pixels = encoding.height * encoding.width
@@ -56,7 +57,7 @@ def render(encoding: Encoding, genomes: Any, device: str = "cpu") -> NDArray[np.
 
 def _evaluate(program: Program, encoding: CppnEncoding, device: str) -> torch.Tensor:
     """Output values of every genome, (n, channels, pixels padded to whole blocks), float32."""
-    inputs = cppn.coordinates(encoding.height, encoding.width, encoding.coordinates)
+    inputs = programs.coordinates(encoding.height, encoding.width, encoding.coordinates)
     padded = -(-inputs.shape[1] // _BLOCK) * _BLOCK
     grid = torch.zeros((len(inputs), padded), device=device)
     grid[:, : inputs.shape[1]] = torch.from_numpy(inputs)

@@ -102,7 +102,7 @@ def rewire_connection(graphs: Graphs, apply: Mask, which: Array, end: Array, nod
 def split_connection(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs, Mask]:
     """Put a node on a random connection: identity activation, weight 1 before it and the old weight after it.
 
-    The picture stays as it was, bit for bit (see `cppn.compile`).
+    The picture stays as it was, bit for bit (see `programs.compile`).
     """
     column = _pick(graphs.connection_ids != PAD, which)
     done = apply & (column >= 0) & ((graphs.node_ids != PAD).sum(axis=1) < cppn.MAX_NODES) & _has_room(graphs)
