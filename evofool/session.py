@@ -158,6 +158,7 @@ class Session:
             "run_id": secrets.token_hex(8),
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "config_fingerprint": fingerprint(self.config),
+            "config_spec": self.config.target.spec,
             "target": self.target.spec,
             "target_fingerprint": self.target.fingerprint(),
             "preprocessing": asdict(self.target.preprocessing),

@@ -89,7 +89,7 @@ class RunStore:
         except ConfigError as error:
             raise CorruptData(error.message) from None
         # The target's file may have moved since; it is judged by its own fingerprint.
-        target = config.target.model_copy(update={"spec": self.provenance["target"]})
+        target = config.target.model_copy(update={"spec": self.provenance["config_spec"]})
         if fingerprint(config.model_copy(update={"target": target})) != self.provenance["config_fingerprint"]:
             raise CorruptData(f"{path}: not the configuration the run was made with; a semantic key was edited.")
         return config
