@@ -27,7 +27,7 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow and not ray"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not ray"
 
 figures: $(STAMP)
 	$(BIN)/python tests/figures/make.py

@@ -21,6 +21,8 @@ import evofool
 from evofool import cli, output
 from evofool.config import Config, key_table, to_yaml
 
+pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`
+
 Command = Callable[..., tuple[int, str, str]]
 EXECUTABLE = str(Path(sys.executable).with_name("evofool"))
 

@@ -20,6 +20,8 @@ from evofool.evaluate.pool import AskTellPool, Evaluator, InlinePool
 from evofool.records import Numerics
 from evofool.search import Search
 
+pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`
+
 LONG = {"offspring": 200, "initial": 200, "generations": 32}
 
 

@@ -51,6 +51,8 @@ from evofool.store.reader import Run, encoding_of
 from evofool.store.run import RunStore
 from evofool.store.view import decode_png
 
+pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`
+
 # design.md, "On disk"
 COLUMNS = [
     "run_id",
