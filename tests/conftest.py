@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def _required_but_missing(request: pytest.FixtureRequest) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name, count in sorted(_missing.items()):
         terminalreporter.write_line(f"{count} tests left out, since this machine has no {name}")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As an evaluator has by default; afterwards torch gets its threads back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from handmade import graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -57,19 +58,6 @@ def _evolved(encoding: Encoding, seed: int, rows: int, generations: int) -> Any:
 def evolved(encoding: Encoding, seed: int = 1, rows: int = 20, generations: int = 25) -> Any:
     """A batch of grown genomes; a copy, since `replace` works in place."""
     return copy.deepcopy(_evolved(encoding, seed, rows, generations))
-
-
-def graph(nodes: dict[int, str], connections: list[Connection]) -> Graphs:
-    """One genome by hand; outputs are among the nodes."""
-    source, destination = (np.array([[c[i] for c in connections]], dtype=np.int64) for i in (0, 1))
-    return cppn.canonical(
-        np.array([list(nodes)], dtype=np.int64),
-        np.array([[cppn.ACTIVATIONS.index(name) for name in nodes.values()]], dtype=np.uint8),
-        cppn.connection_ids(source, destination, 0).reshape(source.shape),
-        source,
-        destination,
-        np.array([[c[2] for c in connections]], dtype=np.float32),
-    )
 
 
 def blob(

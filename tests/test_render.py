@@ -6,13 +6,14 @@ import colorsys
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from handmade import graph
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -40,13 +41,7 @@ every_cppn = pytest.mark.parametrize("encoding", CPPNS, ids=name_of)
 every_encoding = pytest.mark.parametrize("encoding", [*CPPNS, *DIRECTS], ids=name_of)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As an evaluator has by default; afterwards torch gets its threads back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @functools.cache
@@ -55,19 +50,6 @@ def evolved(encoding: Encoding, rows: int = 16, generations: int = 25) -> Any:
     for generation in range(generations):
         genomes, _ = variation.mutate(encoding, BUSY, 1, generation, genomes)
     return genomes
-
-
-def graph(nodes: dict[int, str], connections: list[tuple[int, int, float]]) -> Graphs:
-    """One genome by hand; outputs are among the nodes."""
-    source, destination = (np.array([[c[i] for c in connections]], dtype=np.int64) for i in (0, 1))
-    return cppn.canonical(
-        np.array([list(nodes)], dtype=np.int64),
-        np.array([[cppn.ACTIVATIONS.index(name) for name in nodes.values()]], dtype=np.uint8),
-        cppn.connection_ids(source, destination, 0).reshape(source.shape),
-        source,
-        destination,
-        np.array([[c[2] for c in connections]], dtype=np.float32),
-    )
 
 
 def references(encoding: Encoding, genomes: Any) -> NDArray[np.uint8]:

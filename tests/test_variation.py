@@ -6,13 +6,12 @@ import copy
 import functools
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from deap import tools
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,13 +35,7 @@ JUST_BELOW_ONE = 1 - 2**-53
 both_cppns = pytest.mark.parametrize("encoding", [GREY, HSV], ids=["grey", "hsv"])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As an evaluator has by default; afterwards torch gets its threads back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ============================================================================================== arrays against DEAP

@@ -1,0 +1,21 @@
+"""Genomes written by hand, for the tests of encodings and of rendering."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evofool.encoding import cppn
+from evofool.encoding.cppn import Graphs
+
+
+def graph(nodes: dict[int, str], connections: list[tuple[int, int, float]]) -> Graphs:
+    """One genome by hand; outputs are among the nodes."""
+    source, destination = (np.array([[c[i] for c in connections]], dtype=np.int64) for i in (0, 1))
+    return cppn.canonical(
+        np.array([list(nodes)], dtype=np.int64),
+        np.array([[cppn.ACTIVATIONS.index(name) for name in nodes.values()]], dtype=np.uint8),
+        cppn.connection_ids(source, destination, 0).reshape(source.shape),
+        source,
+        destination,
+        np.array([[c[2] for c in connections]], dtype=np.float32),
+    )
