@@ -26,6 +26,7 @@ class Archive:
 
     elites: NDArray[np.int64]  # (C,) individual ids
     log_odds: NDArray[np.float32]  # (C,)
+    objective: NDArray[np.float32]  # (C,) what cells rank by
     top1: NDArray[np.bool_]  # (C,) whether the elite's top-1 class is the cell's
 
     @property
@@ -38,6 +39,7 @@ def empty(cells: int) -> Archive:
     """An archive of empty cells."""
     return Archive(
         np.full(cells, NO_PARENT, dtype=np.int64),
+        np.full(cells, -np.inf, dtype=np.float32),
         np.full(cells, -np.inf, dtype=np.float32),
         np.zeros(cells, dtype=bool),
     )
@@ -53,36 +55,38 @@ def place(
 ) -> tuple[Archive, Placements]:
     """Let one generation compete for the cells.
 
-    An individual takes a cell where its log-odds are strictly greater than the elite's: the incumbent keeps a tie, and
+    An individual takes a cell where its objective is strictly greater than the elite's: the incumbent keeps a tie, and
     within the generation the lowest slot does. (Taking ties would let neutral copies displace elites for ever.) An
-    individual with any log-odds that are not finite takes no cell. At most one individual enters a cell, the best of
-    its generation: individuals that beat only the old elite leave no placement.
+    individual with any log-odds that are not finite, or an objective that is NaN, takes no cell. At most one individual
+    enters a cell, the best of its generation: individuals that beat only the old elite leave no placement.
 
     Args:
-        scores: of the generation; log_odds (n, C) float32.
+        scores: of the generation; log_odds and objective (n, C) float32.
         class_indices: (C,) the target's output index of each cell, to tell whether an elite is top-1 there.
-        insertion: "every_class", or "argmax": an individual competes only in the cell of its greatest log-odds (the
-            lowest cell on a tie).
+        insertion: "every_class", or "argmax": an individual competes only in the cell of its greatest objective
+            (the lowest cell on a tie).
 
     Returns:
         The new archive and what changed, in cell order. The given archive is left as it is.
     """
     cells = np.arange(len(archive.elites))
-    finite = np.isfinite(scores.log_odds).all(axis=1, keepdims=True)
-    values = np.where(finite, scores.log_odds, np.float32(-np.inf))
+    sound = np.isfinite(scores.log_odds).all(axis=1, keepdims=True)
+    sound &= ~np.isnan(scores.objective).any(axis=1, keepdims=True)
+    values = np.where(sound, scores.objective, np.float32(-np.inf))
     if insertion == "argmax":
         values = np.where(cells == values.argmax(axis=1)[:, None], values, np.float32(-np.inf))
     best = values.argmax(axis=0)  # the first of equals: the lowest slot
     offered = values[best, cells]
-    won = cells[offered > archive.log_odds]
+    won = cells[offered > archive.objective]
     slots = best[won].astype(np.int32)
     placements = Placements(
         generation=generation,
         cells=won.astype(np.int32),
         slots=slots,
-        log_odds=offered[won],
+        log_odds=scores.log_odds[slots, won],
         displaced=archive.elites[won],
         displaced_log_odds=archive.log_odds[won],
+        objective=offered[won],
     )
     return _with(archive, placements, scores.top1_class[slots] == class_indices[won]), placements
 
@@ -93,11 +97,13 @@ def restore(archive: Archive, placements: Placements, top1: NDArray[np.bool_]) -
 
 
 def _with(archive: Archive, placements: Placements, top1: NDArray[np.bool_]) -> Archive:
-    elites, log_odds, is_top1 = archive.elites.copy(), archive.log_odds.copy(), archive.top1.copy()
+    elites, log_odds = archive.elites.copy(), archive.log_odds.copy()
+    objective, is_top1 = archive.objective.copy(), archive.top1.copy()
     elites[placements.cells] = individual_id(placements.generation, placements.slots.astype(np.int64))
     log_odds[placements.cells] = placements.log_odds
+    objective[placements.cells] = placements.objective
     is_top1[placements.cells] = top1
-    return Archive(elites, log_odds, is_top1)
+    return Archive(elites, log_odds, objective, is_top1)
 
 
 def statistics(

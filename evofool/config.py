@@ -70,7 +70,9 @@ class TargetConfig(_Section):
     """The network under test."""
 
     spec: str = _key(
-        "semantic", ..., "What to fool: lenet:FILE, python:FILE.py:callable or python:package.module:callable."
+        "semantic",
+        ...,
+        "What to fool: lenet:FILE, efficientnet-lite:0, torchvision:NAME, timm:NAME or python:FILE.py:callable.",
     )
     classes: Literal["all"] | Annotated[list[str | int], Field(min_length=1)] = _key(
         "semantic", "all", "Classes that get a cell: all, or a list of class names or output indices."
@@ -82,6 +84,11 @@ class TargetConfig(_Section):
     )
     output: Literal["declared", "logits", "probabilities", "log_probabilities"] = _key(
         "semantic", "declared", "What the network returns; declared: what the target itself says."
+    )
+    crops: Annotated[Literal[1, 10], BeforeValidator(_refuse_bool)] = _key(
+        "semantic",
+        1,
+        "10: the mean of the probabilities of ten crops (corners, centre, mirrored) of an image larger than the input.",
     )
 
 
@@ -152,6 +159,11 @@ class SearchConfig(_Section):
         "semantic",
         "every_class",
         "every_class: an image competes in every cell; argmax: only in that of its best class.",
+    )
+    objective: str = _key(
+        "semantic",
+        "log_odds",
+        "What cells rank by: log_odds, margin, top1_required, or your own as python:FILE.py:callable.",
     )
     selection: Literal["cells", "individuals"] = _key(
         "semantic", "cells", "Parents uniform over filled cells, or over distinct individuals holding them."
@@ -425,10 +437,15 @@ def flatten(config: Config) -> dict[str, Any]:
 
 
 def fingerprint(config: Config, *, without_seed: bool = False) -> str:
-    """sha256 (hex) of the semantic keys; two configs with one fingerprint ask for the same archive."""
+    """sha256 (hex) of the semantic keys; two configs with one fingerprint ask for the same archive.
+
+    Keys at their default do not count, so a key that a later version adds leaves the runs of earlier ones alone.
+    """
     kinds = key_table()
     semantic = {
-        k: v for k, v in flatten(config).items() if kinds[k][0] == "semantic" and not (without_seed and k == "seed")
+        k: v
+        for k, v in flatten(config).items()
+        if kinds[k][0] == "semantic" and v != kinds[k][1] and not (without_seed and k == "seed")
     }
     return hashlib.sha256(json.dumps(semantic, sort_keys=True).encode()).hexdigest()
 

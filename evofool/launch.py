@@ -103,6 +103,7 @@ def _target(config: str, allow_code: bool) -> Finding:
             settings.target.spec,
             geometry=settings.target.geometry,
             output=settings.target.output,
+            crops=settings.target.crops,
             allow_code=allow_code,
         )
     except EvofoolError as error:

@@ -64,6 +64,7 @@ class Scores:
     """What evaluators report of individuals; row = slot."""
 
     log_odds: NDArray[np.float32]  # (n, cells)
+    objective: NDArray[np.float32]  # (n, cells) what cells rank by; the log-odds unless search.objective says else
     top1_class: NDArray[np.int32]  # (n,) over all outputs of the target
     top1_confidence: NDArray[np.float32]  # (n,)
     image_sha256: NDArray[np.uint8]  # (n, 32)
@@ -91,6 +92,7 @@ class Placements:
     log_odds: NDArray[np.float32]
     displaced: NDArray[np.int64]  # individual ids, NO_PARENT where the cell was empty
     displaced_log_odds: NDArray[np.float32]  # -inf where the cell was empty
+    objective: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.cells)

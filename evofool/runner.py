@@ -14,12 +14,13 @@ from evofool.config import Config, load_config
 from evofool.encoding import make_encoding
 from evofool.errors import ConfigError
 from evofool.evaluate.pool import AskTellPool
+from evofool.objectives import load_objective
 from evofool.observers import Observer
 from evofool.search import Search
 from evofool.session import Session, refuse_other_target
 from evofool.store.reader import Run
 from evofool.store.run import RunStore
-from evofool.targets import Preprocessing, Source, Target, load_target
+from evofool.targets import Preprocessing, Source, Target, configured, load_target
 
 __all__ = ["load_run_target", "make_search", "merge", "resume", "run"]
 
@@ -73,7 +74,7 @@ def run(
     if not exists and resume == "must":
         raise ConfigError(f"{path}: there is no run to go on with; check the path, or say --resume auto.")
     loaded, source = _target(settings, target, preprocessing, class_names, allow_code)
-    session = Session(settings, path, loaded, source, address, allow_numerics_change, list(observers))
+    session = Session(settings, path, loaded, source, address, allow_numerics_change, list(observers), allow_code)
     return session.resume() if exists else session.create([Path(p) for p in seed_from])
 
 
@@ -118,6 +119,7 @@ def make_search(
     image_size: tuple[int, int],
     channels: int,
     class_names: Sequence[str],
+    allow_code: bool = False,
 ) -> Search:
     """A search for `ask` and `tell`: for classifiers that are not torch modules. Nothing is stored.
 
@@ -125,12 +127,15 @@ def make_search(
         image_size: (height, width) of the images to breed.
         channels: 1 (grey) or 3 (RGB).
         class_names: one for each output of the classifier.
+        allow_code: whether a python: objective may run its code.
     """
     settings = load_config(config, [*overrides, "target.spec=live"])
     preprocessing = Preprocessing(image_size, channels, (0.0,) * channels, (1.0,) * channels)
     names = Target(torch.nn.Identity(), preprocessing, tuple(class_names))
     encoding = make_encoding(settings.encoding, image_size, channels)
-    return Search(settings, encoding, AskTellPool(encoding), names.class_indices(settings.target.classes))
+    objective, _ = load_objective(Source(settings.search.objective, allow_code, key="search.objective"))
+    cells = names.class_indices(settings.target.classes)
+    return Search(settings, encoding, AskTellPool(encoding), cells, objective=objective)
 
 
 def load_run_target(
@@ -150,19 +155,19 @@ def _target(
     config: Config, target: Any, preprocessing: Preprocessing | None, class_names: Any, allow_code: bool
 ) -> tuple[Target, Source | Target]:
     """The target in this process, and what evaluators elsewhere build theirs from."""
-    geometry, output = config.target.geometry, config.target.output
+    view: Any = {"geometry": config.target.geometry, "output": config.target.output, "crops": config.target.crops}
     if target is None:
         if config.target.spec == "live":
             raise ConfigError(
                 "target.spec: this run's target was a live module; give it again: evofool.run(config, target=...)."
             )
         source = Source(config.target.spec, allow_code)
-        return load_target(source, geometry=geometry, output=output), source
+        return load_target(source, **view), source
     if not isinstance(target, Target):
         if preprocessing is None or class_names is None:
             raise ConfigError("a live module needs preprocessing=evofool.Preprocessing(...) and class_names=[...].")
         target = Target(copy.deepcopy(target), preprocessing, tuple(class_names))
     else:
         target = replace(target, module=copy.deepcopy(target.module))
-    target = replace(target, geometry=geometry, output=target.output if output == "declared" else output)
+    target = configured(target, **view)
     return target, target

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evofool import objectives
+from evofool.objectives import Objective
 from evofool.records import Scores
 
 __all__ = ["confidence", "log_odds", "score_outputs"]
@@ -58,7 +60,11 @@ def confidence(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def score_outputs(
-    outputs: NDArray[Any], output: str, class_indices: NDArray[np.int64], images: NDArray[np.uint8]
+    outputs: NDArray[Any],
+    output: str,
+    class_indices: NDArray[np.int64],
+    images: NDArray[np.uint8],
+    objective: Objective = objectives.log_odds,
 ) -> Scores:
     """Scores of images.
 
@@ -67,6 +73,7 @@ def score_outputs(
         output: see `log_odds`.
         class_indices: (cells,) the classes that have a cell.
         images: (n, h, w, channels) uint8, n <= m.
+        objective: what cells rank by.
     """
     rows = len(images)
     # All m rows are computed, so that a row's bits cannot depend on how many of the others are padding.
@@ -75,6 +82,7 @@ def score_outputs(
     hashes = b"".join(hashlib.sha256(image.tobytes()).digest() for image in images)
     return Scores(
         log_odds=odds[:, class_indices],
+        objective=objective(odds, class_indices),
         top1_class=top.astype(np.int32),
         top1_confidence=np.nan_to_num(confidence(odds[np.arange(rows), top])),
         image_sha256=np.frombuffer(hashes, dtype=np.uint8).reshape(rows, 32),

@@ -28,6 +28,7 @@ from evofool.breeding import Breeder
 from evofool.config import Config
 from evofool.encoding import Encoding
 from evofool.errors import EvofoolError
+from evofool.objectives import Objective, log_odds
 from evofool.records import GenerationResult, Offspring, Placements, Scores, Statistics, individual_id
 from evofool.scores import score_outputs
 
@@ -61,6 +62,7 @@ class Search:
         seeds: genomes (a batch) and origins that take the place of generation 0's random ones.
         on_result: receives every finished generation.
         limit: generations that will be asked for, so that none beyond are bred.
+        objective: what cells rank by, for `tell`; a pool has its own.
     """
 
     def __init__(
@@ -73,9 +75,10 @@ class Search:
         seeds: tuple[Any, tuple[str, ...]] | None = None,
         on_result: Callable[[GenerationResult], None] = lambda result: None,
         limit: int | None = None,
+        objective: Objective = log_odds,
     ) -> None:
         self.config, self.encoding, self.pool, self.class_indices = config, encoding, pool, class_indices
-        self.on_result, self.limit = on_result, limit
+        self.on_result, self.limit, self.objective = on_result, limit, objective
         self.archive = archives.empty(len(class_indices))
         self.archive_hash = bytes(32)
         self.statistics: Statistics | None = None
@@ -175,7 +178,7 @@ class Search:
             raise EvofoolError("tell() comes after ask().")
         if outputs.ndim != 2 or len(outputs) != len(self._asked) or outputs.shape[1] <= self.class_indices.max():
             raise EvofoolError(f"tell() needs outputs of shape ({len(self._asked)}, classes), not {outputs.shape}.")
-        self._scores = score_outputs(outputs, output, self.class_indices, self._asked)
+        self._scores = score_outputs(outputs, output, self.class_indices, self._asked, self.objective)
         self._asked = None
         self.update()
 

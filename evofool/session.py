@@ -20,7 +20,9 @@ import torch
 from evofool.config import Config, differences, fingerprint
 from evofool.encoding import make_encoding
 from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
-from evofool.evaluate.pool import Evaluator, InlinePool, Pool, other_numerics, peak_rss_mib
+from evofool.evaluate.memory import peak_rss_mib
+from evofool.evaluate.pool import Evaluator, InlinePool, Pool, other_numerics
+from evofool.objectives import load_objective
 from evofool.observers import Observer
 from evofool.records import GenerationResult, Numerics
 from evofool.search import Search
@@ -47,10 +49,13 @@ class Session:
     address: str | None
     allow_numerics_change: bool
     observers: list[Observer]
+    allow_code: bool = False
 
     def __post_init__(self) -> None:
         self.class_indices = self.target.class_indices(self.config.target.classes)
         self.encoding = make_encoding(self.config.encoding, self.target.image_size, self.target.channels)
+        self.objective_source = Source(self.config.search.objective, self.allow_code, key="search.objective")
+        self.objective, self.objective_sha256 = load_objective(self.objective_source)
 
     def tell(self, event: str, *arguments: Any) -> None:
         for observer in self.observers:
@@ -84,6 +89,11 @@ class Session:
             store = RunStore(self.path)
             self._refuse_changes(store)
             refuse_other_target(store, self.target)
+            if store.provenance.get("objective_sha256", "") != self.objective_sha256:
+                raise IncompatibleRun(
+                    f"{self.path}: the code of search.objective ({self.config.search.objective}) is not what it was; "
+                    f"put the old file back, or start anew with --seed-from {self.path}."
+                )
             state = store.state()
             seeds = store.seeds() if state is None else None
             stopper = Stopper(self.config)
@@ -165,12 +175,14 @@ class Session:
             "preprocessing_hash": self.target.preprocessing.sha256(),
             "geometry": self.target.geometry,
             "output": self.target.output,
+            "crops": self.target.crops,
             "image_size": list(self.target.image_size),
             "channels": self.target.channels,
             "cells": len(self.class_indices),
             "class_indices": [int(i) for i in self.class_indices],
             "class_names": [self.target.class_names[i] for i in self.class_indices],
             "encoding": self.encoding.kind,
+            "objective_sha256": self.objective_sha256,
             "numerics": {**asdict(numerics), "canary": pool.canary, "epoch": 0},
             "seeded_from": parents,
             "versions": versions(),
@@ -188,7 +200,9 @@ class Session:
         if settings.pool == "inline":
             numerics = _resolve_numerics(self.config, self.target, torch.cuda.is_available(), stored)
             self._need_device(numerics, torch.cuda.is_available())
-            inline = InlinePool(lambda: Evaluator(self.target, self.encoding, self.class_indices, numerics))
+            inline = InlinePool(
+                lambda: Evaluator(self.target, self.encoding, self.class_indices, numerics, self.objective)
+            )
             try:
                 if canary not in (None, inline.canary):
                     raise other_numerics("this machine")
@@ -208,10 +222,12 @@ class Session:
                 self.source,
                 self.target.geometry,
                 self.target.output,
+                self.target.crops,
                 self.target.fingerprint(),
                 self.encoding,
                 self.class_indices,
                 numerics,
+                self.objective_source,
             )
             pool = ray_pool.RayPool(
                 cluster,

@@ -279,7 +279,7 @@ def test_a_strangers_run_does_not_run_its_code(command: Command, tmp_path: Path)
     )
     assert command("run", config, "--out", tmp_path / "run", "--allow-code")[0] == 0
     (tmp_path / "sentinel").unlink()
-    sys.modules.pop(next(name for name in sys.modules if name.startswith("evofool_target_")))
+    sys.modules.pop(next(name for name in sys.modules if name.startswith("evofool_user_")))
     for verb in ("resume", "verify"):
         code, _, err = command(verb, tmp_path / "run")
         assert code == 2 and "--allow-code" in err

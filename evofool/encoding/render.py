@@ -22,7 +22,7 @@ from evofool.encoding.programs import Program
 __all__ = ["ACTIVATIONS", "render"]
 
 _BLOCK = 64
-_STATE_BYTES = 4 << 20  # node values held at a time; the tile of pixels shrinks as genomes grow
+_STATE_BYTES = 1 << 20  # node values held at a time, to stay in cache; the tile of pixels shrinks as genomes grow
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "identity": lambda p: p,

@@ -8,7 +8,6 @@ over Ray actors is in ray_pool.py.
 from __future__ import annotations
 
 import hashlib
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +21,8 @@ from evofool import variation
 from evofool.encoding import Encoding
 from evofool.encoding.render import render
 from evofool.errors import EvofoolError, IncompatibleRun
+from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
+from evofool.objectives import Objective, log_odds
 from evofool.records import Numerics, Offspring, Scores
 from evofool.scores import score_outputs
 from evofool.targets import Target
@@ -51,11 +52,18 @@ class Evaluator:
         encoding: of the genomes.
         class_indices: (cells,) output indices that have a cell.
         numerics: shapes, threads and layout; torch's settings for this process are made to match.
+        objective: what cells rank by.
     """
 
     def __init__(
-        self, target: Target, encoding: Encoding, class_indices: NDArray[np.int64], numerics: Numerics
+        self,
+        target: Target,
+        encoding: Encoding,
+        class_indices: NDArray[np.int64],
+        numerics: Numerics,
+        objective: Objective = log_odds,
     ) -> None:
+        keep_freed_memory()
         torch.set_num_threads(numerics.threads)
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
@@ -63,6 +71,7 @@ class Evaluator:
         self.encoding = encoding
         self.class_indices = class_indices
         self.numerics = numerics
+        self.objective = objective
         self.checked = False
 
     def score(self, genomes: Any) -> Scores:
@@ -93,7 +102,7 @@ class Evaluator:
                     self.target.check_outputs(outputs[:rows])
                     self.checked = True
                 rows_of = images[start : start + size]
-                parts.append(score_outputs(outputs, self.target.output, self.class_indices, rows_of))
+                parts.append(score_outputs(outputs, self.target.returns, self.class_indices, rows_of, self.objective))
         return Scores.concatenate(parts)
 
     def render(self, genomes: Any) -> NDArray[np.uint8]:
@@ -146,11 +155,6 @@ def chunks(rows: int, size: int) -> Iterator[slice]:
     """Slices of at most `size` that cover `rows`. A function of the config alone, never of the evaluators."""
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
-
-
-def peak_rss_mib() -> float:
-    """The largest resident set of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class InlinePool:

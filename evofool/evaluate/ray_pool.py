@@ -22,8 +22,10 @@ from ray import exceptions as ray_errors
 
 from evofool.encoding import Encoding
 from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, ResourcesMissing
-from evofool.evaluate.pool import Evaluator, PoolReport, chunks, other_numerics, peak_rss_mib
+from evofool.evaluate.memory import peak_rss_mib
+from evofool.evaluate.pool import Evaluator, PoolReport, chunks, other_numerics
 from evofool.evaluate.ray_cluster import Cluster
+from evofool.objectives import load_objective
 from evofool.records import Numerics, Offspring, Scores
 from evofool.targets import Source, Target, load_target
 
@@ -51,10 +53,12 @@ class Recipe:
     target: Source | Target
     geometry: str
     output: str
+    crops: int
     fingerprint: str
     encoding: Encoding
     class_indices: NDArray[np.int64]
     numerics: Numerics
+    objective: Source
 
     def build(self) -> Evaluator:
         """An evaluator in this process.
@@ -64,12 +68,13 @@ class Recipe:
         """
         target = self.target
         if isinstance(target, Source):
-            target = load_target(target, geometry=self.geometry, output=self.output)
+            target = load_target(target, geometry=self.geometry, output=self.output, crops=self.crops)
         if target.fingerprint() != self.fingerprint:
             raise IncompatibleRun(
                 f"{target.spec}: its weights or preprocessing on {socket.gethostname()} are not the run's."
             )
-        return Evaluator(target, self.encoding, self.class_indices, self.numerics)
+        objective, _ = load_objective(self.objective)
+        return Evaluator(target, self.encoding, self.class_indices, self.numerics, objective)
 
 
 class _Actor:

@@ -361,6 +361,7 @@ def _placements(generation: int, rows: list[dict[str, Any]]) -> Placements:
         log_odds=column("log_odds", np.float32),
         displaced=column("displaced_id", np.int64, NO_PARENT),
         displaced_log_odds=column("displaced_log_odds", np.float32, -np.inf),
+        objective=column("objective", np.float32),
     )
 
 
@@ -399,4 +400,5 @@ def _placement_rows(result: GenerationResult, class_indices: list[int]) -> Itera
             "confidence": float(confidence[i]),
             "displaced_id": None if empty else int(p.displaced[i]),
             "displaced_log_odds": None if empty else float(p.displaced_log_odds[i]),
+            "objective": float(p.objective[i]),
         }

@@ -64,6 +64,7 @@ PLACEMENTS = _schema(
         ("confidence", pa.float32()),
         ("displaced_id", pa.int64()),  # null: the cell was empty
         ("displaced_log_odds", pa.float32()),
+        ("objective", pa.float32()),  # what the cell ranks by
     ]
 )
 
@@ -109,6 +110,7 @@ ELITES = _schema(
         ("class_name", pa.string()),
         ("confidence", pa.float32()),
         ("log_odds", pa.float32()),
+        ("objective", pa.float32()),
         ("top1_class_index", pa.int32()),
         ("top1_confidence", pa.float32()),
         ("individual_id", pa.int64()),

@@ -120,6 +120,7 @@ class CurrentElites:
                 "class_name": facts["class_names"][cell],
                 "confidence": float(confidence(np.array([placed["log_odds"]], dtype=np.float32))[0]),
                 "log_odds": placed["log_odds"],
+                "objective": placed["objective"],
                 **shown[placed["individual_id"]],
                 "encoding": encoding.kind,
                 "target": facts["target"],

@@ -11,14 +11,15 @@ from dataclasses import replace
 
 from evofool.errors import ConfigError
 from evofool.records import Numerics
-from evofool.targets import lenet, python
-from evofool.targets.source import Source
+from evofool.source import Source
+from evofool.targets import efficientnet_lite, lenet, python
 from evofool.targets.target import Preprocessing, Target
 
-__all__ = ["FACTORIES", "Preprocessing", "Source", "Target", "default_numerics", "load_target"]
+__all__ = ["FACTORIES", "Preprocessing", "Source", "Target", "configured", "default_numerics", "load_target"]
 
 FACTORIES: dict[str, Callable[[Source], Target]] = {
     "lenet": lenet.load,
+    "efficientnet-lite": efficientnet_lite.load,
     "python": python.load,
 }
 
@@ -26,6 +27,9 @@ FACTORIES: dict[str, Callable[[Source], Target]] = {
 # choose them, and a changed entry is a result-changing commit.
 _NUMERICS = {
     ("cpu", "lenet"): Numerics(device="cpu", chunk=50, micro_batch=50, threads=1, memory_format="contiguous"),
+    ("cpu", "efficientnet-lite"): Numerics(
+        device="cpu", chunk=16, micro_batch=16, threads=1, memory_format="channels_last"
+    ),
     ("cpu", "any"): Numerics(device="cpu", chunk=16, micro_batch=8, threads=1, memory_format="channels_last"),
     ("cuda", "lenet"): Numerics(device="cuda", chunk=200, micro_batch=200, threads=1, memory_format="contiguous"),
     ("cuda", "any"): Numerics(device="cuda", chunk=64, micro_batch=64, threads=1, memory_format="channels_last"),
@@ -33,7 +37,7 @@ _NUMERICS = {
 
 
 def load_target(
-    spec: str | Source, *, geometry: str = "native", output: str = "declared", allow_code: bool = False
+    spec: str | Source, *, geometry: str = "native", output: str = "declared", crops: int = 1, allow_code: bool = False
 ) -> Target:
     """Build a target from its spec.
 
@@ -41,6 +45,7 @@ def load_target(
         spec: e.g. "lenet:weights/lenet.safetensors" or "python:mynet.py:build".
         geometry: "native" or "published".
         output: "declared" (what the target says), or "logits", "probabilities", "log_probabilities".
+        crops: 1, or 10 to average over corners, centre and their mirror images.
         allow_code: whether a python: spec may run its code.
 
     Raises:
@@ -53,7 +58,13 @@ def load_target(
         hint = f"did you mean {near[0]}:...?" if near else f"known are {', '.join(f'{n}:' for n in FACTORIES)}."
         raise ConfigError(f"target.spec: {source.spec!r} names no kind of target; {hint}")
     target = FACTORIES[source.scheme](source)
-    return replace(target, geometry=geometry, output=target.output if output == "declared" else output)
+    return configured(target, geometry=geometry, output=output, crops=crops)
+
+
+def configured(target: Target, *, geometry: str, output: str, crops: int) -> Target:
+    """A target as the section `target` of a configuration wants it."""
+    chosen = target.output if output == "declared" else output
+    return replace(target, geometry=geometry, output=chosen, crops=crops)
 
 
 def default_numerics(device: str, family: str) -> Numerics:

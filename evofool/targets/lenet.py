@@ -10,14 +10,14 @@ import hashlib
 import json
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from evofool.errors import ConfigError
-from evofool.targets.source import Source
+from evofool.source import Source
 from evofool.targets.target import Preprocessing, Target
+from evofool.targets.weights import refuse_mismatch
 
 __all__ = ["MEAN", "STD", "build", "load", "network"]
 
@@ -79,22 +79,6 @@ def _class_names(metadata: dict[str, Any], path: str) -> tuple[str, ...]:
             f"{path}: its metadata has no list of class names; train it again with `evofool train lenet`."
         )
     return tuple(names)
-
-
-def refuse_mismatch(module: nn.Module, tensors: dict[str, torch.Tensor], path: str) -> None:
-    """Raise ConfigError unless the tensors are exactly the module's, key by key and shape by shape."""
-    wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
-    problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
-    problems += [f"{name} is not in the network" for name in found.keys() - wanted.keys()]
-    problems += [
-        f"{n} is {found[n]} where the network has {wanted[n]}"
-        for n in wanted.keys() & found.keys()
-        if wanted[n] != found[n]
-    ]
-    if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise ConfigError(f"{path}: weights of another network: {'; '.join(sorted(problems)[:3])}{more}.")
 
 
 def _metadata(blob: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -26,12 +26,14 @@ class Preprocessing:
     """From a uint8 image to the network's input: (resize, centre crop,) (pixel - mean) / std.
 
     Attributes:
-        image_size: (height, width) of the images the target takes, in pixels.
+        image_size: (height, width) of the network's input, in pixels.
         channels: 1 (grey) or 3 (RGB).
         mean, std: one number for each channel, in units of 0 .. 255. torchvision's are in units of 0 .. 1: multiply
             both by 255.
-        resize: shorter side after a bilinear resize with antialiasing, or None. Used by `geometry: published` only.
-        crop: side of the centre crop after that, or None. Used by `geometry: published` only.
+        resize: shorter side of a picture after the publisher's resize, or None. Used by `geometry: published`, by
+            `crops: 10`, and for photographs.
+        crop: side of the centre crop after that, or None. Used likewise.
+        interpolation: of that resize, "bilinear" or "bicubic", both with antialiasing.
     """
 
     image_size: tuple[int, int]
@@ -40,8 +42,11 @@ class Preprocessing:
     std: tuple[float, ...]
     resize: int | None = None
     crop: int | None = None
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise ConfigError(f"preprocessing: interpolation is bilinear or bicubic, not {self.interpolation!r}.")
         if len(self.image_size) != 2 or not all(isinstance(s, int) and s > 0 for s in self.image_size):
             raise ConfigError(f"preprocessing: image_size is (height, width) in pixels, not {self.image_size}.")
         for name, side in (("resize", self.resize), ("crop", self.crop)):
@@ -58,8 +63,11 @@ class Preprocessing:
             raise ConfigError("preprocessing: mean must be finite and std positive, in units of 0 .. 255.")
 
     def sha256(self) -> str:
-        """sha256 (hex) of all fields."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """sha256 (hex) of all fields. Those that came later count only where they are used."""
+        facts = asdict(self)
+        if self.interpolation == "bilinear":
+            del facts["interpolation"]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,10 @@ class Target:
         spec: what it was built from.
         family: which defaults of shapes and memory formats suit it, e.g. "lenet".
         code_sha256: of the file it was built by, "" where none was.
+        geometry: "native": images have the size of the network's input. "published": they have the size after the
+            publisher's resize, and the centre of that is cropped.
+        crops: 1, or 10: images have the size after the publisher's resize, and the probabilities of its four corners,
+            its centre and their mirror images are averaged (Krizhevsky et al., NIPS 2012, section 4.1).
     """
 
     module: torch.nn.Module
@@ -83,6 +95,7 @@ class Target:
     spec: str = "live"
     family: str = "any"
     code_sha256: str = ""
+    crops: int = 1
 
     def __post_init__(self) -> None:
         if self.output not in ("logits", "probabilities", "log_probabilities"):
@@ -91,13 +104,30 @@ class Target:
             raise ConfigError("target: a target needs at least two classes; name them in class_names.")
         if self.geometry == "published" and self.preprocessing.resize is None and self.preprocessing.crop is None:
             raise ConfigError(f"target.geometry: {self.spec} has no published geometry; say target.geometry=native.")
+        if self.crops not in (1, 10):
+            raise ConfigError(f"target.crops: is 1 or 10, not {self.crops}.")
+        if self.crops == 10 and (self.preprocessing.crop is None or self.preprocessing.crop >= min(self.image_size)):
+            raise ConfigError(
+                f"target.crops: {self.spec} takes images no larger than its crop, so there is one only; say "
+                "target.crops=1, or give its Preprocessing a resize that is larger than its crop."
+            )
         self.module.eval()
+        if any(part.training for part in self.module.modules()):
+            raise TargetError(f"{self.spec}: the network stays in training mode after eval(); mend its train() method.")
         self.module.requires_grad_(False)
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) of the images it takes."""
-        return self.preprocessing.image_size
+        p = self.preprocessing
+        if p.resize is None or (self.geometry == "native" and self.crops == 1):
+            return p.image_size
+        return _resized(p.image_size, p.resize)
+
+    @property
+    def returns(self) -> str:
+        """What `outputs` gives: averaged probabilities where there are several crops, else what the network returns."""
+        return self.output if self.crops == 1 else "probabilities"
 
     @property
     def channels(self) -> int:
@@ -111,7 +141,15 @@ class Target:
             array = tensor.detach().cpu().contiguous()
             digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
             digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
-        facts = [self.preprocessing.sha256(), self.geometry, self.output, list(self.class_names), self.code_sha256]
+        facts: list[object] = [
+            self.preprocessing.sha256(),
+            self.geometry,
+            self.output,
+            list(self.class_names),
+            self.code_sha256,
+        ]
+        if self.crops != 1:
+            facts.append(self.crops)
         digest.update(json.dumps(facts).encode())
         return digest.hexdigest()
 
@@ -128,6 +166,9 @@ class Target:
             if isinstance(entry, int) and 0 <= entry < len(self.class_names):
                 indices.append(entry)
             elif entry in self.class_names:
+                if self.class_names.count(str(entry)) > 1:
+                    same = [i for i, name in enumerate(self.class_names) if name == entry]
+                    raise ConfigError(f"target.classes: {entry!r} is the name of outputs {same}; give the index.")
                 indices.append(self.class_names.index(str(entry)))
             else:
                 near = difflib.get_close_matches(str(entry), self.class_names, n=3, cutoff=0.4)
@@ -156,10 +197,15 @@ class Target:
         """
         p = self.preprocessing
         x = images.movedim(-1, 1).to(torch.float32)
-        if self.geometry == "published":
-            x = _published(x, p)
+        if self.geometry == "published" or self.crops > 1:
+            x = _resize(x, p)
         mean, std = (torch.tensor(v, dtype=torch.float32, device=x.device).view(1, -1, 1, 1) for v in (p.mean, p.std))
         x = (x - mean) / std
+        if self.crops == 1:
+            return self._forward(_centre(x, p) if self.geometry == "published" else x)
+        return _mean_probabilities([self._forward(view) for view in _ten_crops(x, p.crop or 0)], self.output)
+
+    def _forward(self, x: torch.Tensor) -> NDArray[np.float32]:
         layout = next((t for t in self.module.parameters() if t.dim() == 4), None)
         if layout is not None and layout.is_contiguous(memory_format=torch.channels_last):
             x = x.contiguous(memory_format=torch.channels_last)
@@ -174,11 +220,11 @@ class Target:
                 f"{self.spec}: the network raised {type(error).__name__} for images of shape {tuple(x.shape)}: "
                 f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
             ) from error
-        if not isinstance(result, torch.Tensor) or result.shape != (len(images), len(self.class_names)):
+        if not isinstance(result, torch.Tensor) or result.shape != (len(x), len(self.class_names)):
             shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
             raise TargetError(
-                f"{self.spec}: the network returned {shape} for {len(images)} images, not scores of shape "
-                f"{(len(images), len(self.class_names))}; check class_names and the network's last layer."
+                f"{self.spec}: the network returned {shape} for {len(x)} images, not scores of shape "
+                f"{(len(x), len(self.class_names))}; check class_names and the network's last layer."
             )
         return result.to(torch.float32).cpu().numpy()
 
@@ -192,23 +238,57 @@ class Target:
         if not finite.any():
             raise TargetError(f"{self.spec}: every output of the network is NaN or infinite; are its weights loaded?")
         rows = outputs[finite].astype(np.float64)
-        if self.output == "logits":
+        if self.returns == "logits":
             return
-        sums = (np.exp(rows) if self.output == "log_probabilities" else rows).sum(axis=1)
-        if np.any(np.abs(sums - 1) > 1e-2) or (self.output == "probabilities" and rows.min() < -1e-6):
+        sums = (np.exp(rows) if self.returns == "log_probabilities" else rows).sum(axis=1)
+        if np.any(np.abs(sums - 1) > 1e-2) or (self.returns == "probabilities" and rows.min() < -1e-6):
             raise TargetError(
                 f"{self.spec}: target.output is {self.output}, but the network's outputs do not sum to 1; "
                 "say target.output=logits if they are raw scores."
             )
 
 
-def _published(x: torch.Tensor, p: Preprocessing) -> torch.Tensor:
-    if p.resize is not None:
-        height, width = x.shape[-2:]
-        shorter = min(height, width)
-        size = (p.resize * height // shorter, p.resize * width // shorter)  # rounded down, as torchvision's Resize
-        x = torch.nn.functional.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
-    if p.crop is not None:
-        top, left = (round((side - p.crop) / 2) for side in x.shape[-2:])  # as torchvision's CenterCrop
-        x = x[..., top : top + p.crop, left : left + p.crop]
-    return x
+def _resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """(height, width) with the shorter side given, the other rounded down as torchvision's Resize does."""
+    height, width = size
+    return (shorter * height // min(size), shorter * width // min(size))
+
+
+def _resize(x: torch.Tensor, p: Preprocessing) -> torch.Tensor:
+    """The publisher's resize, of images that do not have its size yet."""
+    height, width = x.shape[-2:]
+    if p.resize is None or min(height, width) == p.resize:
+        return x
+    return torch.nn.functional.interpolate(
+        x, size=_resized((height, width), p.resize), mode=p.interpolation, antialias=True, align_corners=False
+    )
+
+
+def _centre(x: torch.Tensor, p: Preprocessing) -> torch.Tensor:
+    """The publisher's centre crop."""
+    if p.crop is None:
+        return x
+    top, left = (round((side - p.crop) / 2) for side in x.shape[-2:])  # as torchvision's CenterCrop
+    return x[..., top : top + p.crop, left : left + p.crop]
+
+
+def _ten_crops(x: torch.Tensor, side: int) -> Iterator[torch.Tensor]:
+    """Corners and centre, then each of them mirrored left to right."""
+    bottom, right = (length - side for length in x.shape[-2:])
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2))]
+    crops = [x[..., top : top + side, left : left + side] for top, left in corners]
+    yield from crops
+    yield from (crop.flip(-1) for crop in crops)
+
+
+def _mean_probabilities(parts: list[NDArray[np.float32]], output: str) -> NDArray[np.float32]:
+    """The mean over views of the probabilities that outputs stand for, float64 inside."""
+    total = np.zeros(parts[0].shape)
+    for part in parts:
+        z = part.astype(np.float64)
+        if output == "logits":
+            with np.errstate(invalid="ignore"):  # a row that is not finite stays so, and is refused later
+                z = np.exp(z - z.max(axis=1, keepdims=True))
+                z /= z.sum(axis=1, keepdims=True)
+        total += np.exp(z) if output == "log_probabilities" else z
+    return (total / len(parts)).astype(np.float32)

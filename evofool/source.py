@@ -1,4 +1,5 @@
-"""Where a target comes from: a spec, and the local files it needs, so that another machine can build the same one."""
+"""Where a target, or other code of the user, comes from: a spec, and the local files it needs, so that another machine
+can build the same one."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ class Source:
     spec: str
     allow_code: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
+    key: str = "target.spec"  # of the configuration, for messages
 
     @property
     def scheme(self) -> str:
@@ -42,8 +44,8 @@ class Source:
             try:
                 self.files[path] = Path(path).expanduser().read_bytes()
             except FileNotFoundError:
-                raise ConfigError(f"target.spec: no file {path}; {hint}.") from None
+                raise ConfigError(f"{self.key}: no file {path}; {hint}.") from None
             except (OSError, ValueError) as error:  # ValueError: a NUL in the path
                 reason = getattr(error, "strerror", None) or error
-                raise ConfigError(f"target.spec: {path!r} cannot be read ({reason}); {hint}.") from None
+                raise ConfigError(f"{self.key}: {path!r} cannot be read ({reason}); {hint}.") from None
         return self.files[path]
