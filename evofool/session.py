@@ -15,13 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from evofool.config import Config, differences, fingerprint
 from evofool.encoding import make_encoding
 from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.memory import peak_rss_mib
-from evofool.evaluate.pool import Evaluator, InlinePool, Pool, other_numerics
+from evofool.evaluate.opening import Work, open_pool
+from evofool.evaluate.pool import Pool
 from evofool.objectives import load_objective
 from evofool.observers import Observer
 from evofool.records import GenerationResult, Numerics
@@ -31,7 +30,7 @@ from evofool.store.commits import lock
 from evofool.store.reader import Run, encoding_of
 from evofool.store.run import RunStore, Seeds
 from evofool.store.view import ViewWriter, read_view
-from evofool.targets import Source, Target, default_numerics
+from evofool.targets import Source, Target
 
 __all__ = ["STALE_WARNING", "Session", "refuse_other_target"]
 
@@ -55,7 +54,7 @@ class Session:
         self.class_indices = self.target.class_indices(self.config.target.classes)
         self.encoding = make_encoding(self.config.encoding, self.target.image_size, self.target.channels)
         self.objective_source = Source(self.config.search.objective, self.allow_code, key="search.objective")
-        self.objective, self.objective_sha256 = load_objective(self.objective_source)
+        _, self.objective_sha256 = load_objective(self.objective_source)
 
     def tell(self, event: str, *arguments: Any) -> None:
         for observer in self.observers:
@@ -195,61 +194,12 @@ class Session:
     @contextlib.contextmanager
     def _pool(self, stored: dict[str, Any] | None) -> Iterator[tuple[Pool, Numerics, dict[str, Any]]]:
         """The pool of `evaluation.pool`, checked against the canary of the run."""
-        settings = self.config.evaluation
         canary = None if stored is None or self.allow_numerics_change else stored["canary"]
-        if settings.pool == "inline":
-            numerics = _resolve_numerics(self.config, self.target, torch.cuda.is_available(), stored)
-            self._need_device(numerics, torch.cuda.is_available())
-            inline = InlinePool(
-                lambda: Evaluator(self.target, self.encoding, self.class_indices, numerics, self.objective)
-            )
-            try:
-                if canary not in (None, inline.canary):
-                    raise other_numerics("this machine")
-                yield inline, numerics, {}
-            finally:
-                inline.close()
-            return
-        from evofool.evaluate import ray_cluster, ray_pool
-
-        wanted = settings.evaluators if isinstance(settings.evaluators, int) else 0
-        cluster = ray_cluster.connect(self.address, max(len(os.sched_getaffinity(0)), wanted * settings.threads))
-        try:
-            has_gpu = cluster.supply("GPU") > 0
-            numerics = _resolve_numerics(self.config, self.target, has_gpu, stored)
-            self._need_device(numerics, has_gpu)
-            recipe = ray_pool.Recipe(
-                self.source,
-                self.target.geometry,
-                self.target.output,
-                self.target.crops,
-                self.target.fingerprint(),
-                self.encoding,
-                self.class_indices,
-                numerics,
-                self.objective_source,
-            )
-            pool = ray_pool.RayPool(
-                cluster,
-                recipe,
-                evaluators=settings.evaluators,
-                per_gpu=settings.evaluators_per_gpu,
-                ready_timeout=settings.ready_timeout,
-                chunk_timeout=settings.chunk_timeout,
-                canary=canary,
-                warn=self.warn,
-            )
-            try:
-                yield pool, numerics, cluster.facts()
-            finally:
-                pool.close()
-        finally:
-            cluster.close()
-
-    @staticmethod
-    def _need_device(numerics: Numerics, has_gpu: bool) -> None:
-        if numerics.device == "cuda" and not has_gpu:
-            raise IncompatibleRun("evaluation.device is cuda, but there is no GPU here; say evaluation.device=cpu.")
+        work = Work(self.target, self.source, self.encoding, self.class_indices, self.objective_source)
+        with open_pool(
+            self.config.evaluation, work, address=self.address, stored=stored, canary=canary, warn=self.warn
+        ) as opened:
+            yield opened
 
     # ------------------------------------------------------------------------------------------------------ the work
 
@@ -406,25 +356,6 @@ def versions() -> dict[str, str]:
     """Versions of what can change a result."""
     names = ("evofool", "torch", "torchvision", "numpy", "pyarrow", "ray", "deap")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-
-
-def _resolve_numerics(config: Config, target: Target, has_gpu: bool, stored: dict[str, Any] | None) -> Numerics:
-    """Numerics from the config, with `auto` from the stored run or the fixed table."""
-    asked = config.evaluation
-    device = asked.device if asked.device != "auto" else "cuda" if has_gpu else "cpu"
-    table = asdict(default_numerics(stored["device"] if stored and asked.device == "auto" else device, target.family))
-    base = {name: stored[name] for name in table} if stored else table
-    chosen = {
-        name: base[name] if getattr(asked, name) == "auto" else getattr(asked, name)
-        for name in ("device", "chunk", "micro_batch", "threads", "memory_format")
-    }
-    if not stored and asked.chunk == "auto" and asked.micro_batch != "auto":
-        chosen["chunk"] = asked.micro_batch * max(1, chosen["chunk"] // asked.micro_batch)
-    if chosen["chunk"] % chosen["micro_batch"]:
-        raise ConfigError(
-            f"evaluation.chunk ({chosen['chunk']}) must be a multiple of micro_batch ({chosen['micro_batch']})."
-        )
-    return Numerics(**chosen)
 
 
 def _processor() -> str:

@@ -35,6 +35,7 @@ FLOORS = {
     "session": 7,
     "runner": 7,
     "verification": 7,
+    "studies": 8,
     "report": 8,
     "observers": 0,  # the base class: told by the runner, knows records and config
     "observers.progress": 9,
@@ -48,17 +49,21 @@ FLOORS = {
 
 # package -> the only rooms that may import it
 ROOMS = {
-    "torch": {"encoding.render", "targets", "evaluate", "session", "runner", "verification", "launch"},
+    "torch": {"encoding.render", "targets", "evaluate", "runner", "verification", "launch"},
     "torchvision": {"targets"},
     "safetensors": {"targets"},
     "mlxtend": {"targets"},
+    "timm": {"targets"},
+    "skimage": {"targets"},
+    "sklearn": {"targets"},
+    "matplotlib": {"report"},
     "ray": {"evaluate.ray_pool", "evaluate.ray_cluster"},
     "deap": {"search"},
     "pydantic": {"config"},
     "yaml": {"config"},
     "pyarrow": {"store"},
-    "PIL": {"store", "report"},
-    "pandas": {"store", "report", "table"},
+    "PIL": {"store", "report", "targets"},
+    "pandas": {"store", "report", "table", "studies"},
     "scipy": {"table"},
     "typer": {"cli"},
     "rich": {"output", "observers.progress"},

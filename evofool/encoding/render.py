@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from evofool.encoding import Encoding, cppn, programs
 from evofool.encoding.cppn import CppnEncoding
 from evofool.encoding.direct import DirectEncoding
+from evofool.encoding.pictures import PictureEncoding
 from evofool.encoding.programs import Program
 
 __all__ = ["ACTIVATIONS", "render"]
@@ -33,7 +34,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def render(encoding: Encoding, genomes: Any, device: str = "cpu") -> NDArray[np.uint8]:
+def render(encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cpu") -> NDArray[np.uint8]:
     """Pictures of a batch of genomes at the encoding's size.
 
     Returns:
@@ -42,6 +43,8 @@ def render(encoding: Encoding, genomes: Any, device: str = "cpu") -> NDArray[np.
     Raises:
         InvalidGenome: a CPPN has a cycle.
     """
+    if isinstance(encoding, PictureEncoding):
+        return np.asarray(genomes)
     with torch.inference_mode():
         if isinstance(encoding, DirectEncoding):
             values = torch.as_tensor(genomes, device=device).movedim(-1, 1)  # (n, channels, h, w)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from evofool import variation
 from evofool.encoding import Encoding
+from evofool.encoding.pictures import PictureEncoding
 from evofool.encoding.render import render
 from evofool.errors import EvofoolError, IncompatibleRun
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
@@ -58,7 +59,7 @@ class Evaluator:
     def __init__(
         self,
         target: Target,
-        encoding: Encoding,
+        encoding: Encoding | PictureEncoding,
         class_indices: NDArray[np.int64],
         numerics: Numerics,
         objective: Objective = log_odds,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
 from evofool.encoding import Encoding
+from evofool.encoding.pictures import PictureEncoding
 from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, ResourcesMissing
 from evofool.evaluate.memory import peak_rss_mib
 from evofool.evaluate.pool import Evaluator, PoolReport, chunks, other_numerics
@@ -55,7 +56,7 @@ class Recipe:
     output: str
     crops: int
     fingerprint: str
-    encoding: Encoding
+    encoding: Encoding | PictureEncoding
     class_indices: NDArray[np.int64]
     numerics: Numerics
     objective: Source

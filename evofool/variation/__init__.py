@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from evofool import rng
 from evofool.config import VariationConfig
 from evofool.encoding import CppnEncoding, DirectEncoding, Encoding
+from evofool.encoding.pictures import PictureEncoding
 from evofool.variation import arrays, graphs
 
 __all__ = ["OPERATORS", "initial", "mate", "mutate", "operator_names"]
@@ -44,7 +45,7 @@ def operator_bit(name: str) -> np.uint32:
     return np.uint32(1 << OPERATORS.index(name))
 
 
-def initial(encoding: Encoding, seed: int, generation: int, rows: int) -> Any:
+def initial(encoding: Encoding | PictureEncoding, seed: int, generation: int, rows: int) -> Any:
     """A batch of `rows` random genomes."""
     draws = encoding.draws_of_initial()
     return encoding.initial(

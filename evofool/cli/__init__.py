@@ -1,0 +1,49 @@
+"""The command line. Results go to stdout, progress and messages to stderr; errors end with their exit code.
+
+Everything heavy is imported inside the commands, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from evofool import output
+from evofool.cli import machine, reading, runs  # noqa: F401 - each adds its commands to the application
+from evofool.cli.options import app
+from evofool.errors import EvofoolError, StorageError
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line; the exit code is that of the error (see errors.py)."""
+    try:
+        app()
+    except EvofoolError as error:
+        output.explain(error)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        output.explain(StorageError(f"{error.filename or 'input/output'}: {error.strerror or error}."))
+        sys.exit(StorageError.exit_code)
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib import metadata
+
+    stack = ("evofool", "ray", "torch", "torchvision", "deap", "numpy", "pyarrow")
+    print(", ".join(f"{name} {metadata.version(name)}" for name in stack))
+    raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print versions.")
+    ] = False,
+) -> None:
+    pass

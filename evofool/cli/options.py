@@ -1,0 +1,42 @@
+"""The application and the options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Address", "AllowCode", "ConfigPath", "Json", "NumericsChange", "Overrides", "RunPath", "app", "group"]
+
+app = typer.Typer(
+    name="evofool",
+    help="Find images that a classifier is sure about and that mean nothing to a person.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def group(name: str, text: str) -> typer.Typer:
+    """Commands under a common first word."""
+    commands = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(commands, name=name)
+    return commands
+
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. search.generations=50.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let a python: target run its code, this time.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster: HOST:PORT, auto or local. Default: RAY_ADDRESS, else one on this machine."),
+]
+NumericsChange = Annotated[
+    bool,
+    typer.Option("--allow-numerics-change", help="Go on though scores may get other bits; marked in the next commit."),
+]

@@ -1,0 +1,149 @@
+"""Opening a pool: inline or over Ray, with numerics from the configuration. Runs and studies both come through here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evofool.config import EvaluationConfig
+from evofool.encoding import Encoding
+from evofool.encoding.pictures import PictureEncoding
+from evofool.errors import ConfigError, IncompatibleRun
+from evofool.evaluate.pool import Evaluator, InlinePool, Pool, other_numerics
+from evofool.objectives import load_objective
+from evofool.records import Numerics
+from evofool.source import Source
+from evofool.targets import Target, default_numerics
+
+__all__ = ["Work", "open_pool", "resolve_numerics"]
+
+
+LOG_ODDS = Source("log_odds", key="search.objective")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What evaluators are to score, and with what.
+
+    Attributes:
+        target: built in this process.
+        source: what evaluators elsewhere build theirs from; the target itself where it was given live.
+        class_indices: (cells,) output indices whose log-odds are wanted.
+        objective: what cells rank by.
+    """
+
+    target: Target
+    source: Source | Target
+    encoding: Encoding | PictureEncoding
+    class_indices: NDArray[np.int64]
+    objective: Source = LOG_ODDS
+
+
+@contextlib.contextmanager
+def open_pool(
+    settings: EvaluationConfig,
+    work: Work,
+    *,
+    address: str | None = None,
+    stored: dict[str, Any] | None = None,
+    canary: str | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Iterator[tuple[Pool, Numerics, dict[str, Any]]]:
+    """A pool, its numerics, and facts about the cluster; closed at the end.
+
+    Args:
+        settings: the section `evaluation`; its `auto` numerics come from `stored` or from the fixed table.
+        address: of a Ray cluster.
+        stored: the numerics of a run that goes on.
+        canary: what evaluators must give; None: whatever they give.
+        warn: receives a sentence when something was lost.
+
+    Raises:
+        IncompatibleRun: another canary, or a GPU is asked for and there is none.
+        ResourcesMissing: no evaluator was ready in time.
+    """
+    if settings.pool == "inline":
+        numerics = resolve_numerics(settings, work.target, torch.cuda.is_available(), stored)
+        _need_device(numerics, torch.cuda.is_available())
+        objective, _ = load_objective(work.objective)
+        inline = InlinePool(lambda: Evaluator(work.target, work.encoding, work.class_indices, numerics, objective))
+        try:
+            if canary not in (None, inline.canary):
+                raise other_numerics("this machine")
+            yield inline, numerics, {}
+        finally:
+            inline.close()
+        return
+    from evofool.evaluate import ray_cluster, ray_pool
+
+    wanted = settings.evaluators if isinstance(settings.evaluators, int) else 0
+    cluster = ray_cluster.connect(address, max(len(os.sched_getaffinity(0)), wanted * settings.threads))
+    try:
+        has_gpu = cluster.supply("GPU") > 0
+        numerics = resolve_numerics(settings, work.target, has_gpu, stored)
+        _need_device(numerics, has_gpu)
+        recipe = ray_pool.Recipe(
+            work.source,
+            work.target.geometry,
+            work.target.output,
+            work.target.crops,
+            work.target.fingerprint(),
+            work.encoding,
+            work.class_indices,
+            numerics,
+            work.objective,
+        )
+        pool = ray_pool.RayPool(
+            cluster,
+            recipe,
+            evaluators=settings.evaluators,
+            per_gpu=settings.evaluators_per_gpu,
+            ready_timeout=settings.ready_timeout,
+            chunk_timeout=settings.chunk_timeout,
+            canary=canary,
+            warn=warn,
+        )
+        try:
+            yield pool, numerics, cluster.facts()
+        finally:
+            pool.close()
+    finally:
+        cluster.close()
+
+
+def resolve_numerics(
+    settings: EvaluationConfig, target: Target, has_gpu: bool, stored: dict[str, Any] | None = None
+) -> Numerics:
+    """Numerics from the configuration, with `auto` from the stored run or the fixed table.
+
+    Raises:
+        ConfigError: a chunk that is no multiple of the micro-batch.
+    """
+    device = settings.device if settings.device != "auto" else "cuda" if has_gpu else "cpu"
+    if stored and settings.device == "auto":
+        device = stored["device"]
+    table = asdict(default_numerics(device, target.family))
+    base = {name: stored[name] for name in table} if stored else table
+    chosen = {
+        name: base[name] if getattr(settings, name) == "auto" else getattr(settings, name)
+        for name in ("device", "chunk", "micro_batch", "threads", "memory_format")
+    }
+    if not stored and settings.chunk == "auto" and settings.micro_batch != "auto":
+        chosen["chunk"] = settings.micro_batch * max(1, chosen["chunk"] // settings.micro_batch)
+    if chosen["chunk"] % chosen["micro_batch"]:
+        raise ConfigError(
+            f"evaluation.chunk ({chosen['chunk']}) must be a multiple of micro_batch ({chosen['micro_batch']})."
+        )
+    return Numerics(**chosen)
+
+
+def _need_device(numerics: Numerics, has_gpu: bool) -> None:
+    if numerics.device == "cuda" and not has_gpu:
+        raise IncompatibleRun("evaluation.device is cuda, but there is no GPU here; say evaluation.device=cpu.")
