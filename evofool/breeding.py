@@ -41,11 +41,13 @@ class Breeder:
 
     def mate(self, generation: int, first: Any, second: Any) -> tuple[Any, NDArray[np.bool_]]:
         """Children of pairs, and which of them have two parents."""
-        return variation.mate(self.encoding, self.config.variation, self.config.seed, generation, first, second)
+        rates = self.config.variation.at(generation)
+        return variation.mate(self.encoding, rates, self.config.seed, generation, first, second)
 
     def mutate(self, generation: int, genomes: Any) -> tuple[Any, NDArray[np.uint32]]:
         """Mutated genomes, and the bit set of operators that took effect on each."""
-        return variation.mutate(self.encoding, self.config.variation, self.config.seed, generation, genomes)
+        rates = self.config.variation.at(generation)
+        return variation.mutate(self.encoding, rates, self.config.seed, generation, genomes)
 
     def breed(self, generation: int, archive: Archive, toolbox: Any) -> Offspring:
         """One generation, by the toolbox's `select`, `mate` and `mutate`; the first `lag` generations are random."""

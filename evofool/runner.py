@@ -12,13 +12,15 @@ import torch
 
 from evofool.config import Config, load_config
 from evofool.encoding import make_encoding
+from evofool.encoding.activations import load_activations
 from evofool.errors import ConfigError
 from evofool.evaluate.pool import AskTellPool
 from evofool.objectives import load_objective
 from evofool.observers import Observer
+from evofool.operators import load_operators
 from evofool.search import Search
 from evofool.session import Session, refuse_other_target
-from evofool.store.reader import Run
+from evofool.store.reader import Run, activation_sources
 from evofool.store.run import RunStore
 from evofool.targets import Preprocessing, Source, Target, configured, load_target
 
@@ -132,10 +134,12 @@ def make_search(
     settings = load_config(config, [*overrides, "target.spec=live"])
     preprocessing = Preprocessing(image_size, channels, (0.0,) * channels, (1.0,) * channels)
     names = Target(torch.nn.Identity(), preprocessing, tuple(class_names))
+    load_activations(activation_sources(settings, allow_code))
     encoding = make_encoding(settings.encoding, image_size, channels)
     objective, _ = load_objective(Source(settings.search.objective, allow_code, key="search.objective"))
     cells = names.class_indices(settings.target.classes)
-    return Search(settings, encoding, AskTellPool(encoding), cells, objective=objective)
+    operators, _ = load_operators(settings, allow_code)
+    return Search(settings, encoding, AskTellPool(encoding), cells, objective=objective, operators=operators)
 
 
 def load_run_target(

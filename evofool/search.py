@@ -14,9 +14,10 @@ are a DEAP ask-and-tell pair: `deap.algorithms.eaGenerateUpdate(search.toolbox, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from hashlib import sha256
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +64,7 @@ class Search:
         on_result: receives every finished generation.
         limit: generations that will be asked for, so that none beyond are bred.
         objective: what cells rank by, for `tell`; a pool has its own.
+        operators: of the user's own, in place of the toolbox's `select`, `mate` or `mutate`.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Search:
         on_result: Callable[[GenerationResult], None] = lambda result: None,
         limit: int | None = None,
         objective: Objective = log_odds,
+        operators: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
     ) -> None:
         self.config, self.encoding, self.pool, self.class_indices = config, encoding, pool, class_indices
         self.on_result, self.limit, self.objective = on_result, limit, objective
@@ -94,7 +97,7 @@ class Search:
             (self._breeder, ("select", "mate", "mutate")),
         ):
             for name in names:
-                self.toolbox.register(name, getattr(owner, name))
+                self.toolbox.register(name, operators.get(name, getattr(owner, name)))
 
     def run(self, stop: Callable[[Statistics | None], bool]) -> None:
         """Go on until `stop` says so; it is asked before every generation."""

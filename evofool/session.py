@@ -17,17 +17,19 @@ from typing import Any
 
 from evofool.config import Config, differences, fingerprint
 from evofool.encoding import make_encoding
+from evofool.encoding.activations import load_activations
 from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.memory import peak_rss_mib
 from evofool.evaluate.opening import Work, open_pool
 from evofool.evaluate.pool import Pool
 from evofool.objectives import load_objective
 from evofool.observers import Observer
+from evofool.operators import load_operators
 from evofool.records import GenerationResult, Numerics
 from evofool.search import Search
 from evofool.stopping import Stopper, signals
 from evofool.store.commits import lock
-from evofool.store.reader import Run, encoding_of
+from evofool.store.reader import Run, activation_sources, encoding_of
 from evofool.store.run import RunStore, Seeds
 from evofool.store.view import ViewWriter, read_view
 from evofool.targets import Source, Target
@@ -52,9 +54,15 @@ class Session:
 
     def __post_init__(self) -> None:
         self.class_indices = self.target.class_indices(self.config.target.classes)
+        self.activations = activation_sources(self.config, self.allow_code)
+        self.code = load_activations(self.activations)  # spec -> sha256 of the user's code that this run depends on
         self.encoding = make_encoding(self.config.encoding, self.target.image_size, self.target.channels)
         self.objective_source = Source(self.config.search.objective, self.allow_code, key="search.objective")
-        _, self.objective_sha256 = load_objective(self.objective_source)
+        _, code_sha256 = load_objective(self.objective_source)
+        if code_sha256:
+            self.code[self.config.search.objective] = code_sha256
+        self.operators, hashes = load_operators(self.config, self.allow_code)
+        self.code |= hashes
 
     def tell(self, event: str, *arguments: Any) -> None:
         for observer in self.observers:
@@ -88,11 +96,7 @@ class Session:
             store = RunStore(self.path)
             self._refuse_changes(store)
             refuse_other_target(store, self.target)
-            if store.provenance.get("objective_sha256", "") != self.objective_sha256:
-                raise IncompatibleRun(
-                    f"{self.path}: the code of search.objective ({self.config.search.objective}) is not what it was; "
-                    f"put the old file back, or start anew with --seed-from {self.path}."
-                )
+            self._refuse_other_code(store)
             state = store.state()
             seeds = store.seeds() if state is None else None
             stopper = Stopper(self.config)
@@ -141,6 +145,14 @@ class Session:
                 "go on without these changes, or add --allow-numerics-change, which marks it in the next commit."
             )
 
+    def _refuse_other_code(self, store: RunStore) -> None:
+        for spec, old in store.provenance.get("code", {}).items():
+            if self.code.get(spec) != old:
+                raise IncompatibleRun(
+                    f"{self.path}: the code of {spec} is not what it was; put the old file back, or start anew with "
+                    f"--seed-from {self.path}."
+                )
+
     def _seeds(self, runs: list[Path]) -> tuple[Seeds | None, list[dict[str, Any]]]:
         if not runs:
             return None, []
@@ -181,7 +193,7 @@ class Session:
             "class_indices": [int(i) for i in self.class_indices],
             "class_names": [self.target.class_names[i] for i in self.class_indices],
             "encoding": self.encoding.kind,
-            "objective_sha256": self.objective_sha256,
+            "code": self.code,
             "numerics": {**asdict(numerics), "canary": pool.canary, "epoch": 0},
             "seeded_from": parents,
             "versions": versions(),
@@ -195,7 +207,9 @@ class Session:
     def _pool(self, stored: dict[str, Any] | None) -> Iterator[tuple[Pool, Numerics, dict[str, Any]]]:
         """The pool of `evaluation.pool`, checked against the canary of the run."""
         canary = None if stored is None or self.allow_numerics_change else stored["canary"]
-        work = Work(self.target, self.source, self.encoding, self.class_indices, self.objective_source)
+        work = Work(
+            self.target, self.source, self.encoding, self.class_indices, self.objective_source, self.activations
+        )
         with open_pool(
             self.config.evaluation, work, address=self.address, stored=stored, canary=canary, warn=self.warn
         ) as opened:
@@ -224,6 +238,7 @@ class Session:
             seeds=(self.encoding.from_bytes(seeds.genomes), tuple(seeds.origins)) if seeds else None,
             on_result=keeper.keep,
             limit=self.config.search.generations,
+            operators=self.operators,
         )
         if state is not None:
             search.restore(

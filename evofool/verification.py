@@ -48,12 +48,12 @@ def verify(path: str | Path, *, allow_code: bool = False, target: Any = None, **
     last = store.log.last
     if state is None or last is None:
         raise ConfigError(f"{path}: has no commit yet, so there is nothing to verify.")
+    encoding = encoding_of(store, allow_code)
     rows, images = _compare_view(store)
     loaded = load_run_target(store, target, allow_code=allow_code, **live)
     numerics = Numerics(**{name: last.numerics[name] for name in Numerics.__dataclass_fields__})
     if numerics.device == "cuda" and not torch.cuda.is_available():
         raise IncompatibleRun(f"{path}: was scored on a GPU, and there is none here.")
-    encoding = encoding_of(store)
     class_indices = np.array(store.provenance["class_indices"], dtype=np.int64)
     epoch_of = _epochs(store)
     exact = 0

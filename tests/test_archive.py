@@ -35,6 +35,7 @@ def scores_of(rows: list[list[float]], top1: list[int]) -> Scores:
     hashes = np.frombuffer(b"".join(hashlib.sha256(bytes([i])).digest() for i in range(n)), dtype=np.uint8)
     return Scores(
         log_odds=np.array(rows, dtype=np.float32),
+        objective=np.array(rows, dtype=np.float32),
         top1_class=np.array(top1, dtype=np.int32),
         top1_confidence=np.zeros(n, dtype=np.float32),
         image_sha256=hashes.reshape(n, 32),
@@ -248,9 +249,9 @@ def test_thresholds_count_the_float32_they_are_written_as(threshold: float, name
         middle = np.float32((float(low) + float(high)) / 2)
         middle = middle if low < middle < high else np.nextafter(low, high)
         low, high = (low, middle) if confidence(np.array([middle]))[0] >= np.float32(threshold) else (middle, high)
-    none = Placements(0, *(np.array([], dtype=t) for t in ("i4", "i4", "f4", "i8", "f4")))  # type: ignore[arg-type]
+    none = Placements(0, *(np.array([], dtype=t) for t in ("i4", "i4", "f4", "i8", "f4", "f4")))  # type: ignore[arg-type]
     log_odds = np.array([low, high, -np.inf], dtype=np.float32)
-    archive = Archive(np.array([5, 6, NO_PARENT]), log_odds, np.zeros(3, dtype=bool))
+    archive = Archive(np.array([5, 6, NO_PARENT]), log_odds, log_odds, np.zeros(3, dtype=bool))
     assert getattr(archives.statistics(archive, none, offspring=1, non_finite=0, previous=None), name) == 1
 
 
@@ -296,6 +297,7 @@ def placements_of(generation: int, rows: list[Any]) -> tuple[Placements, list[by
         log_odds=np.array(columns[2], dtype=np.float32),
         displaced=np.full(len(rows), NO_PARENT, dtype=np.int64),
         displaced_log_odds=np.full(len(rows), -np.inf, dtype=np.float32),
+        objective=np.array(columns[2], dtype=np.float32),
     )
     return placements, columns[3], columns[4]
 

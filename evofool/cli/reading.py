@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,6 +60,7 @@ def show(
         int | None, typer.Option(help="Side in pixels; the archived image by default.", min=1, max=8192)
     ] = None,
     as_json: Json = False,
+    allow_code: AllowCode = False,
 ) -> None:
     """One elite: its figures, its picture in the terminal, and the classes its ancestors were elites of."""
     from evofool.store.reader import open_run
@@ -68,7 +69,7 @@ def show(
     row = run.elite(class_)
     lineage = run.lineage(int(row["individual_id"]))
     if png is not None:
-        output.write(png, output.png(run.image(class_, size)))
+        output.write(png, output.png(run.image(class_, size, allow_code=allow_code)))
     if as_json:
         kept = {k: v for k, v in row.items() if k not in ("image", "genome", "genome_json")}
         genome = json.loads(row["genome_json"])
@@ -86,7 +87,7 @@ def show(
     )
     output.table(["", ""], [[name, row[name]] for name in facts])
     if sys.stdout.isatty():
-        output.console().print(output.half_blocks(run.image(class_, 28)))
+        output.console().print(output.half_blocks(_small(run.image(class_))))
     print(f"\n{len(lineage) - 1} ancestors; those that were elites, newest first:")
     rows = [
         [f"{a.individual_id:x}", a.generation, ", ".join(a.operators), ", ".join(a.classes), a.origin or ""]
@@ -95,6 +96,12 @@ def show(
     output.table(["individual", "generation", "made by", "took the cells of", "from run"], rows, numeric={"generation"})
     if len(lineage) > 20:
         print(f"and {len(lineage) - 20} more; --json lists all")
+
+
+def _small(image: Any) -> Any:
+    """Every k-th pixel, so that about 28 rows are left."""
+    step = max(1, round(len(image) / 28))
+    return image[::step, ::step]
 
 
 @app.command()
@@ -120,6 +127,7 @@ def export(
         int | None, typer.Option(help="Side of the PNGs in pixels; the archived images by default.", min=1, max=8192)
     ] = None,
     sheet_only: Annotated[bool, typer.Option("--sheet-only", help="Only contact_sheet.png.")] = False,
+    allow_code: AllowCode = False,
 ) -> None:
     """Write a PNG for each class, elites.csv, genomes.jsonl and contact_sheet.png."""
     from evofool.report.sheet import contact_sheet
@@ -139,7 +147,7 @@ def export(
         return
     for row in frame.to_dict("records"):
         name = "".join(c if c.isalnum() and c.isascii() else "_" for c in row["class_name"])[:40]
-        image = run.image(row["class_index"], size)
+        image = run.image(row["class_index"], size, allow_code=allow_code)
         output.write(out / f"{row['class_index']:04d}_{name}.png", output.png(image))
     output.write_csv(out / "elites.csv", frame.drop(columns=["image", "genome", "genome_json"]))
     output.write(out / "genomes.jsonl", "".join(f"{text}\n" for text in frame["genome_json"]).encode())

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evofool.config import EncodingConfig
+from evofool.encoding.activations import is_known
 from evofool.encoding.cppn import ACTIVATIONS, CppnEncoding
 from evofool.encoding.direct import DirectEncoding
 from evofool.errors import ConfigError
@@ -29,6 +30,8 @@ class Encoding(Protocol):
     def kind(self) -> str: ...
     @property
     def colour(self) -> str: ...
+    @property
+    def quantisation(self) -> str: ...
     @property
     def height(self) -> int: ...
     @property
@@ -87,13 +90,23 @@ def make_encoding(config: EncodingConfig, image_size: tuple[int, int], channels:
         )
     height, width = image_size
     if config.kind == "direct":
-        return DirectEncoding(height, width, colour)
+        return DirectEncoding(height, width, colour, config.quantisation)
     drawable = [name for name in ACTIVATIONS if name != "identity"]
     for name in config.activations:
-        if name not in drawable:
-            raise ConfigError(f"encoding.activations: {name!r} is unknown; known are {', '.join(drawable)}.")
+        if name not in drawable and not is_known(name):
+            raise ConfigError(
+                f"encoding.activations: {name!r} is unknown; known are {', '.join(drawable)}, and your own as "
+                "python:FILE.py:callable."
+            )
     return CppnEncoding(
-        height, width, colour, config.coordinates, config.output, tuple(config.activations), config.weight_limit
+        height,
+        width,
+        colour,
+        config.coordinates,
+        config.output,
+        tuple(config.activations),
+        config.weight_limit,
+        config.quantisation,
     )
 
 

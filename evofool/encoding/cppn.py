@@ -24,11 +24,13 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evofool.encoding.activations import FIRST_OWN
 from evofool.errors import InvalidGenome
 
 __all__ = [
@@ -67,7 +69,7 @@ class Graphs:
     """n CPPN genomes; row = genome. N and M are the largest numbers of nodes and connections."""
 
     node_ids: NDArray[np.int64]  # (n, N) outputs and hidden nodes, ascending, PAD behind
-    activations: NDArray[np.uint8]  # (n, N) positions in ACTIVATIONS
+    activations: NDArray[np.uint8]  # (n, N) codes: positions in ACTIVATIONS, or own ones (CppnEncoding.codes)
     connection_ids: NDArray[np.int64]  # (n, M) innovation ids, ascending, PAD behind
     sources: NDArray[np.int64]  # (n, M) node ids
     destinations: NDArray[np.int64]  # (n, M) node ids
@@ -177,11 +179,12 @@ class CppnEncoding:
 
     height: int
     width: int
-    colour: str  # "grey", "hsv" or "rgb"
+    colour: str  # "grey", "hsv", "rgb" or "hls2015"
     coordinates: str = "unit"
     output: str = "shifted"
     activations: tuple[str, ...] = ("sine", "sigmoid", "gaussian", "linear")
     weight_limit: float = 10.0
+    quantisation: str = "round"
     kind: str = "cppn"
 
     @property
@@ -191,8 +194,22 @@ class CppnEncoding:
 
     @property
     def activation_codes(self) -> NDArray[np.uint8]:
-        """Positions in ACTIVATIONS that mutation and new nodes draw from."""
-        return np.array([ACTIVATIONS.index(name) for name in self.activations], dtype=np.uint8)
+        """Codes that mutation and new nodes draw from."""
+        return np.array([self.codes[name] for name in self.activations], dtype=np.uint8)
+
+    @cached_property
+    def codes(self) -> dict[str, int]:
+        """What genes write for each activation: a position in ACTIVATIONS, or from FIRST_OWN on for own ones."""
+        own = [name for name in self.activations if name not in ACTIVATIONS]
+        return {
+            **{name: code for code, name in enumerate(ACTIVATIONS)},
+            **{name: FIRST_OWN + i for i, name in enumerate(own)},
+        }
+
+    @cached_property
+    def activation_names(self) -> dict[int, str]:
+        """The activation that each code stands for."""
+        return {code: name for name, code in self.codes.items()}
 
     def empty(self, rows: int) -> Graphs:
         """Room for `rows` genomes, to be filled with `replace`."""
@@ -340,8 +357,8 @@ class CppnEncoding:
         for what, ids in (("node", nodes), ("connection", connections)):
             if np.any(ids[1:] <= ids[:-1]) or np.any(ids == PAD):
                 raise InvalidGenome(f"a genome's {what} ids are not unique and ascending.")
-        if len(graphs.activations[0]) and graphs.activations.max() >= len(ACTIVATIONS):
-            raise InvalidGenome(f"a genome has an unknown activation (code {graphs.activations.max()}).")
+        if unknown := set(graphs.activations[0].tolist()) - self.activation_names.keys():
+            raise InvalidGenome(f"a genome has an unknown activation (code {max(unknown)}).")
         weights = graphs.weights[0]
         if not np.all(np.isfinite(weights)) or np.any(np.abs(weights) > MAX_WEIGHT):
             raise InvalidGenome("a genome has a weight that is not finite or beyond 1e6.")
@@ -374,7 +391,7 @@ class CppnEncoding:
             {
                 "gene": "node",
                 "id": int(graphs.node_ids[row, i]),
-                "activation": ACTIVATIONS[graphs.activations[row, i]],
+                "activation": self.activation_names[int(graphs.activations[row, i])],
                 # Not null: pandas makes floats of nested integers beside nulls, and 62 bits do not fit.
                 "source": -1,
                 "destination": -1,
@@ -401,6 +418,7 @@ class CppnEncoding:
             "colour": self.colour,
             "coordinates": self.coordinates,
             "output": self.output,
+            "quantisation": self.quantisation,
             "image_size": [self.height, self.width],
             "sha256": hashlib.sha256(self.to_bytes(graphs, row)).hexdigest(),
             "nodes": [{k: g[k] for k in ("id", "activation")} for g in genes if g["gene"] == "node"],

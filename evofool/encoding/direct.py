@@ -29,7 +29,8 @@ class DirectEncoding:
 
     height: int
     width: int
-    colour: str  # "grey", "hsv" or "rgb": what the channels mean
+    colour: str  # "grey", "hsv", "rgb" or "hls2015": what the channels mean
+    quantisation: str = "round"
     kind: str = "direct"
 
     @property
@@ -104,7 +105,12 @@ class DirectEncoding:
 
     def to_json(self, genomes: NDArray[np.float32], row: int) -> dict[str, Any]:
         """One genome as JSON data; the pixels are base64 of float32, left out above 16 KiB."""
-        data = {"encoding": "direct", "colour": self.colour, "shape": list(self.shape)}
+        data = {
+            "encoding": "direct",
+            "colour": self.colour,
+            "quantisation": self.quantisation,
+            "shape": list(self.shape),
+        }
         if genomes[row].nbytes <= _JSON_LIMIT:
             data["float32_base64"] = base64.b64encode(genomes[row].astype("<f4").tobytes()).decode()
         return data

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evofool.encoding import Encoding, cppn, reference
+from evofool.encoding.activations import is_known
 from evofool.encoding.cppn import ACTIVATIONS, CppnEncoding
 from evofool.encoding.direct import DirectEncoding
 from evofool.errors import ConfigError, InvalidGenome
@@ -36,7 +37,7 @@ def from_json(genome: str | Mapping[str, Any]) -> tuple[Encoding, Any]:
         data: Mapping[str, Any] = genome  # type: ignore[assignment]
         if data["encoding"] == "direct":
             height, width, channels = (_size(v) for v in data["shape"])
-            encoding: Encoding = DirectEncoding(height, width, _colour(data["colour"], channels))
+            encoding: Encoding = DirectEncoding(height, width, _colour(data["colour"], channels), _quantisation(data))
             pixels = np.frombuffer(base64.b64decode(data["float32_base64"], validate=True), dtype="<f4")
             if pixels.size != height * width * channels:
                 raise InvalidGenome(
@@ -83,8 +84,15 @@ def _size(value: Any) -> int:
 
 
 def _colour(name: Any, channels: int | None = None) -> str:
-    if name not in ("grey", "hsv", "rgb") or (channels is not None and (name == "grey") != (channels == 1)):
+    if name not in ("grey", "hsv", "rgb", "hls2015") or (channels is not None and (name == "grey") != (channels == 1)):
         raise InvalidGenome(f"a genome has the colour space {name!r}, which is none, or none for {channels} channels.")
+    return str(name)
+
+
+def _quantisation(data: Mapping[str, Any]) -> str:
+    name = data.get("quantisation", "round")
+    if name not in ("round", "truncate"):
+        raise InvalidGenome(f"a genome has the quantisation {str(name)[:40]!r}, which is unknown.")
     return str(name)
 
 
@@ -95,14 +103,25 @@ def _graph(data: Mapping[str, Any]) -> tuple[CppnEncoding, cppn.Graphs]:
     if data["coordinates"] not in ("unit", "raw") or data["output"] not in ("shifted", "absolute"):
         raise InvalidGenome("a genome has unknown coordinates or an unknown output.")
     height, width = (_size(v) for v in data["image_size"])
-    encoding = CppnEncoding(height, width, _colour(data["colour"]), data["coordinates"], data["output"])
+    names = dict.fromkeys(str(row["activation"]) for row in nodes)
+    if unknown := [name for name in names if name not in ACTIVATIONS and not is_known(name)]:
+        raise InvalidGenome(f"a genome has the activation {unknown[0][:40]!r}, which is unknown here.")
+    encoding = CppnEncoding(
+        height,
+        width,
+        _colour(data["colour"]),
+        data["coordinates"],
+        data["output"],
+        tuple(names),
+        quantisation=_quantisation(data),
+    )
 
     def column(rows: Any, name: str) -> NDArray[np.int64]:
         return np.array([[int(row[name], 16) for row in rows]], dtype=np.int64)
 
     graphs = cppn.canonical(
         column(nodes, "id"),
-        np.array([[ACTIVATIONS.index(row["activation"]) for row in nodes]], dtype=np.uint8),
+        np.array([[encoding.codes[row["activation"]] for row in nodes]], dtype=np.uint8),
         column(connections, "id"),
         column(connections, "source"),
         column(connections, "destination"),

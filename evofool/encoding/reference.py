@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evofool.encoding import Encoding, cppn, programs
+from evofool.encoding.activations import own
 from evofool.encoding.cppn import CppnEncoding, Graphs
 from evofool.encoding.direct import DirectEncoding
 from evofool.errors import InvalidGenome
@@ -47,13 +48,13 @@ def render(encoding: Encoding, genomes: Any, row: int, size: tuple[int, int] | N
     if isinstance(encoding, DirectEncoding):
         rows = np.arange(height) * encoding.height // height
         columns = np.arange(width) * encoding.width // width
-        return quantise(to_rgb(genomes[row][rows][:, columns], encoding.colour))
+        return pixels(genomes[row][rows][:, columns], encoding)
     assert isinstance(encoding, CppnEncoding)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         values = _evaluate(encoding, genomes, row, height, width)
     values = np.abs(values) if encoding.output == "absolute" else (values + np.float32(1)) / np.float32(2)
     values = np.clip(np.nan_to_num(values, nan=0.0), 0, 1)
-    return quantise(to_rgb(np.ascontiguousarray(values.T).reshape(height, width, -1), encoding.colour))
+    return pixels(np.ascontiguousarray(values.T).reshape(height, width, -1), encoding)
 
 
 def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, width: int) -> Array:
@@ -85,8 +86,22 @@ def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, wid
             total = np.zeros(height * width, dtype=np.float32)
             for weight, _, source in order[node]:
                 total += np.float32(weight) * known[source]
-            known[node] = ACTIVATIONS[waiting.pop(node)](total)
+            known[node] = _activation(waiting.pop(node))(total)
     return np.stack([known[cppn.FIRST_OUTPUT + channel] for channel in range(encoding.channels)])
+
+
+def _activation(name: str) -> Callable[[Array], Array]:
+    if name in ACTIVATIONS:
+        return ACTIVATIONS[name]
+    function = own(name)
+    return lambda p: np.nan_to_num(np.asarray(function(p, np), dtype=np.float32))
+
+
+def pixels(values: Array, encoding: Encoding) -> NDArray[np.uint8]:
+    """Numbers in [0, 1] in the genome's colour space, (height, width, 1 or 3), to grey or RGB uint8."""
+    if encoding.colour == "hls2015":
+        return hls2015(quantise(values, encoding.quantisation))
+    return quantise(to_rgb(values, encoding.colour), encoding.quantisation)
 
 
 def to_rgb(values: Array, colour: str) -> Array:
@@ -101,6 +116,25 @@ def to_rgb(values: Array, colour: str) -> Array:
     return np.stack(channels, axis=-1)
 
 
-def quantise(values: Array) -> NDArray[np.uint8]:
-    """[0, 1] to 0 .. 255, rounded half up."""
-    return np.floor(values * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+def hls2015(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Hue, lightness and saturation bytes, (..., 3), to RGB, as the 2015 code gave them to OpenCV.
+
+    OpenCV counts hue in steps of 2 degrees, 0 .. 179, and the code never scaled it, so bytes 180 .. 255 repeat the
+    hues 0 .. 150 degrees (phen_color_image.hpp, fit_map_deep_learning.hpp).
+    """
+    hue = levels[..., 0].astype(np.float32) / np.float32(30)  # sextants of the colour circle
+    lightness, saturation = (levels[..., i].astype(np.float32) / np.float32(255) for i in (1, 2))
+    dark = lightness <= np.float32(0.5)
+    high = np.where(dark, lightness * (1 + saturation), lightness + saturation - lightness * saturation)
+    low = np.float32(2) * lightness - high
+    channels = []
+    for offset in (2, 0, 4):
+        k = (np.float32(offset) + hue) % np.float32(6)
+        channels.append(low + (high - low) * np.clip(np.minimum(k, np.float32(4) - k), 0, 1))
+    return quantise(np.clip(np.stack(channels, axis=-1), 0, 1))
+
+
+def quantise(values: Array, quantisation: str = "round") -> NDArray[np.uint8]:
+    """[0, 1] to 0 .. 255, rounded half up or truncated."""
+    half = np.float32(0.5 if quantisation == "round" else 0.0)
+    return np.floor(values * np.float32(255) + half).astype(np.uint8)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from evofool.encoding import Encoding, cppn, programs
+from evofool.encoding.activations import own
 from evofool.encoding.cppn import CppnEncoding
 from evofool.encoding.direct import DirectEncoding
 from evofool.encoding.pictures import PictureEncoding
@@ -48,13 +49,13 @@ def render(encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cp
     with torch.inference_mode():
         if isinstance(encoding, DirectEncoding):
             values = torch.as_tensor(genomes, device=device).movedim(-1, 1)  # (n, channels, h, w)
-            return _quantise(_to_rgb(values, encoding.colour))
+            return _pixels(values, encoding)
         assert isinstance(encoding, CppnEncoding)
         values = _evaluate(programs.compile(genomes), encoding, device)
         values = values.abs() if encoding.output == "absolute" else (values + 1) / 2
         values = torch.nan_to_num(values, nan=0.0).clamp(0, 1)
         pixels = encoding.height * encoding.width
-        images = _quantise(_to_rgb(values.unsqueeze(-1), encoding.colour))  # (n, padded pixels, 1, channels)
+        images = _pixels(values.unsqueeze(-1), encoding)  # (n, padded pixels, 1, channels)
         return images[:, :pixels].reshape(len(genomes), encoding.height, encoding.width, -1)
 
 
@@ -66,7 +67,8 @@ def _evaluate(program: Program, encoding: CppnEncoding, device: str) -> torch.Te
     grid[:, : inputs.shape[1]] = torch.from_numpy(inputs)
     rows = len(inputs) + len(program.fan_in)
     tile = max(_BLOCK, _STATE_BYTES // (4 * rows) // _BLOCK * _BLOCK)
-    steps = [_Step(program, first, last, device) for first, last in zip(program.levels[:-1], program.levels[1:])]
+    names = encoding.activation_names
+    steps = [_Step(program, names, first, last, device) for first, last in zip(program.levels[:-1], program.levels[1:])]
     outputs = torch.from_numpy(program.outputs).to(device)
     result = torch.empty((*outputs.shape, padded), device=device)
     for start in range(0, padded, tile):
@@ -82,7 +84,7 @@ def _evaluate(program: Program, encoding: CppnEncoding, device: str) -> torch.Te
 class _Step:
     """Evaluates the nodes of one level: the k-th connections of all nodes at once, then each activation."""
 
-    def __init__(self, program: Program, first: int, last: int, device: str) -> None:
+    def __init__(self, program: Program, names: dict[int, str], first: int, last: int, device: str) -> None:
         base = len(cppn.INPUTS)
         self.rows = slice(base + first, base + last)
         fan_in, edges = program.fan_in[first:last], program.first_edge[first:last]
@@ -93,7 +95,7 @@ class _Step:
             self.arrivals.append((sources, torch.from_numpy(program.weights[edge]).to(device)[:, None]))
         codes = program.activations[first:last]
         self.groups = [
-            (ACTIVATIONS[cppn.ACTIVATIONS[code]], torch.from_numpy(np.nonzero(codes == code)[0]).to(device))
+            (_activation(names[int(code)]), torch.from_numpy(np.nonzero(codes == code)[0]).to(device))
             for code in np.unique(codes)
         ]
 
@@ -109,10 +111,31 @@ class _Step:
             total[nodes] = function(total[nodes])
 
 
-def _to_rgb(values: torch.Tensor, colour: str) -> torch.Tensor:
-    """(n, 1 or 3, ...) in the genome's colour space to grey or RGB, all in [0, 1]."""
-    if colour != "hsv":
-        return values
+def _activation(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    if name in ACTIVATIONS:
+        return ACTIVATIONS[name]
+    function = own(name)
+    return lambda p: torch.nan_to_num(function(p, torch))
+
+
+def _pixels(values: torch.Tensor, encoding: Encoding) -> NDArray[np.uint8]:
+    """(n, channels, h, w) numbers in [0, 1] in the genome's colour space to (n, h, w, channels) uint8 grey or RGB."""
+    if encoding.colour == "hls2015":
+        levels = _hls2015(_levels(values, encoding.quantisation))
+    elif encoding.colour == "hsv":
+        levels = _levels(_hsv(values), encoding.quantisation)
+    else:
+        levels = _levels(values, encoding.quantisation)
+    return levels.to(torch.uint8).movedim(1, -1).contiguous().cpu().numpy()
+
+
+def _levels(values: torch.Tensor, quantisation: str) -> torch.Tensor:
+    """[0, 1] to whole numbers 0 .. 255."""
+    return torch.floor(values * 255 + (0.5 if quantisation == "round" else 0.0))
+
+
+def _hsv(values: torch.Tensor) -> torch.Tensor:
+    """Hue, saturation and value to RGB, all in [0, 1]."""
     hue, saturation, value = values.unbind(1)
     channels = []
     for offset in (5, 3, 1):
@@ -121,6 +144,13 @@ def _to_rgb(values: torch.Tensor, colour: str) -> torch.Tensor:
     return torch.stack(channels, dim=1)
 
 
-def _quantise(values: torch.Tensor) -> NDArray[np.uint8]:
-    """(n, channels, h, w) in [0, 1] to (n, h, w, channels) uint8, rounded half up."""
-    return torch.floor(values * 255 + 0.5).to(torch.uint8).movedim(1, -1).contiguous().cpu().numpy()
+def _hls2015(levels: torch.Tensor) -> torch.Tensor:
+    """Hue, lightness and saturation bytes to RGB levels; see `reference.hls2015`."""
+    hue, lightness, saturation = levels[:, 0] / 30, levels[:, 1] / 255, levels[:, 2] / 255
+    high = torch.where(lightness <= 0.5, lightness * (1 + saturation), lightness + saturation - lightness * saturation)
+    low = 2 * lightness - high
+    channels = []
+    for offset in (2, 0, 4):
+        k = (offset + hue) % 6
+        channels.append(low + (high - low) * torch.minimum(k, 4 - k).clamp(0, 1))
+    return _levels(torch.stack(channels, dim=1).clamp(0, 1), "round")

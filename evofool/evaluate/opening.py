@@ -37,6 +37,7 @@ class Work:
         source: what evaluators elsewhere build theirs from; the target itself where it was given live.
         class_indices: (cells,) output indices whose log-odds are wanted.
         objective: what cells rank by.
+        activations: the user's own, that genomes use.
     """
 
     target: Target
@@ -44,6 +45,7 @@ class Work:
     encoding: Encoding | PictureEncoding
     class_indices: NDArray[np.int64]
     objective: Source = LOG_ODDS
+    activations: tuple[Source, ...] = ()
 
 
 @contextlib.contextmanager
@@ -99,6 +101,7 @@ def open_pool(
             work.class_indices,
             numerics,
             work.objective,
+            work.activations,
         )
         pool = ray_pool.RayPool(
             cluster,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
 from evofool.encoding import Encoding
+from evofool.encoding.activations import load_activations
 from evofool.encoding.pictures import PictureEncoding
 from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, ResourcesMissing
 from evofool.evaluate.memory import peak_rss_mib
@@ -60,6 +61,7 @@ class Recipe:
     class_indices: NDArray[np.int64]
     numerics: Numerics
     objective: Source
+    activations: tuple[Source, ...] = ()
 
     def build(self) -> Evaluator:
         """An evaluator in this process.
@@ -74,6 +76,7 @@ class Recipe:
             raise IncompatibleRun(
                 f"{target.spec}: its weights or preprocessing on {socket.gethostname()} are not the run's."
             )
+        load_activations(self.activations)
         objective, _ = load_objective(self.objective)
         return Evaluator(target, self.encoding, self.class_indices, self.numerics, objective)
 

@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evofool.config import Config
 from evofool.encoding import Encoding, make_encoding, reference
+from evofool.encoding.activations import is_known, load_activations
 from evofool.errors import ConfigError, CorruptData
+from evofool.source import Source
 from evofool.store.run import RunStore
 from evofool.store.view import decode_png, read_view
 
@@ -28,9 +31,21 @@ def open_run(path: str | Path) -> Run:
     return Run(Path(path))
 
 
-def encoding_of(store: RunStore) -> Encoding:
-    """The encoding of a stored run."""
+def activation_sources(config: Config, allow_code: bool) -> tuple[Source, ...]:
+    """The user's own activations that a configuration names by `python:` specs."""
+    specs = config.encoding.activations if config.encoding.kind == "cppn" else []
+    return tuple(Source(s, allow_code, key="encoding.activations") for s in specs if s.startswith("python:"))
+
+
+def encoding_of(store: RunStore, allow_code: bool = False) -> Encoding:
+    """The encoding of a stored run.
+
+    Raises:
+        ConfigError: it has activations of the user's own, and code is not allowed.
+    """
     facts = store.provenance
+    unknown = tuple(s for s in activation_sources(store.config, allow_code) if not is_known(s.spec))
+    load_activations(unknown)
     height, width = facts["image_size"]
     return make_encoding(store.config.encoding, (height, width), facts["channels"])
 
@@ -159,12 +174,15 @@ class Run:
             )
         return {str(key): value for key, value in rows.iloc[0].to_dict().items()}
 
-    def image(self, class_: str | int, size: int | tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    def image(
+        self, class_: str | int, size: int | tuple[int, int] | None = None, *, allow_code: bool = False
+    ) -> NDArray[np.uint8]:
         """The image of a class's elite, (height, width, 1 or 3) uint8.
 
         Args:
             size: None for the archived image, bit for bit. A side in pixels or (height, width) draws the genome at
                 that size: a CPPN is a formula and stays sharp, pixels are enlarged.
+            allow_code: whether activations of the user's own may run their code.
 
         Raises:
             ConfigError: no such class, or its cell is empty.
@@ -179,6 +197,6 @@ class Run:
         shape = (size, size) if isinstance(size, int) else size
         if min(shape) < 1 or shape[0] * shape[1] > 1 << 26:
             raise ConfigError(f"size: {shape[0]} x {shape[1]} pixels cannot be drawn; give 1 to 8192.")
-        encoding = encoding_of(self._store)
+        encoding = encoding_of(self._store, allow_code)
         genome = RunStore(self.path).genomes({int(row["individual_id"])})
         return reference.render(encoding, encoding.from_bytes(list(genome.values())), 0, shape)

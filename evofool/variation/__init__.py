@@ -6,6 +6,7 @@ arrays.py and graphs.py, so a child is a function of (seed, generation, slot, pa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from evofool import rng
 from evofool.config import VariationConfig
 from evofool.encoding import CppnEncoding, DirectEncoding, Encoding
+from evofool.encoding.cppn import Graphs
 from evofool.encoding.pictures import PictureEncoding
 from evofool.variation import arrays, graphs
 
@@ -32,6 +34,7 @@ OPERATORS = (
     "rewire_connection",
     "split_connection",
     "delete_node",
+    "own",
 )
 
 
@@ -140,14 +143,23 @@ def _mutate_graphs(
     bits |= done * operator_bit("mutate_activations")
 
     apply, uniform = per_genome("add_connection", 3, config.add_connection)
-    genomes, done = graphs.add_connection(genomes, apply, *uniform, limit=limit)
+    genomes, done = graphs.add_connection(genomes, apply, *uniform, limit=limit, parallel=config.parallel_connections)
     bits |= done * operator_bit("add_connection")
-    for name, operator, count, rate in (
+
+    def split(batch: Graphs, apply: NDArray[np.bool_], which: NDArray[np.float64]) -> tuple[Graphs, Any]:
+        drawn = None
+        if config.split == "both_halves":
+            uniform = rng.uniforms(seed, "mutate.split_activation", generation, (n,))
+            drawn = encoding.activation_codes[(uniform * len(encoding.activation_codes)).astype(np.int64)]
+        return graphs.split_connection(batch, apply, which, drawn)
+
+    operators: tuple[tuple[str, Callable[..., Any], int, float], ...] = (
         ("delete_connection", graphs.delete_connection, 1, config.delete_connection),
         ("rewire_connection", graphs.rewire_connection, 3, config.rewire_connection),
-        ("split_connection", graphs.split_connection, 1, config.split_connection),
+        ("split_connection", split, 1, config.split_connection),
         ("delete_node", graphs.delete_node, 1, config.delete_node),
-    ):
+    )
+    for name, operator, count, rate in operators:
         apply, uniform = per_genome(name, count, rate)
         if apply.any():
             genomes, done = operator(genomes, apply, *uniform)

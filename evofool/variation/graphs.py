@@ -64,17 +64,32 @@ def mutate_activations(graphs: Graphs, uniform: Array, *, rate: float, codes: ND
 
 
 def add_connection(
-    graphs: Graphs, apply: Mask, source: Array, destination: Array, weight: Array, *, limit: float
+    graphs: Graphs,
+    apply: Mask,
+    source: Array,
+    destination: Array,
+    weight: Array,
+    *,
+    limit: float,
+    parallel: bool = False,
 ) -> tuple[Graphs, Mask]:
     """Connect a random input or hidden node to a random hidden or output node, if that is new and makes no cycle.
 
     Args:
         source, destination, weight: (n,) uniform numbers that draw the ends and a weight in [-limit, limit].
+        parallel: whether it need not be new, as in the 2015 code (gen_dnn_ff.hpp): parallel connections count twice.
     """
     start, end = _draw_source(graphs, source), _draw_destination(graphs, destination)
-    done = apply & _may_connect(graphs, start, end) & _has_room(graphs)
+    done = apply & _may_connect(graphs, start, end, parallel=parallel) & _has_room(graphs)
+    ordinal = np.zeros(len(graphs), dtype=np.int64)
+    while parallel:  # the first ordinal whose id this genome does not have
+        ids = cppn.connection_ids(start, end, ordinal)
+        taken = done & (cppn.locate(graphs.connection_ids, ids[:, None])[:, 0] >= 0)
+        if not taken.any():
+            break
+        ordinal += taken
     new = ((weight * 2 - 1) * limit).astype(np.float32)
-    return _with_connections(graphs, done, start, end, new), done
+    return _with_connections(graphs, done, start, end, new, ordinal), done
 
 
 def delete_connection(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs, Mask]:
@@ -99,10 +114,16 @@ def rewire_connection(graphs: Graphs, apply: Mask, which: Array, end: Array, nod
     return _with_connections(kept, done, start, finish, _at(graphs.weights, column)), done
 
 
-def split_connection(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs, Mask]:
+def split_connection(
+    graphs: Graphs, apply: Mask, which: Array, activations: NDArray[np.uint8] | None = None
+) -> tuple[Graphs, Mask]:
     """Put a node on a random connection: identity activation, weight 1 before it and the old weight after it.
 
     The picture stays as it was, bit for bit (see `programs.compile`).
+
+    Args:
+        activations: (n,) of the new nodes, as in the 2015 code (gen_dnn.hpp), where both halves keep the old weight
+            and the picture changes; None for neutral splits.
     """
     column = _pick(graphs.connection_ids != PAD, which)
     done = apply & (column >= 0) & ((graphs.node_ids != PAD).sum(axis=1) < cppn.MAX_NODES) & _has_room(graphs)
@@ -120,9 +141,12 @@ def split_connection(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs,
     wider = replace(
         cut,
         node_ids=np.column_stack([cut.node_ids, np.where(done, node, PAD)]),
-        activations=np.column_stack([cut.activations, np.zeros(len(cut), dtype=np.uint8)]),
+        activations=np.column_stack(
+            [cut.activations, np.zeros(len(cut), dtype=np.uint8) if activations is None else activations]
+        ),
     )
-    halves = _with_connections(wider, done, source, node, np.ones(len(cut), dtype=np.float32))
+    before = np.ones(len(cut), dtype=np.float32) if activations is None else weight
+    halves = _with_connections(wider, done, source, node, before)
     return _with_connections(halves, done, node, destination, weight), done
 
 
@@ -198,12 +222,14 @@ def _has_room(graphs: Graphs) -> Mask:
     return np.asarray((graphs.connection_ids != PAD).sum(axis=1) < cppn.MAX_CONNECTIONS)
 
 
-def _may_connect(graphs: Graphs, source: NDArray[np.int64], destination: NDArray[np.int64]) -> Mask:
-    """Where source -> destination is not there yet and closes no cycle."""
+def _may_connect(
+    graphs: Graphs, source: NDArray[np.int64], destination: NDArray[np.int64], *, parallel: bool = False
+) -> Mask:
+    """Where source -> destination is not there yet (unless `parallel`) and closes no cycle."""
     exists = ((graphs.sources == source[:, None]) & (graphs.destinations == destination[:, None])).any(axis=1)
     ids = cppn.connection_ids(source, destination, 0)
     exists |= cppn.locate(graphs.connection_ids, ids[:, None])[:, 0] >= 0  # only in genomes not made here
-    allowed = ~exists & (source != destination)
+    allowed = (source != destination) & (parallel | ~exists)
     stride = FIRST_OUTPUT + graphs.node_ids.shape[1]
     _, starts, ends = cppn.flat_edges(graphs)
     column = cppn.locate(graphs.node_ids, np.column_stack([source, destination]))
@@ -220,10 +246,15 @@ def _may_connect(graphs: Graphs, source: NDArray[np.int64], destination: NDArray
 
 
 def _with_connections(
-    graphs: Graphs, rows: Mask, source: NDArray[np.int64], destination: NDArray[np.int64], weight: NDArray[np.float32]
+    graphs: Graphs,
+    rows: Mask,
+    source: NDArray[np.int64],
+    destination: NDArray[np.int64],
+    weight: NDArray[np.float32],
+    ordinal: Any = 0,
 ) -> Graphs:
-    """Add one connection (ordinal 0) to each of `rows`."""
-    ids = np.where(rows, cppn.connection_ids(source, destination, 0), PAD)
+    """Add one connection to each of `rows`."""
+    ids = np.where(rows, cppn.connection_ids(source, destination, ordinal), PAD)
     return cppn.canonical(
         graphs.node_ids,
         graphs.activations,

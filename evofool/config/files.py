@@ -1,0 +1,135 @@
+"""Configurations in and out: YAML files, mappings, overrides, and sentences for what is wrong with them."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from evofool.config.keys import key_table
+from evofool.config.sections import Config
+from evofool.errors import ConfigError
+
+__all__ = ["MAX_FILE", "load_config", "to_yaml"]
+
+MAX_FILE = 1 << 20  # bytes
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that also refuses aliases and duplicate keys, and reads 1e-3 as a number."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases are not accepted (line {self.peek_event().start_mark.line + 1})")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.YAMLError(f"key {key_node.value!r} appears twice (line {key_node.start_mark.line + 1})")
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes a text which _Loader would read as a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    if len(text.encode()) > MAX_FILE:
+        raise ConfigError(f"{where}: larger than {MAX_FILE} bytes, so not a configuration.")
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # TypeError: a key that is a list
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list[str] | None = None) -> Config:
+    """Read a configuration and apply overrides.
+
+    Args:
+        source: path of a YAML file, a nested mapping, or a Config.
+        overrides: strings KEY=VALUE with a dotted key and a YAML value, applied in order.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key is unknown or its value not valid. The sentence names the key
+            and, for an unknown one, the nearest key there is.
+    """
+    if isinstance(source, Config):
+        data, where = source.model_dump(), "config"
+    elif isinstance(source, Mapping):
+        data, where = copy.deepcopy(dict(source)), "config"
+    else:
+        where = str(source)
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ConfigError(f"{where}: no such config file (examples lie in configs/).") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{where}: cannot be read as a config: {error}.") from None
+        data = _parse_yaml(text, where)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: a config is a mapping of sections; see `evofool config schema`.")
+    for override in overrides or []:
+        _apply(data, override)
+    try:
+        return Config.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(dict.fromkeys(_sentences(error, where)))) from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r}: an override is KEY=VALUE, for instance search.generations=50.")
+    *sections, last = key.split(".")
+    place = data
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"{key}: {section} is not a section.")
+    place[last] = _parse_yaml(value, f"{key}=")
+
+
+def _sentences(error: pydantic.ValidationError, where: str) -> Iterator[str]:
+    keys = key_table()
+    sections = {key.partition(".")[0] for key in keys if "." in key}
+    for problem in error.errors():
+        parts = [str(part) for part in problem["loc"]]
+        path = next(
+            (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in keys), ".".join(parts)
+        )
+        if problem["type"] == "extra_forbidden":
+            path = ".".join(parts)
+            # The key may be right and its section wrong.
+            near = [key for key in keys if key.split(".")[-1] == parts[-1]] or difflib.get_close_matches(
+                path, [*keys, *sections], n=1, cutoff=0.5
+            )
+            hint = f"; did you mean {near[0]}?" if near else "; `evofool config schema` lists all keys."
+            yield f"{where}: {path}: unknown key{hint}"
+        elif problem["type"] == "missing":
+            yield f"{where}: {path}: missing; add it, for instance target.spec=lenet:weights/lenet.safetensors."
+        else:
+            message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
+            shown = repr(problem["input"])
+            suffix = f" (got {shown if len(shown) < 80 else shown[:77] + '...'})" if path in keys else ""
+            yield f"{where}: {path}: {message}{suffix}"
+
+
+def to_yaml(config: Config) -> str:
+    """The whole configuration, defaults included, as YAML that load_config reads back to an equal Config."""
+    dumped: str = yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, width=120)
+    return dumped

@@ -1,0 +1,65 @@
+"""The keys of a configuration with their kinds, and what differs between two configurations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from evofool.config.fields import Kind
+from evofool.config.sections import Config
+
+__all__ = ["Kind", "differences", "fingerprint", "flatten", "key_table"]
+
+
+def key_table() -> dict[str, tuple[Kind, Any, str]]:
+    """{dotted key: (kind, default, description)} for every key of the schema, in the order of the file."""
+    table: dict[str, tuple[Kind, Any, str]] = {}
+
+    def walk(model: type[BaseModel], prefix: str) -> None:
+        for name, info in model.model_fields.items():
+            annotation = info.annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                walk(annotation, f"{prefix}{name}.")
+            else:
+                extra = info.json_schema_extra
+                assert isinstance(extra, dict), f"{prefix}{name} has no kind"
+                default = None if info.is_required() else info.default
+                table[prefix + name] = (extra["kind"], default, info.description or "")  # type: ignore[assignment]
+
+    walk(Config, "")
+    return table
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """{dotted key: value}, the value as YAML would have it."""
+    values: dict[str, Any] = {}
+    dumped = config.model_dump()
+    for key in key_table():
+        value: Any = dumped
+        for part in key.split("."):
+            value = value[part]
+        values[key] = value
+    return values
+
+
+def fingerprint(config: Config, *, without_seed: bool = False) -> str:
+    """sha256 (hex) of the semantic keys; two configs with one fingerprint ask for the same archive.
+
+    Keys at their default do not count, so a key that a later version adds leaves the runs of earlier ones alone.
+    """
+    kinds = key_table()
+    semantic = {
+        k: v
+        for k, v in flatten(config).items()
+        if kinds[k][0] == "semantic" and v != kinds[k][1] and not (without_seed and k == "seed")
+    }
+    return hashlib.sha256(json.dumps(semantic, sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Kind, Any, Any]]:
+    """{dotted key: (kind, old value, new value)} of the keys that differ."""
+    kinds, before, after = key_table(), flatten(old), flatten(new)
+    return {key: (kinds[key][0], before[key], after[key]) for key in kinds if before[key] != after[key]}

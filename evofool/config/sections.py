@@ -1,0 +1,301 @@
+"""The sections of a configuration, in the order data flows; each field is a key with a kind and a sentence."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import BeforeValidator, Field
+
+from evofool.config.fields import Positive, PositiveOrAuto, Rate, Seconds, Section, key, refuse_bool
+from evofool.config.schedules import SCHEDULED, Schedule
+from evofool.objectives import OBJECTIVES
+
+__all__ = [
+    "CONDITION_NAMES",
+    "Config",
+    "EncodingConfig",
+    "EvaluationConfig",
+    "ObserversConfig",
+    "SearchConfig",
+    "StorageConfig",
+    "TargetConfig",
+    "VariationConfig",
+    "parse_condition",
+]
+
+MAX_INDIVIDUALS = 1 << 24  # of a generation: an individual id has 24 bits for the slot
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]|\{seed\})*")
+_CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
+CONDITION_NAMES = ("median", "minimum", "filled", "classes_99", "classes_9999", "top1_share", "stale", "unique_elites")
+
+
+def parse_condition(text: str) -> tuple[str, str, float]:
+    """('median', '>=', 0.9999) of 'median >= 0.9999'; ValueError otherwise."""
+    match = _CONDITION.fullmatch(text)
+    if match is None or match[1] not in CONDITION_NAMES:
+        raise ValueError(
+            f"{text!r} is not NAME OP NUMBER with NAME one of {', '.join(CONDITION_NAMES)} and OP one of >= > <= <"
+        )
+    try:
+        return match[1], match[2], float(match[3])
+    except ValueError:
+        raise ValueError(f"{match[3]!r} in {text!r} is not a number") from None
+
+
+class TargetConfig(Section):
+    """The network under test."""
+
+    spec: str = key(
+        "semantic",
+        ...,
+        "What to fool: lenet:FILE, efficientnet-lite:0, torchvision:NAME, timm:NAME or python:FILE.py:callable.",
+    )
+    classes: Literal["all"] | Annotated[list[str | int], Field(min_length=1)] = key(
+        "semantic", "all", "Classes that get a cell: all, or a list of class names or output indices."
+    )
+    geometry: Literal["native", "published"] = key(
+        "semantic",
+        "native",
+        "native: the image is the network's input; published: resize and crop it as the weights' publisher does.",
+    )
+    output: Literal["declared", "logits", "probabilities", "log_probabilities"] = key(
+        "semantic", "declared", "What the network returns; declared: what the target itself says."
+    )
+    crops: Annotated[Literal[1, 10], BeforeValidator(refuse_bool)] = key(
+        "semantic",
+        1,
+        "10: the mean of the probabilities of ten crops (corners, centre, mirrored) of an image larger than the input.",
+    )
+
+
+class EncodingConfig(Section):
+    """What evolves."""
+
+    kind: Literal["direct", "cppn"] = key("semantic", "cppn", "direct: pixels; cppn: a pattern-producing network.")
+    colour: Literal["auto", "grey", "hsv", "rgb", "hls2015"] = key(
+        "semantic",
+        "auto",
+        "Colour space of the genome; auto: grey for a one-channel target, hsv for a colour one; hls2015: hue, "
+        "lightness, saturation as bytes whose hue wraps at 180, as in the 2015 code.",
+    )
+    quantisation: Literal["round", "truncate"] = key(
+        "semantic", "round", "How a number in [0, 1] becomes 0 .. 255; truncate: as in the 2015 code."
+    )
+    coordinates: Literal["unit", "raw"] = key(
+        "semantic", "unit", "cppn: x and y on [-1, 1] (unit), or the raw pixel index as in the 2015 code (raw)."
+    )
+    output: Literal["shifted", "absolute"] = key(
+        "semantic", "shifted", "cppn: an output v becomes (v + 1) / 2 (shifted) or |v| as in the 2015 code (absolute)."
+    )
+    activations: Annotated[list[str], Field(min_length=1)] = key(
+        "semantic",
+        ["sine", "sigmoid", "gaussian", "linear"],
+        "cppn: activations that new nodes and mutations draw from.",
+    )
+    weight_limit: Annotated[float, Field(gt=0.0, le=1e6), BeforeValidator(refuse_bool)] = key(
+        "semantic", 10.0, "cppn: weights lie in [-limit, limit]."
+    )
+
+
+class VariationConfig(Section):
+    """How offspring differ from their parents; every operator is tried once for each offspring, in this order."""
+
+    crossover_rate: Rate = key(
+        "semantic",
+        0.0,
+        "Chance that an offspring has two parents: SBX (direct) or genes aligned on innovation ids (cppn).",
+    )
+    crossover_eta: Annotated[float, Field(ge=0.0), BeforeValidator(refuse_bool)] = key(
+        "semantic", 10.0, "direct: distribution index of the simulated binary crossover."
+    )
+    mutation: Literal["polynomial", "polynomial_clipped"] = key(
+        "semantic",
+        "polynomial",
+        "polynomial: bounded, as DEAP's; polynomial_clipped: unbounded step, then clipped, as in the 2015 code.",
+    )
+    mutation_rate: Rate = key("semantic", 0.1, "Chance of each pixel (direct) or connection weight (cppn) to mutate.")
+    mutation_eta: Annotated[float, Field(ge=0.0), BeforeValidator(refuse_bool)] = key(
+        "semantic", 15.0, "Distribution index of the polynomial mutation; larger means smaller steps."
+    )
+    activation_rate: Rate = key("semantic", 0.1, "cppn: chance of each node to redraw its activation.")
+    add_connection: Rate = key("semantic", 0.5, "cppn: chance to try one new connection.")
+    delete_connection: Rate = key("semantic", 0.3, "cppn: chance to delete one connection.")
+    rewire_connection: Rate = key(
+        "semantic", 0.0, "cppn: chance to move one end of a connection (never happens in the 2015 code)."
+    )
+    split_connection: Rate = key("semantic", 0.5, "cppn: chance to put a node on a connection.")
+    split: Literal["neutral", "both_halves"] = key(
+        "semantic",
+        "neutral",
+        "cppn: neutral: an identity node that changes no pixel; both_halves: a random activation, and both new "
+        "connections keep the old weight, as in the 2015 code.",
+    )
+    parallel_connections: bool = key(
+        "semantic", False, "cppn: whether two nodes may be connected more than once, as in the 2015 code."
+    )
+    delete_node: Rate = key("semantic", 0.2, "cppn: chance to delete one hidden node with its connections.")
+    operators: dict[Literal["select", "mate", "mutate"], str] = key(
+        "semantic",
+        {},
+        "Operators of your own in place of the built-in ones, e.g. {mutate: python:FILE.py:callable}.",
+    )
+    schedules: dict[str, Schedule] = key(
+        "semantic",
+        {},
+        "How rates change with the generation, e.g. {mutation_rate: {kind: halving, every: 1000}}; kinds: halving "
+        "(every, floor), linear (until, to) and steps (at: {GENERATION: RATE}).",
+    )
+
+    @pydantic.field_validator("operators")
+    @classmethod
+    def _code_only(cls, value: dict[str, str]) -> dict[str, str]:
+        for spec in value.values():
+            if not spec.startswith("python:"):
+                raise ValueError(f"{spec!r} is not python:FILE.py:callable or python:package.module:callable")
+        return value
+
+    @pydantic.field_validator("schedules")
+    @classmethod
+    def _rates_only(cls, value: dict[str, Schedule]) -> dict[str, Schedule]:
+        for name in value:
+            if name not in SCHEDULED:
+                raise ValueError(f"{name!r} is no rate; rates are {', '.join(SCHEDULED)}")
+        return value
+
+    def at(self, generation: int) -> VariationConfig:
+        """This section with the rates of a generation."""
+        if not self.schedules:
+            return self
+        rates = {name: schedule.rate(getattr(self, name), generation) for name, schedule in self.schedules.items()}
+        return self.model_copy(update=rates)
+
+
+class SearchConfig(Section):
+    """MAP-Elites with one cell for each class."""
+
+    offspring: Positive = key("semantic", 200, "Individuals bred in each generation.", le=MAX_INDIVIDUALS)
+    initial: Positive = key(
+        "semantic", 200, "Random individuals in each of the first `lag` generations.", le=MAX_INDIVIDUALS
+    )
+    lag: Annotated[int, Field(ge=1, le=64), BeforeValidator(refuse_bool)] = key(
+        "semantic", 2, "Generation g breeds from the archive after g - lag, so lag generations can be in flight."
+    )
+    insertion: Literal["every_class", "argmax"] = key(
+        "semantic",
+        "every_class",
+        "every_class: an image competes in every cell; argmax: only in that of its best class.",
+    )
+    objective: str = key(
+        "semantic",
+        "log_odds",
+        "What cells rank by: log_odds, margin, top1_required, or your own as python:FILE.py:callable.",
+    )
+    selection: Literal["cells", "individuals"] = key(
+        "semantic", "cells", "Parents uniform over filled cells, or over distinct individuals holding them."
+    )
+    generations: Positive | None = key("stopping", 200, "Stop after this many generations (null: no limit).")
+    max_evaluations: Positive | None = key(
+        "stopping", None, "Stop at the generation that reaches this many evaluations."
+    )
+    max_time: Seconds | None = key("stopping", None, "Stop after this many seconds of one session.")
+    stop_when: list[str] = key(
+        "stopping",
+        [],
+        f"Stop when all hold, each NAME OP NUMBER, e.g. 'median >= 0.9999'; names: {', '.join(CONDITION_NAMES)}.",
+    )
+
+    @pydantic.field_validator("objective")
+    @classmethod
+    def _known_objective(cls, value: str) -> str:
+        if value not in OBJECTIVES and not value.startswith("python:"):
+            raise ValueError(f"{value!r} is unknown; known are {', '.join(OBJECTIVES)} and python:FILE.py:callable")
+        return value
+
+    @pydantic.field_validator("stop_when")
+    @classmethod
+    def _conditions(cls, value: list[str]) -> list[str]:
+        for condition in value:
+            parse_condition(condition)
+        return value
+
+
+class EvaluationConfig(Section):
+    """Where and in what shapes images are scored."""
+
+    pool: Literal["inline", "ray"] = key("operational", "ray", "inline: in this process; ray: actors on a Ray cluster.")
+    evaluators: PositiveOrAuto = key(
+        "operational", "auto", "Ray actors; auto: usable cores // threads, or GPUs x evaluators_per_gpu."
+    )
+    evaluators_per_gpu: Positive = key("operational", 1, "Evaluators that share one GPU.")
+    device: Literal["auto", "cpu", "cuda"] = key(
+        "numerics", "auto", "auto: cuda where the evaluators have one, else cpu."
+    )
+    chunk: PositiveOrAuto = key(
+        "numerics", "auto", "Individuals sent to one evaluator at a time; a multiple of micro_batch."
+    )
+    micro_batch: PositiveOrAuto = key("numerics", "auto", "Rows of one forward pass; short ones are padded.")
+    threads: Positive = key("numerics", 1, "Torch threads of one evaluator; another number gives other bits.")
+    memory_format: Literal["auto", "contiguous", "channels_last"] = key(
+        "numerics", "auto", "Memory layout of the network and its input."
+    )
+    chunk_timeout: Seconds = key(
+        "operational", 600.0, "Seconds after which a silent evaluator is killed and its chunk scored elsewhere."
+    )
+    ready_timeout: Seconds = key("operational", 120.0, "Seconds to wait for the first evaluator.")
+
+    @pydantic.model_validator(mode="after")
+    def _whole_micro_batches(self) -> EvaluationConfig:
+        if isinstance(self.chunk, int) and isinstance(self.micro_batch, int) and self.chunk % self.micro_batch:
+            raise ValueError(
+                f"evaluation.chunk ({self.chunk}) must be a multiple of evaluation.micro_batch ({self.micro_batch})"
+            )
+        return self
+
+
+class StorageConfig(Section):
+    """Where the run is kept and how often."""
+
+    path: str = key("operational", "runs", "Folder of runs; a run is PATH/NAME.")
+    commit_every: Positive = key("operational", 10, "Generations between commits; a kill costs at most these.")
+    snapshot_every: Annotated[float, Field(ge=0.0), BeforeValidator(refuse_bool)] = key(
+        "operational", 30.0, "Seconds between rewrites of elites/elites.parquet; 0: at every commit."
+    )
+
+
+class ObserversConfig(Section):
+    """Who is told."""
+
+    progress: Literal["auto", "live", "lines", "none"] = key(
+        "operational", "auto", "auto: a live table on a terminal, plain lines elsewhere; always on stderr."
+    )
+
+
+class Config(Section):
+    """A whole run."""
+
+    schema_version: Annotated[Literal[1], BeforeValidator(refuse_bool)] = key("semantic", 1, "Version of this schema.")
+    name: str = key("operational", "run", "Name of the run's folder; {seed} is replaced.")
+    seed: Annotated[int, Field(ge=0), BeforeValidator(refuse_bool)] = key("semantic", 1, "Seed of all random numbers.")
+    target: TargetConfig
+    encoding: EncodingConfig = EncodingConfig()
+    variation: VariationConfig = VariationConfig()
+    search: SearchConfig = SearchConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    storage: StorageConfig = StorageConfig()
+    observers: ObserversConfig = ObserversConfig()
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _safe_name(cls, value: str) -> str:
+        if len(value) > 64 or not _NAME.fullmatch(value):
+            raise ValueError(
+                "a name has 1 to 64 letters, digits, '.', '_', '-' or {seed}, and begins with a letter or digit"
+            )
+        return value
+
+    @property
+    def run_name(self) -> str:
+        """The name with {seed} filled in."""
+        return self.name.replace("{seed}", str(self.seed))
