@@ -31,7 +31,8 @@ def log_odds(odds: NDArray[np.float32], cells: NDArray[np.int64]) -> NDArray[np.
 def margin(odds: NDArray[np.float32], cells: NDArray[np.int64]) -> NDArray[np.float32]:
     """z_c - the largest other logit: positive exactly where the class is top-1."""
     # Logits up to a constant of the row: the logarithm of the probability that the log-odds stand for.
-    z = -np.logaddexp(0.0, -odds.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # a row of NaN stays one
+        z = -np.logaddexp(0.0, -odds.astype(np.float64))
     rows = np.arange(len(z))
     top = z.argmax(axis=1)
     others = z.copy()

@@ -54,6 +54,9 @@ class Session:
 
     def __post_init__(self) -> None:
         self.class_indices = self.target.class_indices(self.config.target.classes)
+
+    def _load_code(self) -> None:
+        """The encoding, and whatever code of the user's the configuration names."""
         self.activations = activation_sources(self.config, self.allow_code)
         self.code = load_activations(self.activations)  # spec -> sha256 of the user's code that this run depends on
         self.encoding = make_encoding(self.config.encoding, self.target.image_size, self.target.channels)
@@ -74,6 +77,7 @@ class Session:
     # --------------------------------------------------------------------------------------------- begin and go on
 
     def create(self, seed_from: list[Path]) -> Run:
+        self._load_code()
         seeds, parents = self._seeds(seed_from)
         try:
             RunStore.prepare(self.path)
@@ -95,6 +99,7 @@ class Session:
         with lock(self.path):
             store = RunStore(self.path)
             self._refuse_changes(store)
+            self._load_code()
             refuse_other_target(store, self.target)
             self._refuse_other_code(store)
             state = store.state()
@@ -192,6 +197,7 @@ class Session:
             "cells": len(self.class_indices),
             "class_indices": [int(i) for i in self.class_indices],
             "class_names": [self.target.class_names[i] for i in self.class_indices],
+            "output_names": list(self.target.class_names),
             "encoding": self.encoding.kind,
             "code": self.code,
             "numerics": {**asdict(numerics), "canary": pool.canary, "epoch": 0},

@@ -7,6 +7,7 @@ without a row there fails `test_every_key_has_another_value`. test_store.py chan
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -18,8 +19,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from evofool.config import (
-    CONDITION_NAMES,
-    MAX_FILE,
     Config,
     differences,
     fingerprint,
@@ -29,6 +28,9 @@ from evofool.config import (
     parse_condition,
     to_yaml,
 )
+from evofool.config.files import MAX_FILE
+from evofool.config.schedules import SCHEDULED
+from evofool.config.sections import CONDITION_NAMES
 from evofool.errors import ConfigError
 
 BASE = {"target": {"spec": "lenet:weights.safetensors"}}
@@ -65,8 +67,10 @@ OTHER: dict[str, Any] = {
     "target.classes": [0, "seven"],
     "target.geometry": "published",
     "target.output": "probabilities",
+    "target.crops": 10,
     "encoding.kind": "direct",
     "encoding.colour": "rgb",
+    "encoding.quantisation": "truncate",
     "encoding.coordinates": "raw",
     "encoding.output": "absolute",
     "encoding.activations": ["sine", "linear"],
@@ -81,11 +85,16 @@ OTHER: dict[str, Any] = {
     "variation.delete_connection": 0.25,
     "variation.rewire_connection": 0.25,
     "variation.split_connection": 0.25,
+    "variation.split": "both_halves",
+    "variation.parallel_connections": True,
     "variation.delete_node": 0.25,
+    "variation.operators": {"mutate": "python:mine.py:mutate"},
+    "variation.schedules": {"mutation_rate": {"kind": "halving", "every": 1000, "floor": 0.0}},
     "search.offspring": 31,
     "search.initial": 32,
     "search.lag": 3,
     "search.insertion": "argmax",
+    "search.objective": "margin",
     "search.selection": "individuals",
     "search.generations": 33,
     "search.max_evaluations": 12_345,
@@ -221,6 +230,9 @@ def test_all_mistakes_are_reported_at_once() -> None:
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("value", [True, False, {"a": 1}, [[]], [None]], ids=repr)
 def test_value_of_a_wrong_type_is_refused_naming_the_key(key: str, value: Any) -> None:
+    if key == "variation.parallel_connections" and isinstance(value, bool):
+        assert flatten(load_config(nested(key, value)))[key] is value
+        return
     assert f"{key}: " in refusal(nested(key, value))
 
 
@@ -234,7 +246,7 @@ def test_empty_list_is_refused_where_nothing_would_be_left(key: str) -> None:
     assert f"{key}: " in refusal(nested(key, []))
 
 
-NUMBERS = tuple(key for key, value in OTHER.items() if isinstance(value, int | float))
+NUMBERS = tuple(key for key, value in OTHER.items() if isinstance(value, int | float) and value is not True)
 WHOLE = tuple(key for key in NUMBERS if isinstance(OTHER[key], int))
 
 
@@ -258,7 +270,7 @@ def test_zero_is_refused_where_it_cannot_be_meant(key: str) -> None:
         assert f"{key}: " in refusal(nested(key, 0))
 
 
-RATES = tuple(key for key in KEYS if key.startswith("variation.") and not key.endswith(("_eta", ".mutation")))
+RATES = tuple(f"variation.{name}" for name in SCHEDULED)
 LIMITS = ("search.generations", "search.max_evaluations", "search.max_time")
 
 
@@ -542,3 +554,68 @@ def test_fingerprint_does_not_see_how_a_value_was_written() -> None:
     written = load_config(nested("variation.mutation_rate", 1)), load_config(nested("variation.mutation_rate", 1.0))
     assert fingerprint(written[0]) == fingerprint(written[1])
     assert fingerprint(load_config(BASE)) == fingerprint(load_config(nested("seed", 1)))
+
+
+def test_fingerprint_leaves_out_what_is_at_its_default() -> None:
+    # So that a key which a later version adds, with a default that means what was before, changes no fingerprint.
+    assert fingerprint(load_config(nested("search.lag", 2))) == fingerprint(load_config(BASE))
+    text = json.dumps({"target.spec": BASE["target"]["spec"]}, sort_keys=True)
+    assert fingerprint(load_config(BASE)) == hashlib.sha256(text.encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------ schedules
+
+
+def rates(schedule: dict[str, Any], generations: list[int], start: float = 0.1) -> list[float]:
+    config = load_config({**BASE, "variation": {"mutation_rate": start, "schedules": {"mutation_rate": schedule}}})
+    return [config.variation.at(g).mutation_rate for g in generations]
+
+
+def test_halving_is_that_of_the_paper() -> None:
+    # "drops by half every 1000 generations"
+    found = rates({"kind": "halving", "every": 1000}, [0, 999, 1000, 1999, 2000, 20_000])
+    assert found == [0.1, 0.1, 0.05, 0.05, 0.025, 0.1 / 2**20]
+
+
+def test_halving_stops_at_its_floor_and_never_rises_to_it() -> None:
+    assert rates({"kind": "halving", "every": 10, "floor": 0.03}, [0, 10, 20, 500]) == [0.1, 0.05, 0.03, 0.03]
+    assert rates({"kind": "halving", "every": 10, "floor": 0.5}, [0, 10, 500]) == [0.1, 0.1, 0.1]
+
+
+def test_linear_goes_from_the_rate_to_its_end_and_stays() -> None:
+    found = rates({"kind": "linear", "until": 4, "to": 0.5}, [0, 1, 2, 3, 4, 5, 999])
+    assert found == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5])
+
+
+def test_steps_hold_until_the_next() -> None:
+    found = rates({"kind": "steps", "at": {10: 0.9, 3: 0.4}}, [0, 2, 3, 9, 10, 11])
+    assert found == [0.1, 0.1, 0.4, 0.4, 0.9, 0.9]
+
+
+def test_other_rates_are_left_alone() -> None:
+    config = load_config(BASE, ["variation.schedules={mutation_rate: {kind: halving, every: 1}}"]).variation
+    assert config.at(3).model_copy(update={"mutation_rate": config.mutation_rate}) == config
+
+
+@pytest.mark.parametrize(
+    ("schedules", "words"),
+    [
+        (
+            {"mutation": {"kind": "halving", "every": 5}},
+            "'mutation' is no rate; rates are crossover_rate, mutation_rate",
+        ),
+        ({"mutation_rate": {"kind": "sawtooth"}}, "variation.schedules"),
+        ({"mutation_rate": {"kind": "halving"}}, "variation.schedules"),
+        ({"mutation_rate": {"kind": "halving", "every": 0}}, "variation.schedules"),
+        ({"mutation_rate": {"kind": "linear", "until": 5, "to": 1.5}}, "variation.schedules"),
+        ({"mutation_rate": {"kind": "steps", "at": {}}}, "variation.schedules"),
+        ({"mutation_rate": {"kind": "halving", "every": 5, "until": 5}}, "variation.schedules"),
+    ],
+)
+def test_schedule_that_cannot_be_meant_is_refused(schedules: dict[str, Any], words: str) -> None:
+    assert words in refusal(nested("variation.schedules", schedules))
+
+
+def test_operator_that_is_no_code_is_refused() -> None:
+    assert "is not python:FILE.py:callable" in refusal(nested("variation.operators", {"mutate": "gaussian"}))
+    assert "variation.operators" in refusal(nested("variation.operators", {"mutat": "python:a.py:b"}))

@@ -306,3 +306,28 @@ def test_runs_of_other_encodings_do_not_merge(config: Config, tmp_path: Path) ->
     with pytest.raises(EvofoolError, match="encoding is not this run's"):
         evofool.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("encoding", ["cppn", "direct"])
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_every_elite_verifies_bit_for_bit(encoding: str, memory_format: str, config: Config, tmp_path: Path) -> None:
+    settings = with_keys(config, f"encoding={{kind: {encoding}}}", f"evaluation.memory_format={memory_format}")
+    run = evofool.run(settings, out=tmp_path / "run")
+    assert evofool.verify(run.path)["bit_for_bit"] == 10
+    assert run.elites().attrs["evofool"]["archive_hash"] == run.archive_hash
+
+
+def test_a_rate_that_changes_with_the_generation_does_so_in_a_run_and_after_a_resume(
+    config: Config, tmp_path: Path
+) -> None:
+    still = "variation={mutation_rate: 1.0, activation_rate: 0.0, add_connection: 0.0, delete_connection: 0.0, "
+    still += "split_connection: 0.0, delete_node: 0.0, schedules: {mutation_rate: {kind: steps, at: {3: 0.0}}}}"
+    settings = with_keys(config, still, "search.lag=1")
+    run = evofool.run(settings, out=tmp_path / "whole")
+    placements = run.placements()
+    made = {g: {name for row in rows for name in row} for g, rows in placements.groupby("generation")["operators"]}
+    assert made[0] == {"initial"}
+    assert made[1] | made[2] == {"mutate_weights"}
+    assert all(made[g] == set() for g in made if g >= 3)
+    evofool.run(settings, ["search.generations=2"], out=tmp_path / "parts")
+    assert evofool.resume(tmp_path / "parts", ["search.generations=6"]).archive_hash == run.archive_hash

@@ -60,6 +60,7 @@ COLUMNS = [
     "class_name",
     "confidence",
     "log_odds",
+    "objective",
     "top1_class_index",
     "top1_confidence",
     "individual_id",

@@ -78,8 +78,8 @@ def refusal(spec: str | Source, **options: Any) -> str:
     [
         ("lennet:x", "did you mean lenet:"),
         ("pyhton:x", "did you mean python:"),
-        ("zzz:x", "known are lenet:, python:"),
-        ("x", "known are lenet:, python:"),
+        ("zzz:x", "known are lenet:, "),
+        ("x", "known are lenet:, "),
         ("lenet", "lenet"),
         ("lenet:", "lenet"),
         ("", "known are"),
@@ -318,9 +318,10 @@ def test_preprocessing_hash_changes_with_every_field() -> None:
         {"std": (1.5,)},
         {"resize": 32},
         {"crop": 24},
+        {"interpolation": "bicubic"},
     ]
     assert {key for change in others for key in change} == {field.name for field in fields(Preprocessing)}
-    assert len({p.sha256(), *(replace(p, **change).sha256() for change in others)}) == 7
+    assert len({p.sha256(), *(replace(p, **change).sha256() for change in others)}) == 8
 
 
 UNSOUND: tuple[dict[str, Any], ...] = ({"output": "logit"}, {"class_names": ("one",)}, {"geometry": "published"})
@@ -428,6 +429,77 @@ def test_memory_formats_give_the_same_scores_but_for_rounding(memory_format: str
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
     assert seen[0].is_contiguous(memory_format=layout)
+
+
+def test_the_bits_of_a_score_do_not_depend_on_the_strides_of_the_image(lenet_file: Path, one_thread: None) -> None:
+    # The one channel of a grey image may have any stride, and convolutions choose their algorithm by it.
+    target = load_target(f"lenet:{lenet_file}")
+    images = images_of((50, 28, 28, 1))
+    odd = images.as_strided(images.shape, (784, 28, 1, 784))
+    assert torch.equal(odd, images) and odd.is_contiguous() and odd.stride() != images.stride()
+    with torch.inference_mode():
+        assert np.array_equal(target.outputs(odd), target.outputs(images))
+
+
+def views_of(image: NDArray[np.uint8], side: int) -> list[NDArray[np.uint8]]:
+    """Four corners and the centre, and their mirror images, cut out one by one."""
+    height, width, _ = image.shape
+    starts = [(0, 0), (0, width - side), (height - side, 0), (height - side, width - side)]
+    starts.append((round((height - side) / 2), round((width - side) / 2)))
+    cut = [image[top : top + side, left : left + side] for top, left in starts]
+    return cut + [view[:, ::-1] for view in cut]
+
+
+@pytest.mark.parametrize("output", ["logits", "probabilities", "log_probabilities"])
+def test_ten_crops_are_the_mean_of_the_probabilities_of_ten_images(output: str) -> None:
+    last = {"logits": nn.Identity(), "probabilities": nn.Softmax(1), "log_probabilities": nn.LogSoftmax(1)}[output]
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5), last)
+    p = Preprocessing((8, 8), 3, (100.0,) * 3, (60.0,) * 3, resize=12, crop=8)
+    ten = Target(module, p, tuple("abcde"), output=output, crops=10)
+    one = Target(module, p, tuple("abcde"), output=output)
+    assert ten.image_size == (12, 12) and one.image_size == (8, 8)
+    assert ten.returns == "probabilities" and one.returns == output
+    images = images_of((4, 12, 12, 3))
+    expected = []
+    for image in images.numpy():
+        values = one.outputs(torch.from_numpy(np.stack(views_of(image, 8)))).astype(np.float64)
+        if output == "logits":
+            values = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+        expected.append((np.exp(values) if output == "log_probabilities" else values).mean(axis=0))
+    np.testing.assert_allclose(ten.outputs(images), expected, rtol=1e-5)
+    ten.check_outputs(ten.outputs(images))
+    assert ten.fingerprint() != one.fingerprint()
+
+
+def test_ten_crops_of_an_image_no_larger_than_the_crop_are_refused() -> None:
+    p = Preprocessing((8, 8), 3, (0.0,) * 3, (1.0,) * 3, resize=8, crop=8)
+    with pytest.raises(ConfigError, match="no larger than its crop"):
+        Target(Show(), p, ("a", "b"), crops=10)
+    with pytest.raises(ConfigError, match="no larger than its crop"):
+        Target(Show(), COLOUR, ("a", "b"), crops=10)
+
+
+class Stubborn(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout()
+
+    def train(self, mode: bool = True) -> Stubborn:
+        self.dropout.training = True
+        return self
+
+
+def test_a_network_that_stays_in_training_mode_is_refused() -> None:
+    with pytest.raises(TargetError, match="stays in training mode after eval"):
+        Target(Stubborn(), GREY, ("a", "b"), spec="mine")
+
+
+def test_a_name_that_several_outputs_bear_is_refused_with_their_indices() -> None:
+    target = Target(Show(4), GREY, ("crane", "kite", "crane", "owl"))
+    with pytest.raises(ConfigError, match=r"'crane' is the name of outputs \[0, 2\]; give the index"):
+        target.class_indices(["crane"])
+    assert target.class_indices([2, "owl"]).tolist() == [2, 3]
 
 
 @pytest.mark.slow  # to import torchvision takes its time

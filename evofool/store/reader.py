@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,11 @@ class Run:
 
     def elites(self) -> pd.DataFrame:
         """One row for each filled cell; the columns are listed in the README. `attrs["evofool"]` names the run."""
-        return read_view(self._store).to_pandas()
+        table = read_view(self._store)
+        frame = table.to_pandas()
+        # pyarrow leaves out what pandas.read_parquet puts here.
+        frame.attrs = json.loads((table.schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
+        return frame
 
     def placements(self) -> pd.DataFrame:
         """Every placement, in order: who took which cell, with what, displacing whom, made from whom by what."""

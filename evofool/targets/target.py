@@ -150,6 +150,8 @@ class Target:
         ]
         if self.crops != 1:
             facts.append(self.crops)
+        if self.spec == "live":
+            facts.append(repr(self.module))  # the weights alone do not tell what is done with them
         digest.update(json.dumps(facts).encode())
         return digest.hexdigest()
 
@@ -206,11 +208,9 @@ class Target:
         return _mean_probabilities([self._forward(view) for view in _ten_crops(x, p.crop or 0)], self.output)
 
     def _forward(self, x: torch.Tensor) -> NDArray[np.float32]:
-        layout = next((t for t in self.module.parameters() if t.dim() == 4), None)
-        if layout is not None and layout.is_contiguous(memory_format=torch.channels_last):
-            x = x.contiguous(memory_format=torch.channels_last)
-        else:
-            x = x.contiguous()
+        weight = next((t for t in self.module.parameters() if t.dim() == 4), None)
+        channels_last = weight is not None and weight.is_contiguous(memory_format=torch.channels_last)
+        x = _laid_out(x, channels_last)
         try:
             result = self.module(x)
         except torch.OutOfMemoryError:
@@ -246,6 +246,21 @@ class Target:
                 f"{self.spec}: target.output is {self.output}, but the network's outputs do not sum to 1; "
                 "say target.output=logits if they are raw scores."
             )
+
+
+def _laid_out(x: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    """The same numbers, in strides that are a function of shape and format alone.
+
+    A grey image is contiguous to torch whatever the stride of its one channel, and yet convolutions choose their
+    algorithm, and so the last bits of a score, by that stride.
+    """
+    n, channels, height, width = x.shape
+    strides = (channels * height * width, height * width, width, 1)
+    if channels_last:
+        strides = (channels * height * width, 1, width * channels, channels)
+    if x.stride() == strides:
+        return x
+    return torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
 
 
 def _resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:

@@ -57,7 +57,7 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
     torch.set_num_threads(THREADS)
     try:
         module = _train(data, seed, tell)
-        target = lenet.build(module, data.class_names)
+        target = lenet.build(module, data.class_names, f"lenet:{path}")
         held_out = accuracy(target, data.held_out_images, data.held_out_labels)
     finally:
         torch.set_num_threads(threads)
