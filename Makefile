@@ -2,11 +2,13 @@
 # make test   install into .venv and run all tests but the slow proofs
 # make check  linter, types, architecture and fast tests, in under a minute
 # make figures  the figures of the README that take minutes; prints Markdown
+# make figures-transfer  those of transfer between LeNets; a quarter of an hour
+# make figures-imagenet  those on ImageNet networks; hours
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check figures clean
+.PHONY: demo test check figures figures-transfer figures-imagenet clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -30,7 +32,13 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not ray"
 
 figures: $(STAMP)
-	$(BIN)/python tests/figures/make.py
+	$(BIN)/python tests/figures/mnist.py
+
+figures-transfer: $(STAMP)
+	$(BIN)/python tests/figures/transfer.py
+
+figures-imagenet: $(STAMP)
+	$(BIN)/python tests/figures/imagenet.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
