@@ -134,7 +134,7 @@ def test_lenet_file_that_is_missing_is_refused_with_the_command_that_makes_one(t
 def test_file_that_is_not_safetensors_is_refused(blob: bytes, tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(blob)
-    assert f"{path}: not a safetensors file" in refusal(f"lenet:{path}")
+    assert f"{path}: damaged, or not a safetensors file" in refusal(f"lenet:{path}")
 
 
 def test_damaged_safetensors_are_refused(lenet_file: Path, tmp_path: Path) -> None:
@@ -206,9 +206,16 @@ def test_fingerprint_does_not_see_where_the_file_lies(lenet_file: Path, tmp_path
 
 
 def test_fingerprint_is_that_of_the_weights_whatever_their_layout(tensors: dict[str, torch.Tensor]) -> None:
-    expected = lenet_target(tensors).fingerprint()
-    assert lenet_target(tensors).to("cpu", "channels_last").fingerprint() == expected
+    target = lenet_target(tensors, spec="here")
+    expected = target.fingerprint()
+    assert target.to("cpu", "channels_last").fingerprint() == expected
     assert lenet_target(tensors, spec="elsewhere", family="any").fingerprint() == expected
+
+
+def test_live_modules_of_other_code_have_other_fingerprints() -> None:
+    first, second = (Target(nn.Sequential(nn.Flatten(), last), GREY, ("a", "b")) for last in (nn.ReLU(), nn.Tanh()))
+    assert first.fingerprint() != second.fingerprint()
+    assert replace(first, spec="a.py").fingerprint() == replace(second, spec="a.py").fingerprint()  # their code tells
 
 
 @pytest.mark.parametrize("name", ["0.weight", "0.bias", "7.bias"])

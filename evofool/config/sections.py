@@ -63,11 +63,18 @@ class TargetConfig(Section):
     output: Literal["declared", "logits", "probabilities", "log_probabilities"] = key(
         "semantic", "declared", "What the network returns; declared: what the target itself says."
     )
-    crops: Annotated[Literal[1, 10], BeforeValidator(refuse_bool)] = key(
+    crops: Annotated[int, BeforeValidator(refuse_bool)] = key(
         "semantic",
         1,
         "10: the mean of the probabilities of ten crops (corners, centre, mirrored) of an image larger than the input.",
     )
+
+    @pydantic.field_validator("crops")
+    @classmethod
+    def _one_or_ten(cls, value: int) -> int:
+        if value not in (1, 10):
+            raise ValueError("should be 1 or 10")
+        return value
 
 
 class EncodingConfig(Section):

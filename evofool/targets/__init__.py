@@ -12,7 +12,7 @@ from dataclasses import replace
 from evofool.errors import ConfigError
 from evofool.records import Numerics
 from evofool.source import Source
-from evofool.targets import efficientnet_lite, lenet, python
+from evofool.targets import efficientnet_lite, lenet, python, timm_zoo, torchvision_zoo
 from evofool.targets.target import Preprocessing, Target
 
 __all__ = ["FACTORIES", "Preprocessing", "Source", "Target", "configured", "default_numerics", "load_target"]
@@ -20,6 +20,8 @@ __all__ = ["FACTORIES", "Preprocessing", "Source", "Target", "configured", "defa
 FACTORIES: dict[str, Callable[[Source], Target]] = {
     "lenet": lenet.load,
     "efficientnet-lite": efficientnet_lite.load,
+    "torchvision": torchvision_zoo.load,
+    "timm": timm_zoo.load,
     "python": python.load,
 }
 

@@ -28,8 +28,11 @@ SIZES = {"0": 224, "1": 240, "2": 260}  # side of the input, in pixels
 _CROP_PADDING = 32  # the publisher's photographs are resized to this much more, then cropped
 
 
-def load(source: Source) -> Target:
+def load(source: Source, *, fold: bool = True) -> Target:
     """The target of a spec.
+
+    Args:
+        fold: whether batch normalisation becomes part of the convolutions.
 
     Raises:
         ConfigError: no such variant, or its packages are not installed.
@@ -51,14 +54,15 @@ def load(source: Source) -> Target:
     state = torch.load(path, weights_only=True, map_location="cpu")
     refuse_mismatch(module, state, path)
     module.load_state_dict(state)
-    return build(module, SIZES[variant], imagenet.class_names(), source.spec)
+    return build(module, SIZES[variant], imagenet.class_names(), source.spec, fold=fold)
 
 
-def build(module: nn.Module, side: int, class_names: tuple[str, ...], spec: str) -> Target:
+def build(module: nn.Module, side: int, class_names: tuple[str, ...], spec: str, *, fold: bool = True) -> Target:
     """The target around a network of the package efficientnet-lite-pytorch.
 
     Args:
         side: of its input, in pixels.
+        fold: as in `load`.
     """
     padded = importlib.import_module("efficientnet_lite_pytorch.utils").Conv2dStaticSamePadding
     module.eval().requires_grad_(False)
@@ -74,9 +78,10 @@ def build(module: nn.Module, side: int, class_names: tuple[str, ...], spec: str)
         crop=side,
         interpolation="bicubic",
     )
-    with contextlib.redirect_stdout(io.StringIO()):  # the package prints while its forward is traced
-        folded = fold_batch_norm(module, padded)
-    return Target(folded, preprocessing, class_names, output="logits", spec=spec, family="efficientnet-lite")
+    if fold:
+        with contextlib.redirect_stdout(io.StringIO()):  # the package prints while its forward is traced
+            module = fold_batch_norm(module, padded)
+    return Target(module, preprocessing, class_names, output="logits", spec=spec, family="efficientnet-lite")
 
 
 def _pad_inside(convolution: Any) -> None:

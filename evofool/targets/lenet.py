@@ -7,17 +7,14 @@ convolution 50 of 5x5, max pool 2, fully connected 500, ReLU, fully connected 10
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from evofool.errors import ConfigError
 from evofool.source import Source
 from evofool.targets.target import Preprocessing, Target
-from evofool.targets.weights import refuse_mismatch
+from evofool.targets.weights import class_names, metadata, read_safetensors, refuse_mismatch
 
 __all__ = ["MEAN", "STD", "build", "load", "network"]
 
@@ -53,38 +50,20 @@ def load(source: Source) -> Target:
     """
     path = source.argument
     blob = source.read(path, "make one with `evofool train lenet --dataset mnist-5k --out FILE`")
-    try:
-        tensors = load_safetensors(blob)
-        metadata = _metadata(blob)
-    except (SafetensorError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: not a safetensors file ({error}); `evofool train lenet` writes one.") from None
-    if metadata.get("format") != "evofool.lenet.1":
+    tensors, facts = read_safetensors(blob, path), metadata(blob)
+    if facts.get("format") != "evofool.lenet.1":
         raise ConfigError(
             f"{path}: not written by `evofool train lenet`; load other networks with python:FILE.py:callable."
         )
-    names = _class_names(metadata, path)
+    names = class_names(blob, path)
+    if names is None:
+        raise ConfigError(
+            f"{path}: its metadata has no list of class names; train it again with `evofool train lenet`."
+        )
     module = network(len(names))
     refuse_mismatch(module, tensors, path)
     module.load_state_dict(tensors)
     return build(module, names, spec=source.spec)
-
-
-def _class_names(metadata: dict[str, Any], path: str) -> tuple[str, ...]:
-    try:
-        names = json.loads(metadata["class_names"])
-    except (KeyError, ValueError):
-        names = None
-    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
-        raise ConfigError(
-            f"{path}: its metadata has no list of class names; train it again with `evofool train lenet`."
-        )
-    return tuple(names)
-
-
-def _metadata(blob: bytes) -> dict[str, Any]:
-    # The header of a safetensors file: 8 bytes of length, then JSON.
-    length = int.from_bytes(blob[:8], "little")
-    return dict(json.loads(blob[8 : 8 + length]).get("__metadata__", {}))
 
 
 def indices_sha256(indices: Any) -> str:

@@ -254,7 +254,7 @@ def _laid_out(x: torch.Tensor, channels_last: bool) -> torch.Tensor:
     A grey image is contiguous to torch whatever the stride of its one channel, and yet convolutions choose their
     algorithm, and so the last bits of a score, by that stride.
     """
-    n, channels, height, width = x.shape
+    _, channels, height, width = x.shape
     strides = (channels * height * width, height * width, width, 1)
     if channels_last:
         strides = (channels * height * width, 1, width * channels, channels)

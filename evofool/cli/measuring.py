@@ -1,0 +1,192 @@
+"""`evofool score`, `tune`, `plan`: what a target says of pictures, and what a run would take."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evofool import output
+from evofool.cli.options import Address, AllowCode, ConfigPath, Json, Overrides, app
+from evofool.errors import EvofoolError
+
+__all__: list[str] = []
+
+SHOWN = 40  # pictures listed on the screen; the file has all
+
+
+def _tell(sentence: str) -> None:
+    print(output.plain(sentence), file=sys.stderr)
+
+
+@app.command()
+def score(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
+    target: Annotated[str, typer.Option(help="As target.spec, e.g. efficientnet-lite:0.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("scores.parquet"),
+    classes: Annotated[
+        list[str] | None, typer.Option(help="Class whose scores are kept, by name or index; may be repeated.")
+    ] = None,
+    geometry: Annotated[str, typer.Option(help="native or published, as target.geometry.")] = "native",
+    crops: Annotated[int, typer.Option(help="1 or 10, as target.crops.")] = 1,
+    returns: Annotated[
+        str, typer.Option("--output", help="declared, logits, probabilities or log_probabilities, as target.output.")
+    ] = "declared",
+    pool: Annotated[str, typer.Option(help="inline or ray.")] = "inline",
+    address: Address = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Score any pictures with a target; what cannot be scored is named, and then the exit code is 2."""
+    from evofool import scoring
+
+    request = scoring.Request(
+        images, target, classes or "all", allow_code, geometry, crops, returns, pool=pool, address=address
+    )
+    result = scoring.score_to(out, request, _tell)
+    if as_json:
+        output.print_json({"file": str(out), "pictures": result.rows, "left_out": result.left_out})
+    else:
+        rows = [_line(row) for row in result.rows[:SHOWN]]
+        output.table(["picture", "size", "top-1 class", "confidence", "entropy"], rows, {"confidence", "entropy"})
+        more = f", {len(result.rows) - SHOWN} of them not shown" if len(result.rows) > SHOWN else ""
+        print(f"\n{len(result.rows)} pictures{more}; all scores are in {output.plain(str(out))}")
+    if result.left_out:
+        print(f"{len(result.left_out)} of {len(result.left_out) + len(result.rows)} left out", file=sys.stderr)
+        raise typer.Exit(2)
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    size = f"{row['width']} x {row['height']} {row['mode']}"
+    sure = f"{row['top1_confidence']:.6f}"
+    return [row["path"], size, row["top1_class_name"], sure, f"{row['entropy']:.3f}"]
+
+
+@app.command()
+def tune(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    write: Annotated[bool, typer.Option("--write", help="Put the best into CONFIG, if it gains over 3 %.")] = False,
+    seconds: Annotated[float, typer.Option(help="About how long to measure.", min=1.0)] = 60.0,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Measure which batch sizes, memory format and threads are fastest here, over all evaluators of this machine."""
+    from evofool import tuning
+    from evofool.config import load_config
+
+    before = load_config(config)
+    result = tuning.tune(load_config(config, list(overrides or [])), seconds=seconds, allow_code=allow_code, tell=_tell)
+    best, present = result.best, result.present
+    written = write and result.worth_it
+    problem = None
+    if written:
+        try:
+            tuning.write(config, before, best.numerics)
+        except EvofoolError as error:
+            problem, written = error, False
+    lines = tuning.lines_of(best.numerics) if result.worth_it else []
+    if as_json:
+        output.print_json(
+            {
+                "present": _choice(present, result),
+                "best": _choice(best, result),
+                "gain": result.gain,
+                "gain_rounds": result.ratios,
+                "worth_it": result.worth_it,
+                "lines": lines,
+                "written": written,
+                "not_measured": result.not_measured,
+                "choices": [_choice(choice, result) for choice in result.choices],
+            }
+        )
+    else:
+        _print_tuning(config, result, lines, written)
+    if problem is not None:
+        raise problem
+
+
+def _choice(choice: Any, result: Any) -> dict[str, Any]:
+    n = choice.numerics
+    return {
+        "present": choice is result.present,
+        "memory_format": n.memory_format,
+        "micro_batch": n.micro_batch,
+        "chunk": n.chunk,
+        "threads": n.threads,
+        "evaluators": choice.evaluators,
+        "per_second": choice.per_second,
+        "per_evaluator": choice.per_second / choice.evaluators,
+        "rounds": choice.rounds,
+    }
+
+
+def _print_tuning(config: Path, result: Any, lines: list[str], written: bool) -> None:
+    columns = ["memory_format", "micro_batch", "chunk", "threads", "evaluators", "per_second", "per_evaluator"]
+    rows = []
+    for choice in result.choices[:12]:
+        facts = _choice(choice, result)
+        shown = [f"{facts[c]:.1f}" if isinstance(facts[c], float) else facts[c] for c in columns]
+        rounds = f"{min(choice.rounds):.1f} to {max(choice.rounds):.1f}" if choice.rounds else "measured once"
+        rows.append([*shown, rounds, "present" * facts["present"] or "best" * (choice is result.best)])
+    output.table([*columns, "rounds", ""], rows, set(columns[1:]))
+    print("\nper_second: evaluations of all evaluators of this machine together; on Ray each gives per_evaluator")
+    if result.not_measured:
+        print(result.not_measured)
+    spread = (
+        f"{result.gain:.3f} times the present choice, {min(result.ratios):.3f} to {max(result.ratios):.3f} in turns"
+    )
+    if not lines:
+        print("nothing gains more than 3 % over the present choice" + f" (the best: {spread})" * (result.gain > 1))
+        return
+    print(f"the best is {spread}")
+    where = output.plain(str(config))
+    print(f"\nwritten into {where}:" if written else f"\nto use it, put this into {where}, or say --write:")
+    print("\n".join(lines))
+    print(
+        "\nThese are numerics keys: scores get other bits, so a run already begun keeps its own, and resuming it with "
+        "these\nends with exit code 3 unless --allow-numerics-change is given."
+    )
+
+
+@app.command()
+def plan(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    address: Address = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """What a run would take, without making it: evaluations, time, evaluators, memory, disk."""
+    from evofool import planning
+    from evofool.config import load_config
+
+    settings = load_config(config, list(overrides or []))
+    result = planning.plan(settings, address=address, allow_code=allow_code, tell=_tell)
+    if as_json:
+        figures = [vars(figure) for figure in result.figures]
+        output.print_json({"facts": result.facts, "figures": figures, "warnings": result.warnings})
+        return
+    output.table(["", ""], [[name, value] for name, value in result.facts.items()])
+    print()
+    rows = []
+    for f in result.figures:
+        known = f.low is not None and f.high is not None
+        between = f"{_amount(f.low, f.unit)} to {_amount(f.high, f.unit)}" if known else ""
+        rows.append([f.name, _amount(f.value, f.unit), between, f.how, f.rule])
+    output.table(["", "about", "between", "how", "by"], rows, {"about", "between"})
+    for text in result.warnings:
+        _tell(text)
+
+
+def _amount(value: Any, unit: str) -> str:
+    """A figure for people: long times as minutes or hours, small memory as KiB."""
+    if unit == "s" and value >= 120:
+        value, unit = (value / 3600, "h") if value >= 7200 else (value / 60, "min")
+    elif unit == "MiB" and value < 1:
+        value, unit = value * 1024, "KiB"
+    elif unit == "MiB" and value >= 10240:
+        value, unit = value / 1024, "GiB"
+    return f"{value:,.0f} {unit}".rstrip() if value >= 100 or value == int(value) else f"{value:.3g} {unit}".rstrip()
