@@ -22,10 +22,14 @@ from evofool.targets import Preprocessing, Target, imagenet, load_target
 from evofool.targets.checking import check, expected_calibration_error, normalisations
 from evofool.targets.photographs import LabelledPictures, choose, fit, labelled_folder, photographs
 
+pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
+
 Command = Callable[..., tuple[int, str, str]]
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 HALF = Preprocessing((8, 8), 3, (127.0,) * 3, (128.0,) * 3)
 GREY = Preprocessing((8, 8), 1, (127.0,), (128.0,))
+
+KNOWN = "png jpg jpeg bmp gif webp tif tiff"
 
 
 class Do(nn.Module):
@@ -327,8 +331,8 @@ def test_folder_of_pictures_is_read_and_what_cannot_be_is_named(folder: Path) ->
     assert data.labels.tolist() == [1, 1, 0, 0] or data.labels.tolist() == [0, 0, 1, 1]
     assert [image.mean() for image in data.images] == [10 if label == 0 else 240 for label in data.labels]
     assert sorted(data.unreadable) == [
-        f"{folder / 'Dark' / 'broken.png'}: cannot be read (not a picture, or a damaged one).",
-        f"{folder / 'Dark' / 'empty.jpg'}: cannot be read (not a picture, or a damaged one).",
+        f"{folder / 'Dark' / 'broken.png'}: is no picture that can be read ({KNOWN}); save it anew as a PNG.",
+        f"{folder / 'Dark' / 'empty.jpg'}: is no picture that can be read ({KNOWN}); save it anew as a PNG.",
     ]
 
 
@@ -403,7 +407,7 @@ def test_check_prints_what_is_fed_and_exit_code_1_says_warning(command: Command,
     exit_code, out, err = command("check", f"python:{code}:right", "--allow-code", "--data", folder)
     assert exit_code == 0
     assert "n x 3 x 8 x 8 float32" in out and "(x - 127) / 128" in out and "4 labelled images" in out
-    assert "broken.png: cannot be read" in err and "empty.jpg" in err and "warning" not in err
+    assert "broken.png: is no picture that can be read" in err and "empty.jpg" in err and "warning" not in err
 
     exit_code, out, err = command("check", f"python:{code}:wrong", "--allow-code", "--data", folder, "--json")
     result = json.loads(out)

@@ -19,6 +19,8 @@ from evofool.scores import log_odds
 from evofool.source import Source
 from evofool.usercode import load_callable
 
+pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
+
 MINE = """
 import numpy as np
 import evofool

@@ -19,6 +19,8 @@ from evofool.planning import evaluations_in, generations_of
 from evofool.records import Numerics
 from evofool.rehearsal import PlacementCurve
 
+pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
+
 EXECUTABLE = str(Path(sys.executable).with_name("evofool"))
 
 

@@ -26,6 +26,8 @@ from evofool.errors import ConfigError, StorageError
 from evofool.store import score_file
 from evofool.targets import Preprocessing, Target
 
+pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
+
 Command = Callable[..., tuple[int, str, str]]
 
 

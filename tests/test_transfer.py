@@ -28,6 +28,8 @@ from evofool.studies.elites import match
 from evofool.studies.transfer import summarise
 from evofool.targets import default_numerics
 
+pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
+
 SHARES = ("same_top1", "class_is_top1", "both_99", "both_9999", "source_surer")
 
 

@@ -19,6 +19,8 @@ from evofool.records import Numerics
 from evofool.source import Source
 from evofool.tuning import Choice, Tuning, share_used, with_keys
 
+pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
+
 Command = Callable[..., tuple[int, str, str]]
 BEST = Numerics("cpu", 64, 32, 2, "channels_last")
 LINES = "evaluation:\n  threads: 2\n  micro_batch: 32\n  chunk: 64\n  memory_format: channels_last"

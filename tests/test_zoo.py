@@ -24,6 +24,8 @@ from evofool.errors import ConfigError
 from evofool.targets import Source, Target, imagenet, load_target, timm_zoo, torchvision_zoo
 from evofool.targets.photographs import fit
 
+pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
+
 SMALL = "shufflenet_v2_x0_5"
 
 
