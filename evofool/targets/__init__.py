@@ -56,7 +56,7 @@ def load_target(
     """
     source = spec if isinstance(spec, Source) else Source(spec, allow_code)
     if source.scheme not in FACTORIES or not source.argument:
-        near = difflib.get_close_matches(source.scheme, FACTORIES, n=1)
+        near = difflib.get_close_matches(source.scheme, FACTORIES, n=1, cutoff=0.75)
         hint = f"did you mean {near[0]}:...?" if near else f"known are {', '.join(f'{n}:' for n in FACTORIES)}."
         raise ConfigError(f"target.spec: {source.spec!r} names no kind of target; {hint}")
     target = FACTORIES[source.scheme](source)

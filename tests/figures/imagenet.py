@@ -67,7 +67,7 @@ def photographs_confidence() -> None:
     print("\n| network | photographs | median of the top-1 confidence | highest |\n|---|---|---|---|")
     for variant in (0, 1, 2):
         target = evofool.load_target(f"efficientnet-lite:{variant}")
-        images = np.stack([fit(target, photograph.read()) for photograph in photographs()])
+        images = np.stack([fit(target, photograph.image) for photograph in photographs()])
         with torch.inference_mode():
             z = target.outputs(torch.from_numpy(images)).astype(np.float64)
         powers = np.exp(z - z.max(axis=1, keepdims=True))
@@ -125,7 +125,7 @@ def main() -> None:
     for name in ("imagenet_cppn-1", "imagenet50_cppn-1", "imagenet50_direct-1"):
         cost(RUNS / name)
     PICTURES.mkdir(exist_ok=True)
-    contact_sheet(evofool.open_run(fifty[0]).elites()).save(PICTURES / "imagenet50_cppn.png", optimize=True)
+    contact_sheet(evofool.open_run(fifty[0]).elites()).save(PICTURES / "imagenet50_cppn.jpg", quality=88)
     if "--no-speed" not in sys.argv:
         speed()
 
