@@ -37,4 +37,7 @@ def uniforms(seed: int, domain: str, generation: int, shape: tuple[int, ...]) ->
     the other genomes are.
     """
     raw = words(seed, domain, generation, math.prod(shape))
-    return ((raw >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(shape)
+    raw >>= np.uint64(11)  # in place: a generation of large pictures draws hundreds of MiB
+    values = raw.astype(np.float64)
+    values *= 2.0**-53
+    return values.reshape(shape)

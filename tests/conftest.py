@@ -10,18 +10,21 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 import evofool
+from evofool import cli
 from evofool.config import Config, load_config
 from evofool.targets import lenet
 
 ROOT = Path(__file__).parent.parent
+Command = Callable[..., tuple[int, str, str]]  # of the fixture `command`
 
 
 def _can_mount() -> bool:
@@ -67,6 +70,21 @@ def _required_but_missing(request: pytest.FixtureRequest) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name, count in sorted(_missing.items()):
         terminalreporter.write_line(f"{count} tests left out, since this machine has no {name}")
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["evofool", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(exit.value.code or 0), captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

@@ -15,31 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Command
 from PIL import Image
 
 import evofool
-from evofool import cli, output
+from evofool import output
 from evofool.config import Config, key_table, to_yaml
 
 pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`
 
-Command = Callable[..., tuple[int, str, str]]
 EXECUTABLE = str(Path(sys.executable).with_name("evofool"))
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evofool", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(exit.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ import io
 import json
 import os
 import struct
-import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +16,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import Command
 from PIL import Image
 
 import evofool
-from evofool import cli, pictures, scoring
+from evofool import pictures, scoring
 from evofool.errors import ConfigError, StorageError
 from evofool.store import score_file
 from evofool.targets import Preprocessing, Target
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evofool", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(exit.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import Command
 from PIL import Image
 
 import evofool
-from evofool import cli
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun, Stopped, TargetError
 from evofool.evaluate import opening
 from evofool.evaluate.pool import Evaluator, InlinePool
@@ -465,7 +465,6 @@ def test_a_matrix_refuses_what_it_cannot_show(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------- the command line
 
-Command = Callable[..., tuple[int, str, str]]
 
 NET = """
 import torch, evofool
@@ -487,21 +486,6 @@ def alien():
 def broken():
     return evofool.Target(torch.nn.Conv2d(3, 1, 1), evofool.Preprocessing((12, 12), 1, (0.0,), (255.0,)), ("a", "b"))
 """
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evofool", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(exit.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Command
 
-from evofool import cli, tuning
+from evofool import tuning
 from evofool.config import Config, differences, load_config, to_yaml
 from evofool.errors import ConfigError
 from evofool.evaluate.opening import resolve_numerics
@@ -21,24 +21,8 @@ from evofool.tuning import Choice, Tuning, share_used, with_keys
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
-Command = Callable[..., tuple[int, str, str]]
 BEST = Numerics("cpu", 64, 32, 2, "channels_last")
 LINES = "evaluation:\n  threads: 2\n  micro_batch: 32\n  chunk: 64\n  memory_format: channels_last"
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evofool", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(exit.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 # ---------------------------------------------------------------------------------------------- how rows are counted
