@@ -200,13 +200,15 @@ def test_images_do_not_travel(long: Config) -> None:
     encoding = make_encoding(long.encoding, target.image_size, target.channels)
     numerics = default_numerics("cpu", "lenet")
     source = Source(long.target.spec)
-    recipe = ray_pool.Recipe(source, "native", "logits", target.fingerprint(), encoding, np.arange(10), numerics)
+    recipe = ray_pool.Recipe(
+        source, "native", "logits", 1, target.fingerprint(), encoding, np.arange(10), numerics, Source("log_odds")
+    )
     actor = ray.remote(ray_pool._Actor).options(num_cpus=1).remote()
     ray.get(actor.hello.remote(recipe))
     scores, _, _ = ray.get(actor.score.remote(variation.initial(encoding, 1, 0, 50)))
     ray.kill(actor)
     size = sum(getattr(scores, name).nbytes for name in scores.__dataclass_fields__)
-    assert size == 50 * (4 * 10 + 4 + 4 + 32) < 50 * 28 * 28
+    assert size == 50 * (2 * 4 * 10 + 4 + 4 + 32) < 50 * 28 * 28  # log-odds and objective, top-1, hash
 
 
 # ------------------------------------------------------------------------------------------------------- connecting
