@@ -81,13 +81,7 @@ def add_connection(
     """
     start, end = _draw_source(graphs, source), _draw_destination(graphs, destination)
     done = apply & _may_connect(graphs, start, end, parallel=parallel) & _has_room(graphs)
-    ordinal = np.zeros(len(graphs), dtype=np.int64)
-    while parallel:  # the first ordinal whose id this genome does not have
-        ids = cppn.connection_ids(start, end, ordinal)
-        taken = done & (cppn.locate(graphs.connection_ids, ids[:, None])[:, 0] >= 0)
-        if not taken.any():
-            break
-        ordinal += taken
+    ordinal = _first_free(cppn.connection_ids, graphs.connection_ids, start, end, done & parallel)
     new = ((weight * 2 - 1) * limit).astype(np.float32)
     return _with_connections(graphs, done, start, end, new, ordinal), done
 
@@ -128,13 +122,7 @@ def split_connection(
     column = _pick(graphs.connection_ids != PAD, which)
     done = apply & (column >= 0) & ((graphs.node_ids != PAD).sum(axis=1) < cppn.MAX_NODES) & _has_room(graphs)
     source, destination, weight = (_at(a, column) for a in (graphs.sources, graphs.destinations, graphs.weights))
-    ordinal = np.zeros(len(graphs), dtype=np.int64)
-    while True:  # the first ordinal whose node this genome does not have
-        node = cppn.node_ids(source, destination, ordinal)
-        taken = done & (cppn.locate(graphs.node_ids, node[:, None])[:, 0] >= 0)
-        if not taken.any():
-            break
-        ordinal += taken
+    node = cppn.node_ids(source, destination, _first_free(cppn.node_ids, graphs.node_ids, source, destination, done))
     for start, end in ((source, node), (node, destination)):  # taken only in genomes not made here
         done &= cppn.locate(graphs.connection_ids, cppn.connection_ids(start, end, 0)[:, None])[:, 0] < 0
     cut = _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1]))
@@ -203,6 +191,16 @@ def _pick(candidates: Mask, uniform: Array) -> NDArray[np.int64]:
     wanted = (uniform * count).astype(np.int64) + 1
     hit = candidates & (np.cumsum(candidates, axis=1) == wanted[:, None])
     return np.where(count > 0, hit.argmax(axis=1) if hit.shape[1] else -1, -1)
+
+
+def _first_free(ids_of: Any, table: NDArray[np.int64], source: Any, destination: Any, rows: Mask) -> NDArray[np.int64]:
+    """The first ordinal of source -> destination whose id is not in a genome's row of `table`; 0 outside `rows`."""
+    ordinal = np.zeros(len(table), dtype=np.int64)
+    while True:
+        taken = rows & (cppn.locate(table, ids_of(source, destination, ordinal)[:, None])[:, 0] >= 0)
+        if not taken.any():
+            return ordinal
+        ordinal += taken
 
 
 def _draw_source(graphs: Graphs, uniform: Array) -> NDArray[np.int64]:
