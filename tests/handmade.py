@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from evofool.encoding import cppn
+from evofool.encoding import CppnEncoding, cppn, programs, render
 from evofool.encoding.cppn import Graphs
 
 
@@ -19,3 +20,10 @@ def graph(nodes: dict[int, str], connections: list[tuple[int, int, float]]) -> G
         destination,
         np.array([[c[2] for c in connections]], dtype=np.float32),
     )
+
+
+def values_before_rounding(encoding: CppnEncoding, genomes: Graphs) -> NDArray[np.float32]:
+    """What the batched renderer draws before colours and rounding, (n, channels, pixels)."""
+    tiles = [values.numpy().copy() for _, values in render._evaluate(programs.compile(genomes), encoding, "cpu")]
+    pixels = encoding.height * encoding.width
+    return np.concatenate(tiles, axis=2)[:, :, :pixels].transpose(1, 0, 2)

@@ -189,14 +189,14 @@ def test_flat_edges_index_the_table_of_inputs_and_nodes() -> None:
     both = HSV.from_bytes([HSV.to_bytes(evolved(HSV), row) for row in (3, 11)])
     stride = 4 + both.node_ids.shape[1]
     names = [[0, 1, 2, 3, *row] for row in both.node_ids.tolist()]
-    rows, sources, destinations = cppn.flat_edges(both)
+    sources, destinations = cppn.flat_edges(both)
     found = [
-        (r, names[s // stride][s % stride], names[d // stride][d % stride])
-        for r, s, d in zip(rows.tolist(), sources.tolist(), destinations.tolist())
+        (d // stride, names[s // stride][s % stride], names[d // stride][d % stride])
+        for s, d in zip(sources.tolist(), destinations.tolist())
     ]
     genes = [(row, gene) for row in range(2) for gene in HSV.genes(both, row) if gene["gene"] == "connection"]
     assert found == [(row, gene["source"], gene["destination"]) for row, gene in genes]
-    assert np.array_equal(sources // stride, rows)
+    assert np.array_equal(sources // stride, destinations // stride)
 
 
 # -------------------------------------------------------------------------------------------------------- compile
@@ -230,31 +230,35 @@ def slow_compile(encoding: CppnEncoding, graphs: Graphs) -> dict[str, Any]:
         outputs = [4 + channel for channel in range(encoding.channels)]
         for output in outputs:
             visit(output)
-        ordered += [(level[n], -len(arriving[n]), row, n, activation[n]) for n in level if n >= 4]
+        ordered += [(level[n], cppn.ACTIVATIONS.index(activation[n]), row, n) for n in level if n >= 4]
         per_genome.append((arriving, outputs))
     ordered.sort()
-    place = {(row, node): 4 + i for i, (_, _, row, node, _) in enumerate(ordered)}
+    place = {(row, node): 4 + i for i, (_, _, row, node) in enumerate(ordered)}
     place |= {(row, i): i for row in range(len(graphs)) for i in range(4)}
     depth = max(entry[0] for entry in ordered)
     return {
         "levels": [sum(entry[0] < level for entry in ordered) for level in range(1, depth + 2)],
-        "activations": [cppn.ACTIVATIONS.index(entry[4]) for entry in ordered],
+        "activations": [entry[1] for entry in ordered],
         "arrivals": [
-            [(place[row, source], weight) for weight, source in per_genome[row][0][node]]
-            for _, _, row, node, _ in ordered
+            [(place[row, source], weight) for weight, source in per_genome[row][0][node]] or [(3, 0.0)]
+            for _, _, row, node in ordered
         ],
         "outputs": [[place[row, output] for output in outputs] for row, (_, outputs) in enumerate(per_genome)],
     }
 
 
 def as_lists(program: programs.Program) -> dict[str, Any]:
+    sizes = program.counts.sum(axis=1)
+    arrivals = [[pair] for pair in zip(program.sources.tolist(), program.weights.tolist())]
+    begin = np.repeat(np.cumsum(sizes) - sizes, program.other_counts)
+    for node, *pair in zip(
+        (begin + program.into).tolist(), program.other_sources.tolist(), program.other_weights.tolist()
+    ):
+        arrivals[node].append(tuple(pair))
     return {
-        "levels": program.levels.tolist(),
-        "activations": program.activations.tolist(),
-        "arrivals": [
-            list(zip(program.sources[first : first + fan].tolist(), program.weights[first : first + fan].tolist()))
-            for first, fan in zip(program.first_edge.tolist(), program.fan_in.tolist())
-        ],
+        "levels": [0, *np.cumsum(sizes).tolist()],
+        "activations": [code for row in program.counts for code, n in zip(program.activations, row) for _ in range(n)],
+        "arrivals": arrivals,
         "outputs": program.outputs.tolist(),
     }
 
@@ -265,9 +269,8 @@ def test_compile_equals_a_slow_topological_oracle(encoding: CppnEncoding, rows: 
     for seed in range(2):
         graphs = evolved(encoding, seed, rows)
         program = programs.compile(graphs)
-        assert program.genomes == rows
+        assert program.outputs.shape == (rows, encoding.channels)
         assert as_lists(program) == slow_compile(encoding, graphs)
-        assert len(program.sources) == program.fan_in.sum()
 
 
 def test_compile_drops_what_reaches_no_output() -> None:
@@ -300,20 +303,23 @@ def test_compile_bypasses_nodes_that_only_hand_a_value_on_and_no_others() -> Non
     genome = graph({4: "sine", 5: "identity", 6: "sine", f: "sine"} | identities, wires)
     found = as_lists(programs.compile(genome))
     assert found == slow_compile(HSV, genome)
-    # In level 1, longest first: d, then the outputs 5 and 6, c and f; e; in level 2 output 4.
+    # Level 1: the identities output 5, c, d, and e, where nothing arrives; the sines output 6 and f. Level 2: output 4.
     assert found["arrivals"] == [
-        [(0, 1.0), (1, 1.0)], [(3, 1.0)], [(2, 1.0)], [(1, 2.0)], [(0, 1.0)], [],
-        [(2, 0.0), (7, 1.0), (4, 2.0), (9, 3.0), (8, 4.0)],
+        [(3, 1.0)], [(1, 2.0)], [(0, 1.0), (1, 1.0)], [(3, 0.0)], [(2, 1.0)], [(0, 1.0)],
+        [(2, 0.0), (5, 1.0), (6, 2.0), (7, 3.0), (9, 4.0)],
     ]  # fmt: skip
-    assert found["outputs"] == [[10, 5, 6]]
+    assert found["outputs"] == [[10, 4, 8]]
 
 
 def test_compile_of_a_genome_without_connections_keeps_its_outputs() -> None:
     program = programs.compile(graph({4: "sine", 5: "gaussian", 6: "linear"}, []))
-    assert program.fan_in.tolist() == [0, 0, 0]
-    assert program.activations.tolist() == [1, 3, 4]
-    assert program.outputs.tolist() == [[4, 5, 6]]
-    assert program.levels.tolist() == [0, 3]
+    zero_from_the_bias = [(3, 0.0)]
+    assert as_lists(program) == {
+        "levels": [0, 3],
+        "activations": [1, 3, 4],
+        "arrivals": [zero_from_the_bias] * 3,
+        "outputs": [[4, 5, 6]],
+    }
 
 
 @pytest.mark.parametrize("kinds", [("sine", "sine"), ("identity", "sine"), ("identity", "identity")], ids="-".join)
@@ -329,7 +335,8 @@ def test_compile_refuses_a_cycle(kinds: tuple[str, str], entered: bool) -> None:
 def test_compile_of_a_chain_puts_every_node_on_its_own_level_but_bypasses_fresh_splits(length: int) -> None:
     chain = [0, *(FIRST_HIDDEN + i for i in range(length)), 4]
     wires = [(a, b, 1.0) for a, b in itertools.pairwise(chain)]
-    assert programs.compile(graph(dict.fromkeys(chain[1:], "sine"), wires)).levels.tolist() == list(range(length + 2))
+    whole = as_lists(programs.compile(graph(dict.fromkeys(chain[1:], "sine"), wires)))
+    assert whole["levels"] == list(range(length + 2))
     bypassed = programs.compile(graph({4: "sine"} | dict.fromkeys(chain[1:-1], "identity"), wires))
     assert as_lists(bypassed) == {"levels": [0, 1], "activations": [1], "arrivals": [[(0, 1.0)]], "outputs": [[4]]}
 

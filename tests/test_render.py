@@ -7,15 +7,17 @@ import functools
 import itertools
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from handmade import graph
+from handmade import graph, values_before_rounding
 from numpy.typing import NDArray
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from evofool import variation
 from evofool.config import VariationConfig
@@ -166,7 +168,8 @@ def test_activations_of_both_renderers_are_the_scalar_definitions(name: str) -> 
     expected = [SCALAR[name](float(p)) for p in inputs]
     with np.errstate(over="ignore", under="ignore"):
         plain = reference.ACTIVATIONS[name](inputs)
-    batched = render.ACTIVATIONS[name](torch.from_numpy(inputs)).numpy()
+    batched = inputs.copy()
+    render.ACTIVATIONS[name](torch.from_numpy(batched))
     for found in (plain, batched):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2e-7)
@@ -255,24 +258,72 @@ def test_a_picture_does_not_depend_on_the_batch_under_two_threads(encoding: Enco
 def test_no_bit_of_the_values_before_rounding_depends_on_the_batch(encoding: CppnEncoding) -> None:
     genomes = evolved(encoding)
 
-    def values(rows: list[int]) -> NDArray[np.float32]:
-        program = programs.compile(encoding.take(genomes, np.array(rows)))
-        return render._evaluate(program, encoding, "cpu").numpy()
-
-    together = values(list(range(16)))
+    together = values_before_rounding(encoding, genomes)
     for rows in ([0], [7], [15, 3, 3], list(range(15, -1, -1))):
-        assert values(rows).tobytes() == together[rows].tobytes()
+        alone = values_before_rounding(encoding, encoding.take(genomes, np.array(rows)))
+        assert alone.tobytes() == together[rows].tobytes()
 
 
-@pytest.mark.parametrize("state_bytes", [1, 40_000, 1 << 30])
+@pytest.mark.parametrize("scratch_bytes", [1, 40_000, 1 << 30])
 def test_a_picture_does_not_depend_on_the_tiles_it_is_drawn_in(
-    state_bytes: int, monkeypatch: pytest.MonkeyPatch
+    scratch_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoding = CPPNS[4]
     genomes = evolved(encoding)
     before = render.render(encoding, genomes)
-    monkeypatch.setattr(render, "_STATE_BYTES", state_bytes)
+    monkeypatch.setattr(render, "_SCRATCH_BYTES", scratch_bytes)
     assert render.render(encoding, genomes).tobytes() == before.tobytes()
+
+
+class Operations(TorchDispatchMode):
+    """Counts tensor operations, and remembers the largest tensor that one gave."""
+
+    count = largest = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        self.count += 1
+        if isinstance(result, torch.Tensor):
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+def operations(encoding: Encoding, genomes: Any) -> Operations:
+    with Operations() as seen:
+        render.render(encoding, genomes)
+    return seen
+
+
+def test_512_genomes_need_hardly_more_tensor_operations_than_the_deepest_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many for each level, however many nodes, connections and activations are in it."""
+    encoding = CppnEncoding(8, 8, "hsv")
+    genomes = evolved(encoding)
+    every_kind = np.where(genomes.node_ids < cppn.PAD, np.arange(genomes.node_ids.shape[1]) % len(cppn.ACTIVATIONS), 0)
+    genomes = replace(genomes, activations=every_kind.astype(np.uint8))
+    genomes = encoding.take(genomes, np.arange(512) % 16)
+    depth = [len(programs.compile(encoding.take(genomes, np.array([row]))).counts) for row in range(16)]
+    deepest = encoding.take(genomes, np.array([int(np.argmax(depth))]))
+    assert max(depth) > 3
+    monkeypatch.setattr(render, "_GENOMES", 512)
+    assert operations(encoding, genomes).count <= 1.1 * operations(encoding, deepest).count
+
+
+@pytest.mark.parametrize("encoding", [CPPNS[4], DIRECTS[1]], ids=name_of)
+def test_memory_does_not_grow_with_the_number_of_genomes(encoding: Encoding) -> None:
+    genomes = evolved(encoding)
+    some, many = (operations(encoding, encoding.take(genomes, np.arange(n) % 16)).largest for n in (128, 512))
+    assert many == some
+
+
+def test_a_picture_does_not_depend_on_how_many_are_drawn_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding in (CPPNS[4], DIRECTS[1]):
+        genomes = evolved(encoding)
+        before = render.render(encoding, genomes)
+        with monkeypatch.context() as patch:
+            patch.setattr(render, "_GENOMES", 3)
+            assert render.render(encoding, genomes).tobytes() == before.tobytes()
 
 
 def test_rendering_leaves_the_genomes_as_they_were() -> None:

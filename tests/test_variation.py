@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from deap import tools
+from handmade import values_before_rounding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from scipy.stats import binomtest, ks_2samp
 
 from evofool import variation
 from evofool.config import VariationConfig
-from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, programs, reference
+from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, reference
 from evofool.encoding import render as renderer
 from evofool.encoding.cppn import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs
 from evofool.errors import InvalidGenome
@@ -726,8 +727,10 @@ def values(encoding: CppnEncoding, batch: Graphs) -> list[NDArray[np.float32]]:
     """What the pixels of a few genomes are before they are rounded, by both renderers."""
     rows = range(0, len(batch), 4)
     size = encoding.height, encoding.width
-    batched = renderer._evaluate(programs.compile(batch), encoding, "cpu").numpy()
-    return [batched, *(reference._evaluate(encoding, batch, row, *size) for row in rows)]
+    return [
+        values_before_rounding(encoding, batch),
+        *(reference._evaluate(encoding, batch, row, *size) for row in rows),
+    ]
 
 
 def assert_same_bits(before: list[NDArray[np.float32]], after: list[NDArray[np.float32]]) -> None:

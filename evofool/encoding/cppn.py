@@ -142,32 +142,43 @@ def locate(table: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64
         table: (n, N) int64, rows ascending.
         ids: (n, K) int64.
     """
+    rows = np.repeat(np.arange(len(ids)), ids.shape[1])
+    return _locate(table, rows, ids.ravel()).reshape(ids.shape)
+
+
+def _locate(table: NDArray[np.int64], rows: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The column of ids[i] in row rows[i] of the ascending `table`, -1 where it is not there."""
     width = table.shape[1]
     if width == 0 or ids.size == 0:
         return np.full(ids.shape, -1, dtype=np.int64)
-    low = np.zeros(ids.shape, dtype=np.int64)
+    flat = table.ravel()
+    first = rows * width
+    low, last = first, first + (width - 1)
     step = 1 << (width.bit_length() - 1)
-    while step:  # low = the largest column whose entry is <= id, found bit by bit
-        probe = np.minimum(low + step, width - 1)
-        low = np.where((low + step < width) & (np.take_along_axis(table, probe, axis=1) <= ids), low + step, low)
+    while step:  # low = the largest place whose entry is <= id, found bit by bit
+        probe = np.minimum(low + step, last)
+        low = np.where(flat[probe] <= ids, probe, low)
         step >>= 1
-    return np.where((np.take_along_axis(table, low, axis=1) == ids) & (ids != PAD), low, -1)
+    return np.where((flat[low] == ids) & (ids != PAD), low - first, -1)
 
 
-def flat_edges(graphs: Graphs) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """(row, source, destination) of every connection, shape (E,) each, in row and id order.
+def flat_edges(graphs: Graphs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(source, destination) of every connection, shape (E,) each, in row and id order.
 
-    Source and destination index the flattened (n, INPUTS + N) table of inputs and nodes.
+    They index the flattened (n, INPUTS + N) table of inputs and nodes.
     """
-    live = graphs.connection_ids != PAD
-    rows = np.nonzero(live)[0]
-    stride = FIRST_OUTPUT + graphs.node_ids.shape[1]
+    rows, columns = np.nonzero(graphs.connection_ids != PAD)
+    at = rows * graphs.connection_ids.shape[1] + columns
+    begin = rows * (FIRST_OUTPUT + graphs.node_ids.shape[1])
 
     def index(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        columns = np.where(ids < FIRST_OUTPUT, ids, locate(graphs.node_ids, ids) + FIRST_OUTPUT)
-        return rows * stride + columns[live]
+        # Inputs stand in front, and behind them every genome's outputs, so only hidden nodes are looked for.
+        places = ids.ravel()[at]
+        hidden = np.nonzero(places >= FIRST_HIDDEN)[0]
+        places[hidden] = _locate(graphs.node_ids, rows[hidden], places[hidden]) + FIRST_OUTPUT
+        return begin + places
 
-    return rows, index(graphs.sources), index(graphs.destinations)
+    return index(graphs.sources), index(graphs.destinations)
 
 
 # ------------------------------------------------------------------------------------------------------ the encoding
@@ -372,7 +383,7 @@ class CppnEncoding:
     @staticmethod
     def _refuse_cycle(graphs: Graphs) -> None:
         # Kahn's algorithm by whole layers, over all genes (compile drops those that reach no output).
-        _, source, destination = flat_edges(graphs)
+        source, destination = flat_edges(graphs)
         pending = np.bincount(destination, minlength=FIRST_OUTPUT + graphs.node_ids.shape[1])
         done = pending == 0
         frontier = done.copy()

@@ -7,28 +7,37 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.encoding.cppn import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, flat_edges
+from evofool.encoding.cppn import BIAS, FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, flat_edges
 from evofool.errors import InvalidGenome
 
 __all__ = ["Program", "compile", "coordinates"]
+
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Program:
     """Genomes made ready to render: what does not reach an output is dropped, the rest is in topological order.
 
-    State rows 0 .. 3 are the inputs, shared by all genomes; row 4 + i is node i. Nodes are sorted by level, so the
-    nodes of one level need only rows before them.
+    State rows 0 .. 3 are the inputs, shared by all genomes; behind them lie the nodes, by level, activation and genome.
+    The nodes of one level need only rows before them. A node's value is its activation of a sum, whose first addend
+    and others are apart: every node has a first, and the others of a level are added in the order given.
     """
 
-    genomes: int
-    levels: NDArray[np.int64]  # (L + 1,) where each level's nodes begin
-    activations: NDArray[np.uint8]  # (nodes,)
-    fan_in: NDArray[np.int64]  # (nodes,) descending inside a level
-    first_edge: NDArray[np.int64]  # (nodes,) a node's connections lie side by side ...
-    sources: NDArray[np.int64]  # (edges,) state rows
-    weights: NDArray[np.float32]  # (edges,) ... in ascending order of weight
-    outputs: NDArray[np.int64]  # (genomes, channels) state rows
+    activations: list[int]  # the codes that occur, ascending
+    counts: NDArray[np.int64]  # (levels, activations) nodes
+    sources: Indices  # (nodes,) state rows of first addends
+    weights: NDArray[np.float32]  # (nodes,)
+    other_counts: NDArray[np.int64]  # (levels,)
+    other_sources: Indices  # (others,) state rows
+    other_weights: NDArray[np.float32]  # (others,)
+    into: Indices  # (others,) which node of its level
+    outputs: Indices  # (genomes, channels) state rows
+
+    @property
+    def rows(self) -> int:
+        """Of the state."""
+        return FIRST_OUTPUT + len(self.sources)
 
 
 def compile(graphs: Graphs) -> Program:
@@ -39,76 +48,143 @@ def compile(graphs: Graphs) -> Program:
     changes neither, so it changes no bit of the picture.
 
     Raises:
-        InvalidGenome: a cycle reaches an output; `CppnEncoding.check` finds the others.
+        InvalidGenome: a genome has a cycle; `CppnEncoding.check` finds those that this overlooks.
     """
     n, width = graphs.node_ids.shape
     stride = FIRST_OUTPUT + width
-    _, source, destination = flat_edges(graphs)
-    weights = graphs.weights[graphs.connection_ids != PAD]
-
-    exists = np.zeros((n, stride), dtype=bool)
-    exists[:, FIRST_OUTPUT:] = graphs.node_ids != PAD
-    is_output = np.zeros((n, stride), dtype=bool)
-    is_output[:, FIRST_OUTPUT:] = exists[:, FIRST_OUTPUT:] & (graphs.node_ids < FIRST_HIDDEN)
-    activations = np.zeros((n, stride), dtype=np.uint8)
-    activations[:, FIRST_OUTPUT:] = graphs.activations
+    # Inputs and nodes of all genomes, one behind the other, are the places that `source` and `destination` index.
     ids = np.empty((n, stride), dtype=np.int64)
     ids[:, :FIRST_OUTPUT], ids[:, FIRST_OUTPUT:] = np.arange(FIRST_OUTPUT), graphs.node_ids
+    ids = ids.ravel()
+    is_output = (ids >= FIRST_OUTPUT) & (ids < FIRST_HIDDEN)
+    activations = np.zeros((n, stride), dtype=np.uint8)
+    activations[:, FIRST_OUTPUT:] = graphs.activations
+    activations = activations.ravel()
 
-    arrivals = np.bincount(destination, minlength=n * stride)
-    hands_on = (arrivals[destination] == 1) & (weights == 1) & (activations.ravel()[destination] == 0)
-    hands_on &= ~is_output.ravel()[destination]
-    comes_from = np.arange(n * stride)
-    comes_from[destination[hands_on]] = source[hands_on]
-    for _ in range(max(1, width).bit_length()):  # each round doubles how far a chain of them is followed
-        comes_from = comes_from[comes_from]
-    if np.isin(comes_from, destination[hands_on]).any():
-        raise InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
-    source, destination, weights = comes_from[source[~hands_on]], destination[~hands_on], weights[~hands_on]
+    source, destination = flat_edges(graphs)
+    weights = graphs.weights[graphs.connection_ids != PAD]
+    source, destination, weights = _without_bypassed(source, destination, weights, activations, is_output)
+    source, destination, weights = _without_dead_ends(source, destination, weights, is_output)
 
-    useful = is_output.ravel().copy()
-    while True:
-        new = source[useful[destination] & ~useful[source]]
-        if not len(new):
-            break
-        useful[new] = True
-    keep = useful[destination]
-    source, destination, weights = source[keep], destination[keep], weights[keep]
-
-    order = np.lexsort((ids.ravel()[source], weights, destination))
+    # A node where nothing arrives gets a zero from the bias, so that every node has a first addend.
+    needed, has = is_output.copy(), np.zeros(n * stride, dtype=bool)
+    needed[source[ids[source] >= FIRST_OUTPUT]] = True
+    has[destination] = True
+    bare = np.nonzero(needed & ~has)[0]
+    source = np.concatenate([source, bare // stride * stride + BIAS])
+    destination = np.concatenate([destination, bare])
+    weights = np.concatenate([weights, np.zeros(len(bare), dtype=np.float32)])
+    order = _by_destination(destination, weights, ids[source])
     source, destination, weights = source[order], destination[order], weights[order]
-    heads, first = np.unique(destination, return_index=True)
-    level = np.zeros(n * stride, dtype=np.int64)
-    level.reshape(n, stride)[:, FIRST_OUTPUT:] = 1
-    for _ in range(width + 1):
-        lifted = np.maximum.reduceat(level[source], first) + 1 if len(first) else level[heads]
-        if np.array_equal(lifted, level[heads]):
-            break
-        level[heads] = lifted
-    else:
-        raise InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
 
-    fan_in = np.zeros(n * stride, dtype=np.int64)
-    fan_in[heads] = np.diff(first, append=len(source))
-    first_edge = np.zeros(n * stride, dtype=np.int64)
-    first_edge[heads] = first
+    nodes = np.nonzero(needed)[0]
+    first = np.searchsorted(destination, nodes)
+    number = np.zeros(n * stride, dtype=np.int64)  # of a node, 1 and up; 0: an input
+    number[nodes] = np.arange(1, len(nodes) + 1)
+    level = _levels(number[source], first)
 
-    nodes = np.nonzero(useful & exists.ravel())[0]
-    nodes = nodes[np.lexsort((nodes, -fan_in[nodes], level[nodes]))]
+    kinds, kind = np.unique(activations[nodes], return_inverse=True)
+    key = (level - 1) * len(kinds) + kind
+    order = np.argsort(key, kind="stable")
+    depth = int(level.max(initial=0))
+    counts = np.bincount(key, minlength=depth * len(kinds)).reshape(depth, -1 if len(kinds) else 0)
     state = np.tile(np.arange(stride), n)  # inputs are shared
-    state[nodes] = FIRST_OUTPUT + np.arange(len(nodes))
-    depth = int(level[nodes].max(initial=0))
-    output_rows = np.nonzero(is_output.ravel())[0].reshape(n, -1 if n else 0)  # ascending ids: channel order
+    state[nodes[order]] = FIRST_OUTPUT + np.arange(len(nodes))
+
+    sources = state[source]
+    is_other = np.ones(len(source), dtype=bool)
+    is_other[first] = False
+    others = np.nonzero(is_other)[0]
+    level_of = level[number[destination[others]] - 1]
+    by_level = np.argsort(level_of, kind="stable")
+    others, level_of = others[by_level], level_of[by_level]
+    begin = FIRST_OUTPUT + np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
     return Program(
-        genomes=n,
-        levels=np.searchsorted(level[nodes], np.arange(1, depth + 2)),
-        activations=activations.ravel()[nodes],
-        fan_in=fan_in[nodes],
-        first_edge=first_edge[nodes],
-        sources=state[source],
-        weights=weights,
-        outputs=state[output_rows],
+        activations=kinds.tolist(),
+        counts=counts,
+        sources=sources[first][order],
+        weights=weights[first][order],
+        other_counts=np.bincount(level_of - 1, minlength=depth),
+        other_sources=sources[others],
+        other_weights=weights[others],
+        into=state[destination[others]] - begin[level_of - 1],
+        outputs=state[np.nonzero(is_output)[0]].reshape(n, -1 if n else 0),  # ascending ids: the order of channels
     )
+
+
+def _without_bypassed(
+    source: Indices,
+    destination: Indices,
+    weights: NDArray[np.float32],
+    activations: NDArray[np.uint8],
+    is_output: NDArray[np.bool_],
+) -> tuple[Indices, Indices, NDArray[np.float32]]:
+    """Connections with those nodes left out that only hand on a value."""
+    arrivals = np.bincount(destination, minlength=len(is_output))
+    hands_on = (weights == 1) & (arrivals[destination] == 1) & (activations[destination] == 0)
+    hands_on &= ~is_output[destination]
+    if not hands_on.any():
+        return source, destination, weights
+    comes_from = np.arange(len(is_output))
+    comes_from[destination[hands_on]] = source[hands_on]
+    for _ in range(len(is_output).bit_length()):  # each round doubles how far a chain of them is followed
+        further = comes_from[comes_from]
+        if np.array_equal(further, comes_from):
+            break
+        comes_from = further
+    bypassed = np.zeros(len(is_output), dtype=bool)
+    bypassed[destination[hands_on]] = True
+    if bypassed[comes_from].any():
+        raise _cycle()
+    kept = ~hands_on
+    return comes_from[source[kept]], destination[kept], weights[kept]
+
+
+def _without_dead_ends(
+    source: Indices, destination: Indices, weights: NDArray[np.float32], is_output: NDArray[np.bool_]
+) -> tuple[Indices, Indices, NDArray[np.float32]]:
+    """Connections without those to nodes that reach no output."""
+    while True:
+        leads_on = is_output.copy()
+        leads_on[source] = True
+        kept = leads_on[destination]
+        if kept.all():
+            return source, destination, weights
+        source, destination, weights = source[kept], destination[kept], weights[kept]
+
+
+def _by_destination(destination: Indices, weights: NDArray[np.float32], ids: Indices) -> Indices:
+    """The order of connections by destination, then weight, then the id of the source."""
+    bits = (weights + np.float32(0)).view(np.int32)  # -0.0 counts as 0.0
+    ascending = (bits ^ (bits >> 31 | np.int32(-(1 << 31)))).view(np.uint32)
+    keys = destination << 32 | ascending
+    order = np.argsort(keys)
+    if (np.diff(keys[order]) == 0).any():
+        return np.lexsort((ids, weights, destination))
+    return order
+
+
+def _levels(source: Indices, first: Indices) -> Indices:
+    """The longest path from an input to each node.
+
+    Args:
+        source: (edges,) by destination; 0 an input, i node i - 1.
+        first: (nodes,) where each node's connections begin.
+    """
+    level = np.zeros(1 + len(first), dtype=np.int64)
+    if not len(first):
+        return level[1:]
+    for _ in range(len(first) + 1):
+        lifted = np.maximum.reduceat(level[source], first)
+        lifted += 1
+        if np.array_equal(lifted, level[1:]):
+            return lifted
+        level[1:] = lifted
+    raise _cycle()
+
+
+def _cycle() -> InvalidGenome:
+    return InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
 
 
 def coordinates(height: int, width: int, kind: str, native: tuple[int, int] | None = None) -> NDArray[np.float32]:

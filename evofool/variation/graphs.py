@@ -229,7 +229,7 @@ def _may_connect(
     exists |= cppn.locate(graphs.connection_ids, ids[:, None])[:, 0] >= 0  # only in genomes not made here
     allowed = (source != destination) & (parallel | ~exists)
     stride = FIRST_OUTPUT + graphs.node_ids.shape[1]
-    _, starts, ends = cppn.flat_edges(graphs)
+    starts, ends = cppn.flat_edges(graphs)
     column = cppn.locate(graphs.node_ids, np.column_stack([source, destination]))
     position = np.where(column >= 0, column + FIRST_OUTPUT, np.column_stack([source, destination]))
     position = np.clip(position, 0, stride - 1) + np.arange(len(graphs))[:, None] * stride
