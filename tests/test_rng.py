@@ -210,3 +210,20 @@ def test_with_the_slot_last_a_gene_keeps_its_number_however_many_genes_are_drawn
 def test_with_the_slot_first_a_slot_keeps_its_numbers_however_many_slots_are_drawn() -> None:
     few, many = (rng.uniforms(9, "select", 4, (slots, 3)) for slots in (10, 500))
     assert np.array_equal(many[:10], few)
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 4, 5, 17])
+def test_words_drawn_from_the_middle_are_those_drawn_from_the_beginning(start: int) -> None:
+    assert rng.words(1, "a", 7, 9, start).tolist() == rng.words(1, "a", 7, start + 9).tolist()[start:]
+    parts = [rng.uniforms(1, "a", 7, (2, 3), start=start), rng.uniforms(1, "a", 7, (4,), start=start + 6)]
+    assert (
+        np.concatenate([p.ravel() for p in parts]).tolist() == rng.uniforms(1, "a", 7, (start + 10,)).tolist()[start:]
+    )
+
+
+@pytest.mark.parametrize("rate", [-0.5, 0.0, 2.0**-60, 2.0**-53, 0.1, 0.3, 0.5, 1 - 2.0**-53, 1.0, 2.0])
+def test_below_compares_words_as_the_numbers_they_stand_for(rate: float) -> None:
+    edge = min(max(int(rate * 2**64), 0), 2**64 - 1)
+    near = [min(max(edge + d, 0), 2**64 - 1) for d in (-4096, -2048, -2047, -1, 0, 1, 2047, 2048)]
+    raw = np.array([*near, 0, 2**64 - 1, *rng.words(1, "b", 1, 1000).tolist()], dtype=np.uint64)
+    assert rng.below(raw, rate).tolist() == (rng.units(raw) < rate).tolist()

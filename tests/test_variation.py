@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest, ks_2samp
 
-from evofool import variation
+from evofool import rng, variation
 from evofool.config import VariationConfig
 from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, reference
 from evofool.encoding import render as renderer
@@ -941,19 +941,45 @@ def test_variation_is_a_function_of_its_address(encoding: Encoding) -> None:
 def test_every_draw_of_a_generation_has_an_address_of_its_own(
     encoding: Encoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch, addresses, uniforms = evolved(encoding), [], variation.rng.uniforms
+    batch, addresses, words = evolved(encoding), [], variation.rng.words
 
-    def spy(seed: int, domain: str, generation: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    def spy(seed: int, domain: str, generation: int, count: int, start: int = 0) -> NDArray[np.uint64]:
         addresses.append((seed, domain, generation))
-        return uniforms(seed, domain, generation, shape)
+        return words(seed, domain, generation, count, start)
 
-    monkeypatch.setattr(variation.rng, "uniforms", spy)
+    monkeypatch.setattr(variation.rng, "words", spy)
     variation.initial(encoding, 3, 77, 12)
     variation.mate(encoding, VariationConfig(crossover_rate=1.0), 3, 77, batch, batch)
     variation.mutate(encoding, BUSY, 3, 77, batch)
     assert len(set(addresses)) == len(addresses)
     assert len(addresses) >= (12 if encoding is HSV else 4)
     assert {(seed, generation) for seed, _, generation in addresses} == {(3, 77)}
+
+
+@pytest.mark.parametrize("genes", [1, 7, 64, 90])
+def test_pixels_bred_a_few_at_a_time_are_those_bred_at_once(genes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = VariationConfig(crossover_rate=0.6, mutation_rate=0.3)
+
+    def bred() -> list[Any]:
+        first, second = (variation.initial(PIXELS, seed, 2, 9) for seed in (1, 2))
+        children, crossed = variation.mate(PIXELS, rates, 5, 6, first, second)
+        return [first, children, crossed, *variation.mutate(PIXELS, rates, 5, 6, children)]
+
+    at_once = bred()
+    monkeypatch.setattr(variation, "_GENES", genes)
+    for whole, parts in zip(at_once, bred(), strict=True):
+        assert whole.tobytes() == parts.tobytes()
+
+
+@pytest.mark.parametrize("kind", sorted(arrays.MUTATIONS))
+@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
+def test_mutate_of_pixels_is_the_pure_operator_with_every_number_made(kind: Any, rate: float) -> None:
+    batch = variation.initial(PIXELS, 1, 2, 9)
+    uniform = rng.uniforms(5, "mutate.pixels", 6, (9, batch[0].size))
+    expected, chosen = arrays.mutate(batch.reshape(9, -1), uniform, rate=rate, eta=15.0, kind=kind)
+    found, bits = variation.mutate(PIXELS, VariationConfig(mutation=kind, mutation_rate=rate), 5, 6, batch)
+    assert found.tobytes() == expected.tobytes()
+    assert (bits > 0).tolist() == chosen.any(axis=1).tolist()
 
 
 @pytest.mark.parametrize("encoding", [HSV, PIXELS], ids=["hsv", "pixels"])

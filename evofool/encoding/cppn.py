@@ -142,8 +142,10 @@ def locate(table: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64
         table: (n, N) int64, rows ascending.
         ids: (n, K) int64.
     """
-    rows = np.repeat(np.arange(len(ids)), ids.shape[1])
-    return _locate(table, rows, ids.ravel()).reshape(ids.shape)
+    result = np.full(ids.shape, -1, dtype=np.int64)
+    rows, columns = np.nonzero(ids != PAD)
+    result[rows, columns] = _locate(table, rows, ids[rows, columns])
+    return result
 
 
 def _locate(table: NDArray[np.int64], rows: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -159,7 +161,7 @@ def _locate(table: NDArray[np.int64], rows: NDArray[np.int64], ids: NDArray[np.i
         probe = np.minimum(low + step, last)
         low = np.where(flat[probe] <= ids, probe, low)
         step >>= 1
-    return np.where((flat[low] == ids) & (ids != PAD), low - first, -1)
+    return np.where(flat[low] == ids, low - first, -1)
 
 
 def flat_edges(graphs: Graphs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,7 +6,7 @@ arrays.py and graphs.py, so a child is a function of (seed, generation, slot, pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from evofool.encoding.pictures import PictureEncoding
 from evofool.variation import arrays, graphs
 
 __all__ = ["OPERATORS", "initial", "mate", "mutate", "operator_names"]
+
+_GENES = 1 << 15  # of direct genomes, worked on at a time
 
 # An individual stores which of these made it as a bit set, so entries are only ever appended.
 OPERATORS = (
@@ -51,9 +53,21 @@ def operator_bit(name: str) -> np.uint32:
 def initial(encoding: Encoding | PictureEncoding, seed: int, generation: int, rows: int) -> Any:
     """A batch of `rows` random genomes."""
     draws = encoding.draws_of_initial()
-    return encoding.initial(
-        *(rng.uniforms(seed, f"initial.{i}", generation, (rows, count)) for i, count in enumerate(draws))
-    )
+
+    def some(first: int, last: int) -> Any:
+        shapes = [(last - first, count) for count in draws]
+        numbers = [
+            rng.uniforms(seed, f"initial.{i}", generation, shape, start=first * shape[1])
+            for i, shape in enumerate(shapes)
+        ]
+        return encoding.initial(*numbers)
+
+    if not isinstance(encoding, DirectEncoding):
+        return some(0, rows)
+    genomes = encoding.empty(rows)
+    for first, last in _blocks(rows, draws[0]):
+        genomes[first:last] = some(first, last)
+    return genomes
 
 
 def mate(
@@ -69,11 +83,14 @@ def mate(
     if not apply.any():
         return first, apply
     if isinstance(encoding, DirectEncoding):
-        flat = first.reshape(n, -1)
-        uniform = rng.uniforms(seed, "mate.genes", generation, (n, flat.shape[1], 3))
-        crossed = arrays.crossover(flat[apply], second.reshape(n, -1)[apply], uniform[apply], eta=config.crossover_eta)
         children = first.copy()
-        children[apply] = crossed.reshape(-1, *first.shape[1:])
+        size = int(np.prod(encoding.shape))
+        for begin, end in _blocks(n, size):
+            rows = begin + np.flatnonzero(apply[begin:end])
+            shape = (end - begin, size, 3)
+            uniform = rng.uniforms(seed, "mate.genes", generation, shape, start=begin * size * 3)[rows - begin]
+            pair = first[rows].reshape(-1, size), second[rows].reshape(-1, size)
+            children[rows] = arrays.crossover(*pair, uniform, eta=config.crossover_eta).reshape(-1, *encoding.shape)
         return children, apply
     genes, nodes = (
         rng.uniforms(seed, f"mate.{name}", generation, (ids.shape[1], n)).T
@@ -96,19 +113,30 @@ def mutate(
     return _mutate_graphs(encoding, config, seed, generation, genomes)
 
 
+def _blocks(count: int, size: int = 1) -> Iterator[tuple[int, int]]:
+    """(first, last) of as many things of `size` genes as are worked on at a time, to stay in cache."""
+    step = max(1, _GENES // size)
+    for first in range(0, count, step):
+        yield first, min(first + step, count)
+
+
 def _mutate_pixels(
     config: VariationConfig, seed: int, generation: int, genomes: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
-    flat = genomes.reshape(len(genomes), -1)
-    mutated, chosen = arrays.mutate(
-        flat,
-        rng.uniforms(seed, "mutate.pixels", generation, flat.shape),
-        rate=config.mutation_rate,
-        eta=config.mutation_eta,
-        kind=config.mutation,
-    )
-    bits = np.where(chosen.any(axis=1), operator_bit("mutate_pixels"), np.uint32(0))
-    return mutated.reshape(genomes.shape), bits
+    """`arrays.mutate` of all genes, with numbers made only for those that mutate."""
+    mutated = genomes.copy()
+    genes = mutated.reshape(-1)
+    bits = np.zeros(len(genomes), dtype=np.uint32)
+    size, rate = genes.size // max(1, len(genomes)), config.mutation_rate
+    for first, last in _blocks(genes.size):
+        raw = rng.words(seed, "mutate.pixels", generation, last - first, start=first)
+        chosen = np.flatnonzero(rng.below(raw, rate))
+        places = first + chosen
+        genes[places] = arrays.MUTATIONS[config.mutation](
+            genes[places].astype(np.float64), rng.units(raw[chosen]) / rate, config.mutation_eta
+        )
+        bits[places // size] = operator_bit("mutate_pixels")
+    return mutated, bits
 
 
 def _mutate_graphs(

@@ -17,6 +17,8 @@ __all__ = ["MUTATIONS", "crossover", "mutate", "polynomial", "polynomial_clipped
 
 Array = NDArray[np.float64]
 
+_SAME = 1e-14  # apart; DEAP's limit
+
 
 def _root(values: Array, degree: float) -> Array:
     """values ** (1 / degree), values >= 0. Exact on every machine where degree is a power of two (eta 15: 16)."""
@@ -102,19 +104,19 @@ def crossover(
         uniform: (n, k, 3) in [0, 1): whether to cross, the spread, and which of the two children's genes to keep.
         eta: distribution index, >= 0; larger means closer to the parents.
     """
-    a, b = first.astype(np.float64), second.astype(np.float64)
-    crossed = (uniform[..., 0] < 0.5) & (np.abs(a - b) > 1e-14)
-    low, high = np.minimum(a, b)[crossed], np.maximum(a, b)[crossed]
-    spread, side = uniform[..., 1][crossed], uniform[..., 2][crossed]
-
-    def child(gap_to_bound: Array) -> Array:
-        beta = 1.0 + 2.0 * gap_to_bound / (high - low)
-        alpha = 2.0 - 1.0 / (beta * _power(beta, eta))
-        inner = spread * alpha
-        return _root(np.where(inner <= 1.0, inner, 1.0 / (2.0 - inner)), eta + 1.0)
-
-    near_low = 0.5 * (low + high - child(low) * (high - low))
-    near_high = 0.5 * (low + high + child(1.0 - high) * (high - low))
     result = first.copy()
-    result[crossed] = np.clip(np.where(side < 0.5, near_low, near_high), 0.0, 1.0)
+    genes = np.flatnonzero((uniform[..., 0] < 0.5) & (first != second))
+    a, b = (parent.ravel()[genes].astype(np.float64) for parent in (first, second))
+    far = np.abs(a - b) > _SAME
+    genes, a, b = genes[far], a[far], b[far]
+    spread, side = (uniform[..., i].ravel()[genes] for i in (1, 2))
+    low, width = np.minimum(a, b), np.abs(a - b)
+    high = np.maximum(a, b)
+    lower = side < 0.5
+    beta = 1.0 + 2.0 * np.where(lower, low, 1.0 - high) / width
+    alpha = 2.0 - 1.0 / (beta * _power(beta, eta))
+    inner = spread * alpha
+    step = _root(np.where(inner <= 1.0, inner, 1.0 / (2.0 - inner)), eta + 1.0) * width
+    child = 0.5 * (low + high + np.where(lower, -step, step))
+    result.reshape(-1)[genes] = np.clip(child, 0.0, 1.0)
     return result

@@ -9,7 +9,9 @@ topologies", pp. 107-109.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,23 @@ __all__ = [
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Operator = Callable[..., tuple[Graphs, Mask]]
+
+
+def _on_some(operator: Operator) -> Operator:
+    """The operator (graphs, apply, *uniform) of one that has only the rows to apply it to: (graphs, *uniform)."""
+
+    @wraps(operator)
+    def applied(graphs: Graphs, apply: Mask, *uniform: Array | None, **settings: Any) -> tuple[Graphs, Mask]:
+        rows = np.flatnonzero(apply)
+        done = np.zeros(len(graphs), dtype=bool)
+        if not len(rows):
+            return graphs, done
+        part = Graphs(*(array[rows] for array in graphs.arrays()))
+        changed, done[rows] = operator(part, *(None if u is None else u[rows] for u in uniform), **settings)
+        return _with_rows(graphs, rows, changed), done
+
+    return applied
 
 
 def mutate_weights(
@@ -63,9 +82,9 @@ def mutate_activations(graphs: Graphs, uniform: Array, *, rate: float, codes: ND
     return replace(graphs, activations=np.where(chosen, drawn, graphs.activations)), chosen.any(axis=1)
 
 
+@_on_some
 def add_connection(
     graphs: Graphs,
-    apply: Mask,
     source: Array,
     destination: Array,
     weight: Array,
@@ -80,20 +99,22 @@ def add_connection(
         parallel: whether it need not be new, as in the 2015 code (gen_dnn_ff.hpp): parallel connections count twice.
     """
     start, end = _draw_source(graphs, source), _draw_destination(graphs, destination)
-    done = apply & _may_connect(graphs, start, end, parallel=parallel) & _has_room(graphs)
+    done = _may_connect(graphs, start, end, parallel=parallel) & _has_room(graphs)
     ordinal = _first_free(cppn.connection_ids, graphs.connection_ids, start, end, done & parallel)
     new = ((weight * 2 - 1) * limit).astype(np.float32)
     return _with_connections(graphs, done, start, end, new, ordinal), done
 
 
-def delete_connection(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs, Mask]:
+@_on_some
+def delete_connection(graphs: Graphs, which: Array) -> tuple[Graphs, Mask]:
     """Delete a random connection."""
     column = _pick(graphs.connection_ids != PAD, which)
-    done = apply & (column >= 0)
+    done = column >= 0
     return _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1])), done
 
 
-def rewire_connection(graphs: Graphs, apply: Mask, which: Array, end: Array, node: Array) -> tuple[Graphs, Mask]:
+@_on_some
+def rewire_connection(graphs: Graphs, which: Array, end: Array, node: Array) -> tuple[Graphs, Mask]:
     """Move one end of a random connection to a random node, if the result is new and makes no cycle; keep the weight.
 
     Args:
@@ -103,14 +124,13 @@ def rewire_connection(graphs: Graphs, apply: Mask, which: Array, end: Array, nod
     old_source, old_destination = _at(graphs.sources, column), _at(graphs.destinations, column)
     start = np.where(end < 0.5, _draw_source(graphs, node), old_source)
     finish = np.where(end < 0.5, old_destination, _draw_destination(graphs, node))
-    done = apply & (column >= 0) & _may_connect(graphs, start, finish)
+    done = (column >= 0) & _may_connect(graphs, start, finish)
     kept = _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1]))
     return _with_connections(kept, done, start, finish, _at(graphs.weights, column)), done
 
 
-def split_connection(
-    graphs: Graphs, apply: Mask, which: Array, activations: NDArray[np.uint8] | None = None
-) -> tuple[Graphs, Mask]:
+@_on_some
+def split_connection(graphs: Graphs, which: Array, activations: NDArray[np.uint8] | None = None) -> tuple[Graphs, Mask]:
     """Put a node on a random connection: identity activation, weight 1 before it and the old weight after it.
 
     The picture stays as it was, bit for bit (see `programs.compile`).
@@ -120,33 +140,31 @@ def split_connection(
             and the picture changes; None for neutral splits.
     """
     column = _pick(graphs.connection_ids != PAD, which)
-    done = apply & (column >= 0) & ((graphs.node_ids != PAD).sum(axis=1) < cppn.MAX_NODES) & _has_room(graphs)
+    done = (column >= 0) & ((graphs.node_ids != PAD).sum(axis=1) < cppn.MAX_NODES) & _has_room(graphs)
     source, destination, weight = (_at(a, column) for a in (graphs.sources, graphs.destinations, graphs.weights))
     node = cppn.node_ids(source, destination, _first_free(cppn.node_ids, graphs.node_ids, source, destination, done))
     for start, end in ((source, node), (node, destination)):  # taken only in genomes not made here
         done &= cppn.locate(graphs.connection_ids, cppn.connection_ids(start, end, 0)[:, None])[:, 0] < 0
     cut = _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1]))
-    wider = replace(
-        cut,
-        node_ids=np.column_stack([cut.node_ids, np.where(done, node, PAD)]),
-        activations=np.column_stack(
-            [cut.activations, np.zeros(len(cut), dtype=np.uint8) if activations is None else activations]
-        ),
-    )
+    kinds = np.zeros(len(cut), dtype=np.uint8) if activations is None else activations
+    ids, codes = _inserted(np.where(done, node, PAD), (kinds,), cut.node_ids, cut.activations)
+    wider = replace(cut, node_ids=ids, activations=codes)
     before = np.ones(len(cut), dtype=np.float32) if activations is None else weight
     halves = _with_connections(wider, done, source, node, before)
     return _with_connections(halves, done, node, destination, weight), done
 
 
-def delete_node(graphs: Graphs, apply: Mask, which: Array) -> tuple[Graphs, Mask]:
+@_on_some
+def delete_node(graphs: Graphs, which: Array) -> tuple[Graphs, Mask]:
     """Delete a random hidden node and every connection that touches it."""
     hidden = (graphs.node_ids != PAD) & (graphs.node_ids >= FIRST_HIDDEN)
     column = _pick(hidden, which)
-    done = apply & (column >= 0)
+    done = column >= 0
     node = np.where(done, _at(graphs.node_ids, column), -1)[:, None]
-    kept = np.where(graphs.node_ids == node, PAD, graphs.node_ids)
+    ids, kinds = _without(graphs.node_ids == node, graphs.node_ids, graphs.activations)
     touched = (graphs.sources == node) | (graphs.destinations == node)
-    return _without_connections(replace(graphs, node_ids=kept), touched & (graphs.connection_ids != PAD)), done
+    rest = replace(graphs, node_ids=ids, activations=kinds)
+    return _without_connections(rest, touched & (graphs.connection_ids != PAD)), done
 
 
 def crossover(first: Graphs, second: Graphs, apply: Mask, genes: Array, nodes: Array) -> Graphs:
@@ -158,12 +176,16 @@ def crossover(first: Graphs, second: Graphs, apply: Mask, genes: Array, nodes: A
     Args:
         genes: (n, M of first) uniform; nodes: (n, N of first) uniform.
     """
-    match = cppn.locate(second.connection_ids, first.connection_ids)
-    swap = (match >= 0) & (genes < 0.5) & apply[:, None]
-    weights = np.where(swap, _columns(second.weights, match), first.weights)
-    match = cppn.locate(second.node_ids, first.node_ids)
-    swap = (match >= 0) & (nodes < 0.5) & apply[:, None]
-    activations = np.where(swap, _columns(second.activations, match), first.activations)
+    rows = np.flatnonzero(apply)
+
+    def either(name: str, ids: str, uniform: Array) -> NDArray[Any]:
+        mine, other = getattr(first, name), getattr(second, name)[rows]
+        match = cppn.locate(getattr(second, ids)[rows], getattr(first, ids)[rows])
+        result = mine.copy()
+        result[rows] = np.where((match >= 0) & (uniform[rows] < 0.5), _columns(other, match), mine[rows])
+        return result
+
+    weights, activations = either("weights", "connection_ids", genes), either("activations", "node_ids", nodes)
     return replace(first, weights=weights, activations=activations)
 
 
@@ -228,19 +250,26 @@ def _may_connect(
     ids = cppn.connection_ids(source, destination, 0)
     exists |= cppn.locate(graphs.connection_ids, ids[:, None])[:, 0] >= 0  # only in genomes not made here
     allowed = (source != destination) & (parallel | ~exists)
-    stride = FIRST_OUTPUT + graphs.node_ids.shape[1]
+    inside = np.flatnonzero(allowed & (source >= FIRST_OUTPUT))  # nothing leads to an input
+    if len(inside):
+        part = Graphs(*(array[inside] for array in graphs.arrays()))
+        allowed[inside] = ~_leads_to(part, destination[inside], source[inside])
+    return allowed
+
+
+def _leads_to(graphs: Graphs, start: NDArray[np.int64], end: NDArray[np.int64]) -> Mask:
+    """Whether there is a path from node `start` to node `end` of each genome."""
+    begin = FIRST_OUTPUT + np.arange(len(graphs)) * (FIRST_OUTPUT + graphs.node_ids.shape[1])
+    first, last = (begin + cppn.locate(graphs.node_ids, ids[:, None])[:, 0] for ids in (start, end))
     starts, ends = cppn.flat_edges(graphs)
-    column = cppn.locate(graphs.node_ids, np.column_stack([source, destination]))
-    position = np.where(column >= 0, column + FIRST_OUTPUT, np.column_stack([source, destination]))
-    position = np.clip(position, 0, stride - 1) + np.arange(len(graphs))[:, None] * stride
-    reached = np.zeros(len(graphs) * stride, dtype=bool)  # from the destination, along connections
-    reached[position[allowed, 1]] = True
+    reached = np.zeros(len(graphs) * (FIRST_OUTPUT + graphs.node_ids.shape[1]), dtype=bool)
+    reached[first] = True
     while True:
-        new = ends[reached[starts] & ~reached[ends]]
-        if not len(new):
-            break
-        reached[new] = True
-    return allowed & ~reached[position[:, 0]]
+        hit = reached[starts]
+        if not hit.any():
+            return reached[last]
+        reached[ends[hit]] = True
+        starts, ends = starts[~hit], ends[~hit]
 
 
 def _with_connections(
@@ -253,23 +282,59 @@ def _with_connections(
 ) -> Graphs:
     """Add one connection to each of `rows`."""
     ids = np.where(rows, cppn.connection_ids(source, destination, ordinal), PAD)
-    return cppn.canonical(
-        graphs.node_ids,
-        graphs.activations,
-        np.column_stack([graphs.connection_ids, ids]),
-        np.column_stack([graphs.sources, source]),
-        np.column_stack([graphs.destinations, destination]),
-        np.column_stack([graphs.weights, weight]),
-    )
+    nodes, kinds, *old = graphs.arrays()
+    return Graphs(nodes, kinds, *_inserted(ids, (source, destination, weight), *old))
 
 
 def _without_connections(graphs: Graphs, gone: Mask) -> Graphs:
-    """Drop connections, and nodes whose id is PAD."""
-    return cppn.canonical(
-        graphs.node_ids,
-        graphs.activations,
-        np.where(gone, PAD, graphs.connection_ids),
-        graphs.sources,
-        graphs.destinations,
-        graphs.weights,
-    )
+    nodes, kinds, *old = graphs.arrays()
+    return Graphs(nodes, kinds, *_without(gone, *old))
+
+
+def _inserted(new: NDArray[np.int64], values: tuple[NDArray[Any], ...], *arrays: NDArray[Any]) -> list[NDArray[Any]]:
+    """Genes with one more in each row, where it belongs; none in rows where its id is PAD.
+
+    Args:
+        new: (n,) ids.
+        values: (n,) each, of the new genes, for every array but the first.
+        arrays: (n, K) ids, ascending in each row, and what goes with them.
+    """
+    n, width = arrays[0].shape
+    position = (arrays[0] < new[:, None]).sum(axis=1)[:, None]
+    columns = np.arange(width + 1)
+    source = np.where(columns == position, width, columns - (columns > position)) + np.arange(n)[:, None] * (width + 1)
+    live = new != PAD
+    result = []
+    for array, value in zip(arrays, (new, *(np.where(live, v, 0) for v in values))):
+        wide = np.empty((n, width + 1), dtype=array.dtype)
+        wide[:, :width], wide[:, width] = array, value
+        result.append(wide.ravel()[source])
+    return _trimmed(*result)
+
+
+def _without(gone: Mask, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
+    """Genes without some of them; ids come first."""
+    order = np.argsort(gone, axis=1, kind="stable")
+    order += np.arange(len(gone))[:, None] * gone.shape[1]
+    blank = np.where(gone, PAD, arrays[0]), *(np.where(gone, a.dtype.type(0), a) for a in arrays[1:])
+    return _trimmed(*(array.ravel()[order] for array in blank))
+
+
+def _trimmed(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+    """Without columns that no row has a gene in; ids come first."""
+    width = int((arrays[0] != PAD).any(axis=0).sum())
+    return [array[:, :width] for array in arrays]
+
+
+def _with_rows(graphs: Graphs, rows: NDArray[np.int64], part: Graphs) -> Graphs:
+    """`graphs` with `rows` replaced by those of `part`."""
+    result = []
+    for name, old, new in zip(graphs.__dataclass_fields__, graphs.arrays(), part.arrays()):
+        width = max(old.shape[1], new.shape[1])
+        array = np.full((len(graphs), width), PAD if name.endswith("_ids") else 0, dtype=old.dtype)
+        array[:, : old.shape[1]] = old
+        array[rows, : new.shape[1]] = new
+        array[rows, new.shape[1] :] = array.dtype.type(PAD) if name.endswith("_ids") else 0
+        result.append(array)
+    nodes, connections = _trimmed(*result[:2]), _trimmed(*result[2:])
+    return Graphs(*nodes, *connections)
