@@ -14,8 +14,9 @@ are a DEAP ask-and-tell pair: `deap.algorithms.eaGenerateUpdate(search.toolbox, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ from evofool.scores import score_outputs
 if TYPE_CHECKING:
     from evofool.evaluate.pool import Pool
 
-__all__ = ["Fitness", "Individual", "Search"]
+__all__ = ["Fitness", "Individual", "Population", "Search"]
 
 
 class Fitness(base.Fitness):
@@ -52,6 +53,23 @@ class Individual:
 
     def __init__(self, generation: int, slot: int) -> None:
         self.generation, self.slot, self.fitness = generation, slot, Fitness()
+
+
+class Population(Sequence[Individual]):
+    """The handles of a generation, made when somebody looks: thousands a second would cost more than placing them."""
+
+    def __init__(self, generation: int, size: int) -> None:
+        self._generation, self._size = generation, size
+
+    @cached_property
+    def _individuals(self) -> list[Individual]:
+        return [Individual(self._generation, slot) for slot in range(self._size)]
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._individuals[index]
 
 
 class Search:
@@ -103,22 +121,21 @@ class Search:
         """Go on until `stop` says so; it is asked before every generation."""
         while not stop(self.statistics):
             population = self.toolbox.generate()
-            for individual, fitness in zip(population, self.toolbox.map(self.toolbox.evaluate, population)):
-                individual.fitness.values = fitness
+            self.toolbox.map(self.toolbox.evaluate, population)  # waits; nobody here asks for each one's fitness
             self.toolbox.update(population)
 
-    def generate(self) -> list[Individual]:
+    def generate(self) -> Population:
         """Breed and submit until `lag` generations are in flight; handles of the oldest."""
         done = self.statistics.generation + 1 if self.statistics else 0
         ahead = done + self.config.search.lag
         self._breed_up_to(ahead if self.limit is None else max(done + 1, min(ahead, self.limit)))
         oldest = self.in_flight[0]
-        return [Individual(oldest.generation, slot) for slot in range(len(oldest))]
+        return Population(oldest.generation, len(oldest))
 
-    def map(self, evaluate: Callable[[Individual], tuple[float]], population: Iterable[Individual]) -> list[Any]:
-        """Wait for the scores of the oldest generation in flight; the fitness of each of its individuals."""
+    def map(self, evaluate: Callable[[Individual], tuple[float]], population: Iterable[Individual]) -> Iterator[Any]:
+        """Wait for the scores of the oldest generation in flight; the fitness of each of its individuals, on demand."""
         self._scores = self.pool.collect(self.in_flight[0].generation)
-        return [evaluate(individual) for individual in population]
+        return map(evaluate, population)
 
     def evaluate(self, individual: Individual) -> tuple[float]:
         """The fitness of an individual whose scores were collected."""

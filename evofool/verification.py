@@ -62,7 +62,7 @@ def verify(path: str | Path, *, allow_code: bool = False, target: Any = None, **
         if pool.canary != last.numerics["canary"]:
             raise other_numerics(f"{path}: is undamaged as files, but this machine")
         genomes = store.genomes({row["individual_id"] for row in rows})
-        drawn = {i: pool.render(encoding.from_bytes([blob]))[0] for i, blob in genomes.items()}
+        drawn = dict(zip(genomes, pool.render(encoding.from_bytes(list(genomes.values())))))
         scores = pool.score_images(np.stack([images[row["class_index"]] for row in rows]))
         cell_of = {int(index): cell for cell, index in enumerate(class_indices)}
         for i, row in enumerate(rows):
@@ -100,7 +100,7 @@ def _compare_view(store: RunStore) -> tuple[list[dict[str, Any]], dict[int, Any]
     stored = read_view(store).to_pylist()
     current = CurrentElites()
     current.catch_up(store)
-    expected = normal(current.rows(store, encoding_of(store), lambda identity, sha256, genome: b""), ELITES)
+    expected = normal(current.rows(store, encoding_of(store), lambda genomes: dict.fromkeys(genomes, b"")), ELITES)
     if [row["class_index"] for row in stored] != [row["class_index"] for row in expected]:
         raise CorruptData(
             f"{path}: holds other classes than the commits; `evofool resume {store.path}` writes it again."

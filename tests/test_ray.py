@@ -24,6 +24,7 @@ from evofool.config import Config, load_config
 from evofool.encoding import make_encoding
 from evofool.errors import EvaluationFailed, ResourcesMissing, TargetError
 from evofool.evaluate import ray_cluster, ray_pool
+from evofool.evaluate.recipe import Recipe
 from evofool.targets import Source, default_numerics
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -200,12 +201,12 @@ def test_images_do_not_travel(long: Config) -> None:
     encoding = make_encoding(long.encoding, target.image_size, target.channels)
     numerics = default_numerics("cpu", "lenet")
     source = Source(long.target.spec)
-    recipe = ray_pool.Recipe(
+    recipe = Recipe(
         source, "native", "logits", 1, target.fingerprint(), encoding, np.arange(10), numerics, Source("log_odds")
     )
     actor = ray.remote(ray_pool._Actor).options(num_cpus=1).remote()
     ray.get(actor.hello.remote(recipe))
-    scores, _, _ = ray.get(actor.score.remote(variation.initial(encoding, 1, 0, 50)))
+    scores, _, _ = ray.get(actor.work.remote("score", variation.initial(encoding, 1, 0, 50)))
     ray.kill(actor)
     size = sum(getattr(scores, name).nbytes for name in scores.__dataclass_fields__)
     assert size == 50 * (2 * 4 * 10 + 4 + 4 + 32) < 50 * 28 * 28  # log-odds and objective, top-1, hash

@@ -84,6 +84,7 @@ def open_pool(
             inline.close()
         return
     from evofool.evaluate import ray_cluster, ray_pool
+    from evofool.evaluate.recipe import Recipe
 
     wanted = settings.evaluators if isinstance(settings.evaluators, int) else 0
     cluster = ray_cluster.connect(address, max(len(os.sched_getaffinity(0)), wanted * settings.threads))
@@ -91,7 +92,7 @@ def open_pool(
         has_gpu = cluster.supply("GPU") > 0
         numerics = resolve_numerics(settings, work.target, has_gpu, stored)
         _need_device(numerics, has_gpu)
-        recipe = ray_pool.Recipe(
+        recipe = Recipe(
             work.source,
             work.target.geometry,
             work.target.output,

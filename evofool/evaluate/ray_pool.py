@@ -20,18 +20,14 @@ import ray
 from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
-from evofool.encoding import Encoding
-from evofool.encoding.activations import load_activations
-from evofool.encoding.pictures import PictureEncoding
-from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, ResourcesMissing
+from evofool.errors import EvaluationFailed, EvofoolError, ResourcesMissing
 from evofool.evaluate.memory import peak_rss_mib
 from evofool.evaluate.pool import Evaluator, PoolReport, chunks, other_numerics
 from evofool.evaluate.ray_cluster import Cluster
-from evofool.objectives import load_objective
-from evofool.records import Numerics, Offspring, Scores
-from evofool.targets import Source, Target, load_target
+from evofool.evaluate.recipe import Recipe
+from evofool.records import Offspring, Scores
 
-__all__ = ["RayPool", "Recipe"]
+__all__ = ["RayPool"]
 
 IN_FLIGHT = 2  # chunks sent to an evaluator at a time: one is scored while the next travels
 MAX_ATTEMPTS = 5  # evaluators that one chunk may take down before it counts as poison
@@ -46,39 +42,6 @@ _LOST = (
 
 
 # ------------------------------------------------------------------------------------------------------------- actor
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All an evaluator is built from, anywhere. A live target travels itself, any other as its source."""
-
-    target: Source | Target
-    geometry: str
-    output: str
-    crops: int
-    fingerprint: str
-    encoding: Encoding | PictureEncoding
-    class_indices: NDArray[np.int64]
-    numerics: Numerics
-    objective: Source
-    activations: tuple[Source, ...] = ()
-
-    def build(self) -> Evaluator:
-        """An evaluator in this process.
-
-        Raises:
-            IncompatibleRun: this machine's copy of the target is another one.
-        """
-        target = self.target
-        if isinstance(target, Source):
-            target = load_target(target, geometry=self.geometry, output=self.output, crops=self.crops)
-        if target.fingerprint() != self.fingerprint:
-            raise IncompatibleRun(
-                f"{target.spec}: its weights or preprocessing on {socket.gethostname()} are not the run's."
-            )
-        load_activations(self.activations)
-        objective, _ = load_objective(self.objective)
-        return Evaluator(target, self.encoding, self.class_indices, self.numerics, objective)
 
 
 class _Actor:
@@ -96,17 +59,11 @@ class _Actor:
             "node": ray.get_runtime_context().get_node_id(),
         }
 
-    def score(self, genomes: Any) -> tuple[Scores, float, float]:
-        """Scores of a chunk, the seconds they took, and this process's peak RSS in MiB."""
+    def work(self, verb: str, batch: Any) -> tuple[Any, float, float]:
+        """What the evaluator's method gives for a chunk, the seconds it took, and this process's peak RSS in MiB."""
         started = time.perf_counter()
-        scores = self._evaluator.score(genomes)
-        return scores, time.perf_counter() - started, peak_rss_mib()
-
-    def render(self, genomes: Any) -> NDArray[np.uint8]:
-        return self._evaluator.render(genomes)
-
-    def score_images(self, images: NDArray[np.uint8]) -> Scores:
-        return self._evaluator.score_images(images)
+        result = getattr(self._evaluator, verb)(batch)
+        return result, time.perf_counter() - started, peak_rss_mib()
 
 
 # -------------------------------------------------------------------------------------------------------------- pool
@@ -114,12 +71,17 @@ class _Actor:
 
 @dataclass
 class _Chunk:
-    generation: int
+    job: int  # a generation, or below 0 for something else
     index: int
     sequence: int  # order of submission
-    genomes: Any
-    slots: slice
+    verb: str  # of an Evaluator
+    batch: Any
+    rows: slice
     attempts: int = 0
+
+    def __str__(self) -> str:
+        what = f"generation {self.job}, slots" if self.job >= 0 else f"{self.verb.replace('_', ' ')}, rows"
+        return f"{what} {self.rows.start} to {self.rows.stop - 1}"
 
 
 @dataclass(eq=False)
@@ -166,9 +128,10 @@ class RayPool:
         self._chunk_timeout, self._ready_timeout = chunk_timeout, ready_timeout
         self._cluster, self._numerics, self._per_gpu = cluster, recipe.numerics, per_gpu
         self._queue: deque[_Chunk] = deque()
-        self._results: dict[int, dict[int, Scores]] = {}
+        self._results: dict[int, dict[int, Any]] = {}
         self._expected: dict[int, int] = {}
         self._sequence = 0
+        self._errands = 0
         self._unfinished: set[int] = set()
         self._report = PoolReport()
         self._no_worker_since: float | None = None
@@ -253,9 +216,8 @@ class RayPool:
             chunk.attempts += position == 0
             if chunk.attempts >= MAX_ATTEMPTS:
                 raise EvaluationFailed(
-                    f"generation {chunk.generation}, slots {chunk.slots.start} to {chunk.slots.stop - 1}: "
-                    f"{chunk.attempts} evaluators were lost while scoring them; the network may need too much memory "
-                    "(lower evaluation.micro_batch) or crash on them."
+                    f"{chunk}: {chunk.attempts} evaluators were lost while scoring them; the network may need too much "
+                    "memory (lower evaluation.micro_batch) or crash on them."
                 )
             self._queue.appendleft(chunk)
             self._report = replace(self._report, requeued=self._report.requeued + 1)
@@ -273,14 +235,7 @@ class RayPool:
 
     def submit(self, offspring: Offspring) -> None:
         """Queue a generation's chunks and send what evaluators have room for."""
-        slices = list(chunks(len(offspring), self._size))
-        self._results[offspring.generation] = {}
-        self._expected[offspring.generation] = len(slices)
-        for index, slots in enumerate(slices):
-            genomes = self._encoding.take(offspring.genomes, slots)
-            self._queue.append(_Chunk(offspring.generation, index, self._sequence, genomes, slots))
-            self._unfinished.add(self._sequence)
-            self._sequence += 1
+        self._queue.extend(self._chunks(offspring.generation, "score", offspring.genomes, self._encoding.take))
         self._dispatch()
 
     def collect(self, generation: int) -> Scores:
@@ -290,20 +245,15 @@ class RayPool:
             EvaluationFailed: a chunk took down too many evaluators, or no evaluator came back.
             TargetError: the network failed.
         """
-        while len(self._results[generation]) < self._expected[generation]:
-            self._step()
-        parts = self._results.pop(generation)
-        del self._expected[generation]
-        return Scores.concatenate([parts[index] for index in range(len(parts))])
+        return Scores.concatenate(self._collect(generation))
 
     def render(self, genomes: Any) -> NDArray[np.uint8]:
-        """The images of a batch of genomes, from some evaluator."""
-        return np.asarray(self._anywhere("render", genomes))
+        """The images of a batch of genomes, from all evaluators, before what is queued."""
+        return np.concatenate(self._at_once("render", genomes, self._encoding.take))
 
     def score_images(self, images: NDArray[np.uint8]) -> Scores:
-        """Scores of images, from some evaluator."""
-        scores: Scores = self._anywhere("score_images", images)
-        return scores
+        """Scores of images, from all evaluators, before what is queued."""
+        return Scores.concatenate(self._at_once("score_images", images, lambda batch, rows: batch[rows]))
 
     def report(self) -> PoolReport:
         """What was done so far."""
@@ -321,6 +271,29 @@ class RayPool:
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
+    def _chunks(self, job: int, verb: str, batch: Any, take: Callable[[Any, slice], Any]) -> list[_Chunk]:
+        made = []
+        for index, rows in enumerate(chunks(len(batch), self._size)):
+            made.append(_Chunk(job, index, self._sequence, verb, take(batch, rows), rows))
+            self._unfinished.add(self._sequence)
+            self._sequence += 1
+        self._results[job], self._expected[job] = {}, len(made)
+        return made
+
+    def _at_once(self, verb: str, batch: Any, take: Callable[[Any, slice], Any]) -> list[Any]:
+        """The parts of a result, computed before whatever waits; evaluators go on with that meanwhile."""
+        self._errands += 1
+        self._queue.extendleft(reversed(self._chunks(-self._errands, verb, batch, take)))
+        self._dispatch()
+        return self._collect(-self._errands)
+
+    def _collect(self, job: int) -> list[Any]:
+        while len(self._results[job]) < self._expected[job]:
+            self._step()
+        del self._expected[job]
+        parts = self._results.pop(job)
+        return [parts[index] for index in range(len(parts))]
+
     def _dispatch(self) -> None:
         for room in range(1, IN_FLIGHT + 1):  # every evaluator gets one before any gets two
             for worker in self._workers:
@@ -328,7 +301,7 @@ class RayPool:
                     if not worker.sent:
                         worker.since = time.monotonic()
                     chunk = self._queue.popleft()
-                    worker.sent.append((worker.handle.score.remote(chunk.genomes), chunk))
+                    worker.sent.append((worker.handle.work.remote(chunk.verb, chunk.batch), chunk))
 
     def _step(self) -> None:
         """Wait for one thing to happen, and deal with all that has."""
@@ -350,7 +323,7 @@ class RayPool:
         if entry is None:
             return
         try:
-            scores, seconds, rss = ray.get(ref)
+            result, seconds, rss = ray.get(ref)
         except _LOST:
             self._lost(worker)
             return
@@ -361,10 +334,10 @@ class RayPool:
         chunk = entry[1]
         self._unfinished.discard(chunk.sequence)
         early = bool(self._unfinished) and min(self._unfinished) < chunk.sequence
-        self._results[chunk.generation][chunk.index] = scores
+        self._results[chunk.job][chunk.index] = result
         self._report = replace(
             self._report,
-            evaluations=self._report.evaluations + len(scores),
+            evaluations=self._report.evaluations + (len(result) if chunk.verb == "score" else 0),
             core_seconds=self._report.core_seconds + seconds,
             out_of_order=self._report.out_of_order + early,
             peak_rss_mib=max(self._report.peak_rss_mib, rss),
@@ -383,19 +356,6 @@ class RayPool:
             self._no_worker_since = now
         elif now - self._no_worker_since > self._ready_timeout:
             raise EvaluationFailed(f"no evaluator came back within {self._ready_timeout:g} s.")
-
-    def _anywhere(self, method: str, argument: Any) -> Any:
-        for _ in range(MAX_ATTEMPTS):
-            while not any(worker.hello is None for worker in self._workers):
-                self._step()
-            worker = min((w for w in self._workers if w.hello is None), key=lambda w: len(w.sent))
-            try:
-                return ray.get(getattr(worker.handle, method).remote(argument), timeout=self._chunk_timeout)
-            except _LOST:
-                self._lost(worker)
-            except ray_errors.RayTaskError as error:
-                raise _our_error(error) from error
-        raise EvaluationFailed(f"{MAX_ATTEMPTS} evaluators were lost while they should {method.replace('_', ' ')}.")
 
 
 def _our_error(error: ray_errors.RayTaskError) -> EvofoolError:
