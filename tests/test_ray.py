@@ -206,7 +206,7 @@ def test_images_do_not_travel(long: Config) -> None:
     )
     actor = ray.remote(ray_pool._Actor).options(num_cpus=1).remote()
     ray.get(actor.hello.remote(recipe))
-    scores, _, _ = ray.get(actor.work.remote("score", variation.initial(encoding, 1, 0, 50)))
+    scores, _, _ = ray.get(actor.score.remote(variation.initial(encoding, 1, 0, 50)))
     ray.kill(actor)
     size = sum(getattr(scores, name).nbytes for name in scores.__dataclass_fields__)
     assert size == 50 * (2 * 4 * 10 + 4 + 4 + 32) < 50 * 28 * 28  # log-odds and objective, top-1, hash

@@ -44,6 +44,9 @@ _LOST = (
 # ------------------------------------------------------------------------------------------------------------- actor
 
 
+_Answer = tuple[Any, float, float]  # a result, the seconds it took, and the evaluator's peak RSS in MiB
+
+
 class _Actor:
     """What runs in a Ray worker; `hello` comes first, and again after a restart."""
 
@@ -59,10 +62,21 @@ class _Actor:
             "node": ray.get_runtime_context().get_node_id(),
         }
 
-    def work(self, verb: str, batch: Any) -> tuple[Any, float, float]:
-        """What the evaluator's method gives for a chunk, the seconds it took, and this process's peak RSS in MiB."""
+    # The methods of an Evaluator, by their own names, which Ray shows as the titles of processes.
+
+    def score(self, genomes: Any) -> _Answer:
+        return self._timed(self._evaluator.score, genomes)
+
+    def render(self, genomes: Any) -> _Answer:
+        return self._timed(self._evaluator.render, genomes)
+
+    def score_images(self, images: Any) -> _Answer:
+        return self._timed(self._evaluator.score_images, images)
+
+    @staticmethod
+    def _timed(method: Callable[[Any], Any], batch: Any) -> _Answer:
         started = time.perf_counter()
-        result = getattr(self._evaluator, verb)(batch)
+        result = method(batch)
         return result, time.perf_counter() - started, peak_rss_mib()
 
 
@@ -301,7 +315,7 @@ class RayPool:
                     if not worker.sent:
                         worker.since = time.monotonic()
                     chunk = self._queue.popleft()
-                    worker.sent.append((worker.handle.work.remote(chunk.verb, chunk.batch), chunk))
+                    worker.sent.append((getattr(worker.handle, chunk.verb).remote(chunk.batch), chunk))
 
     def _step(self) -> None:
         """Wait for one thing to happen, and deal with all that has."""
