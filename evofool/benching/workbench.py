@@ -63,7 +63,9 @@ class Workbench(Subject):
         rows = np.random.default_rng(config.seed).integers(len(elites), size=(2, config.search.offspring))
         first, second = (given.encoding.take(elites, part) for part in rows)
         self._genomes(ARCHIVE, first, second, numerics.chunk)
-        facts: dict[str, Any] = {"elites": len(elites)}
+        last = self.spare.log.last
+        assert last is not None
+        facts = {"generations": last.generation + 1, "evaluations": last.counters["evaluations"], "elites": len(elites)}
         if isinstance(given.encoding, CppnEncoding):
             facts["hidden_nodes"] = float(np.median(hidden_nodes(elites)))
             deep = [grown(given.encoding, config.search.offspring, HIDDEN, config.seed + i) for i in range(2)]
