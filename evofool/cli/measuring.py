@@ -246,6 +246,8 @@ def _print_bench(result: Any) -> None:
         f"forward: {best['processes']} processes of {best['threads']} threads, micro-batch {best['micro_batch']}, "
         f"{best['memory_format']}; {facts['machine']['cores']} cores, {facts['machine']['processor']}"
     )
+    if facts["not_measured"]:
+        print(f"forward: {facts['not_measured']}")
     for pool, ratio in facts["ratios"].items():
         search = facts["end_to_end"][pool]
         print(
