@@ -259,7 +259,7 @@ def test_the_workbench_measures_every_part(config: Config, tmp_path: Path, one_t
     config = load_config(config, ["storage.commit_every=7"])
     bench = Workbench(config, Source(config.target.spec), 0)
     assert bench.pace(NUMERICS) > 0
-    bench.make(4, tmp_path / "run")
+    bench.make(4, 50, tmp_path / "run")
     facts = bench.open(tmp_path / "run", tmp_path / "copies")
     assert facts["generations"] == 100 and facts["evaluations"] == 400 and facts["hidden_nodes"] > 0
     rows = {key: bench.part(*key, 0.0).rows for key in bench.parts()}

@@ -64,8 +64,12 @@ def copy_of(path: Path, to: Path) -> RunStore:
     return store
 
 
-def make(config: Config, offspring: int, out: Path, allow_code: bool) -> None:
-    """Make a run of GENERATIONS generations of `offspring` in this process."""
+def make(config: Config, offspring: int, micro_batch: int, out: Path, allow_code: bool) -> None:
+    """Make a run of GENERATIONS generations of `offspring` in this process.
+
+    Args:
+        micro_batch: of the configuration; smaller generations are scored in one smaller pass, without padding.
+    """
     search = config.search.model_copy(
         update={
             "offspring": offspring,
@@ -76,7 +80,8 @@ def make(config: Config, offspring: int, out: Path, allow_code: bool) -> None:
             "stop_when": [],
         }
     )
-    evaluation = config.evaluation.model_copy(update={"pool": "inline"})
+    rows = min(offspring, micro_batch)
+    evaluation = config.evaluation.model_copy(update={"pool": "inline", "micro_batch": rows, "chunk": rows})
     runner.run(
         config.model_copy(update={"search": search, "evaluation": evaluation}),
         out=out,

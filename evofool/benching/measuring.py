@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -21,6 +24,7 @@ from evofool.config import Config
 from evofool.errors import ConfigError
 from evofool.evaluate.opening import resolve_numerics
 from evofool.probe import Ingredients, Probe, gpus, ingredients_of
+from evofool.records import Numerics
 from evofool.session import versions
 from evofool.source import Source
 from evofool.store import files
@@ -66,6 +70,7 @@ def bench(
     if run is not None:
         refuse_unfit(run, given, allow_code)
     with ExitStack() as stack:
+        stack.enter_context(_terminable())
         folder = stack.enter_context(_folder(Path(config.storage.path)))
         rivals = Rivals(config, source, numerics.device)
         stack.callback(rivals.close)
@@ -80,7 +85,7 @@ def bench(
         choices = sorted(choices, key=lambda choice: -choice.coarse)[:FINALISTS]
         facts: dict[str, Any] = {"not_measured": why, "numerics": asdict(numerics), "machine": _machine()}
         if run is None:
-            run, archive = _made(given, workbench, folder, MAKING * seconds, workbench.call("pace", numerics), tell)
+            run, archive = _made(given, workbench, folder, MAKING * seconds, numerics, tell)
         else:
             archive = {"run": str(run), "made": False, "offspring": RunStore(run).config.search.offspring}
         archive |= workbench.call("open", run, folder)
@@ -155,17 +160,30 @@ def _made(
     workbench: Probe,
     folder: Path,
     seconds: float,
-    pace: float,
+    numerics: Numerics,
     tell: Callable[[str], None],
 ) -> tuple[Path, dict[str, Any]]:
     """A run to go on from, with fewer offspring than the configuration's where those would take too long."""
-    wanted = given.config.search.offspring
+    wanted, pace = given.config.search.offspring, workbench.call("pace", numerics)
     offspring = max(min(wanted, LEAST_OFFSPRING), min(wanted, int(pace * seconds / GENERATIONS)))
     fewer = f" instead of {wanted}, which would take too long; --run RUN goes on from a run of yours"
     tell(f"making an archive: {GENERATIONS} generations of {offspring}{fewer * (offspring < wanted)}.")
     out = folder / "archive"
-    workbench.call("make", offspring, out)
+    workbench.call("make", offspring, numerics.micro_batch, out)
     return out, {"run": None, "made": True, "offspring": offspring}
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end this process by an exception, so that folders and processes do not stay behind."""
+    if threading.current_thread() is not threading.main_thread():  # who may not set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -42,9 +42,9 @@ class Workbench(Subject):
         self.prepare(numerics)
         return self.measure(0.0).per_second
 
-    def make(self, offspring: int, out: Path) -> None:
+    def make(self, offspring: int, micro_batch: int, out: Path) -> None:
         """Make the run that everything goes on from."""
-        make(self.given.config, offspring, out, self.source.allow_code)
+        make(self.given.config, offspring, micro_batch, out, self.source.allow_code)
 
     def open(self, run: Path, folder: Path) -> dict[str, Any]:
         """Go on from a run, with copies of it in a folder; facts about its archive."""
