@@ -43,6 +43,7 @@ __all__ = [
     "grown",
     "ingredients_of",
     "memory_mib",
+    "repeated",
 ]
 
 GROWN = 20  # generations of mutation, after which a CPPN has hidden nodes as an elite's has
@@ -126,6 +127,17 @@ class Reading:
         return self.rows / self.seconds
 
 
+def repeated(work: Callable[[], Any], rows: int, seconds: float) -> Reading:
+    """Do some work on `rows` individuals again and again, at least once, for so many seconds."""
+    slowest, fastest, total, times = 0.0, float("inf"), 0.0, 0
+    while not times or total < seconds:
+        started = time.perf_counter()
+        work()
+        taken = time.perf_counter() - started
+        slowest, fastest, total, times = max(slowest, taken), min(fastest, taken), total + taken, times + 1
+    return Reading(times * rows, total, slowest, fastest)
+
+
 class Subject:
     """An evaluator to be measured, in this process."""
 
@@ -153,12 +165,7 @@ class Subject:
 
     def measure(self, seconds: float) -> Reading:
         """Score the chunk again and again, at least once."""
-        taken: list[float] = []
-        while not taken or sum(taken) < seconds:
-            started = time.perf_counter()
-            self.evaluator.score(self.chunk)
-            taken.append(time.perf_counter() - started)
-        return Reading(len(taken) * len(self.chunk), sum(taken), max(taken), min(taken))
+        return repeated(lambda: self.evaluator.score(self.chunk), len(self.chunk), seconds)
 
     def memory(self) -> tuple[float, float]:
         """Resident memory of this process now and at its peak, in MiB."""

@@ -13,45 +13,25 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evofool.config import Config, differences, load_config
 from evofool.errors import ConfigError, StorageError
 from evofool.evaluate.opening import resolve_numerics
-from evofool.evaluate.pool import chunks
-from evofool.probe import Probe, Subject, available_mib, gpus, ingredients_of
+from evofool.probe import gpus, ingredients_of
 from evofool.records import Numerics
 from evofool.source import Source
 from evofool.store import files
+from evofool.sweep import SLOW, Choice, Machine, alternated, coarse, share_used, whole_chunk
 
 __all__ = ["KEYS", "LEAST_GAIN", "Choice", "Tuning", "lines_of", "share_used", "tune", "with_keys", "write"]
 
 KEYS = ("threads", "micro_batch", "chunk", "memory_format")
-MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-FIRST = 8  # of them to be tried
-SLOW = 0.35  # a share of the fastest, below which a kind is dropped
-FORMATS = ("contiguous", "channels_last")
 LEAST_GAIN = 1.03
 FINALISTS = 3
 ROUNDS = (3, 15)  # of the final, at least and at most
-MEMORY_SHARE = 0.8  # of what is free
-
-
-@dataclass
-class Choice:
-    """Numerics, and the evaluations a second of all their evaluators together."""
-
-    numerics: Numerics
-    evaluators: int
-    coarse: float = 0.0
-    rounds: list[float] = field(default_factory=list)
-
-    @property
-    def per_second(self) -> float:
-        """The median over the rounds of the final, or the one coarse figure."""
-        return statistics.median(self.rounds) if self.rounds else self.coarse
 
 
 @dataclass
@@ -77,74 +57,6 @@ class Tuning:
         return self.best is not self.present and self.gain > LEAST_GAIN and lower_quartile > 1
 
 
-def share_used(numerics: Numerics, evaluators: int, offspring: int, lag: int) -> float:
-    """The share of a machine's rows that are individuals, where generations of `offspring` are scored.
-
-    The rest is padding of short forward passes, and evaluators without a chunk: with a lag of 1 they wait for a
-    generation's last chunk, with more they have the next generation's.
-    """
-    parts = [part.stop - part.start for part in chunks(offspring, numerics.chunk)]
-    rows = sum(math.ceil(part / numerics.micro_batch) for part in parts) * numerics.micro_batch
-    turns = math.ceil(len(parts) / evaluators)
-    busy = len(parts) / (evaluators * turns) if lag == 1 else min(1.0, lag * len(parts) / evaluators)
-    return offspring / rows * busy
-
-
-class _Machine:
-    """As many evaluators as a choice has room for, measured at the same time."""
-
-    def __init__(self, config: Config, source: Source, device: str) -> None:
-        self.config, self.device = config, device
-        self.cores = len(os.sched_getaffinity(0))
-        self._make = lambda index: Probe(Subject, config, source, index)
-        self._probes: list[Probe] = []
-        self.free = available_mib()
-
-    def evaluators(self, threads: int) -> int:
-        """How many a run of this configuration would have here."""
-        settings = self.config.evaluation
-        if settings.pool == "inline":
-            return 1
-        room = gpus() * settings.evaluators_per_gpu if self.device == "cuda" else self.cores // threads
-        return max(1, room if settings.evaluators == "auto" else min(room, settings.evaluators))
-
-    def threads(self) -> list[int]:
-        """1, 2, 4, ... and all cores."""
-        if self.device == "cuda":
-            return [self.config.evaluation.threads]
-        return sorted({2**i for i in range(self.cores.bit_length()) if 2**i <= self.cores} | {self.cores})
-
-    def start(self) -> None:
-        """Start as many processes as any choice needs, and wait for them."""
-        count = max(self.evaluators(threads) for threads in [*self.threads(), self.config.evaluation.threads])
-        self._probes = [self._make(index) for index in range(count)]
-        self.peak()
-
-    def rate(self, choice: Choice, seconds: float) -> float | None:
-        """Evaluations a second of all evaluators; None if one of them has not the memory."""
-        probes = self._probes[: choice.evaluators]
-        for probe in probes:
-            probe.ask("prepare", choice.numerics)
-        fits = [probe.answer() for probe in probes]
-        if not all(fits):
-            return None
-        for probe in probes:
-            probe.ask("measure", seconds)
-        rows = sum(probe.answer().per_second for probe in probes)
-        search = self.config.search
-        return rows * share_used(choice.numerics, choice.evaluators, search.offspring, search.lag)
-
-    def peak(self) -> float:
-        """The largest peak of a process so far, in MiB."""
-        for probe in self._probes:
-            probe.ask("memory")
-        return max(probe.answer()[1] for probe in self._probes)
-
-    def close(self) -> None:
-        for probe in self._probes:
-            probe.close()
-
-
 def tune(
     config: Config, *, seconds: float = 60.0, allow_code: bool = False, tell: Callable[[str], None] = lambda text: None
 ) -> Tuning:
@@ -161,14 +73,14 @@ def tune(
     given = ingredients_of(config, source)
     settings, search = config.evaluation, config.search
     numerics = resolve_numerics(settings, given.target, gpus() > 0)
-    machine = _Machine(config, source, numerics.device)
+    machine = Machine(config, source, numerics.device)
     present = Choice(numerics, machine.evaluators(numerics.threads))
     try:
         machine.start()
         if machine.rate(present, 0.0) is None:
             raise ConfigError("evaluation.micro_batch: the present choice does not fit into memory; lower it.")
         started = time.monotonic()
-        choices, why = _coarse(machine, present, seconds / 2)
+        choices, why = coarse(machine, present, seconds / 2)
         choices.sort(key=lambda choice: -choice.coarse)
         finalists: list[Choice] = []
         for choice in [c for c in choices if c.coarse > SLOW * choices[0].coarse][:FINALISTS]:
@@ -187,72 +99,22 @@ def tune(
     return Tuning(present, best, [*ranked, *rest], ratios, why)
 
 
-def _coarse(machine: _Machine, present: Choice, seconds: float) -> tuple[list[Choice], str]:
-    """Larger and larger micro-batches while they gain, then smaller ones; and why others were left out.
-
-    A layout or number of threads that is about a third as fast as another is not tried again.
-    """
-    kinds = [(layout, threads) for layout in FORMATS for threads in machine.threads()]
-    each = seconds / (len(kinds) * len(MICRO_BATCHES))
-    deadline = time.monotonic() + seconds
-    found: list[Choice] = []
-    why: list[str] = []
-    base, best = machine.peak(), 0.0
-    middle = MICRO_BATCHES.index(FIRST)
-    for sizes in (MICRO_BATCHES[middle:], MICRO_BATCHES[middle - 1 :: -1]):
-        poorer, pace = 0, 0.0
-        for micro in sizes:
-            rest = f"micro-batches from {micro} {'on' if sizes[0] == FIRST else 'down'}"
-            if time.monotonic() + 2 * pace * _chunk(micro, present.numerics) > deadline:
-                why.append(f"{rest} were left out, since they would take longer than --seconds allows")
-                break
-            if 2 * (machine.peak() - base) * present.evaluators > MEMORY_SHARE * machine.free:
-                why.append(f"{rest} were left out, since they could need more memory than is free")
-                break
-            level = []
-            for layout, threads in kinds:
-                numerics = Numerics(present.numerics.device, _chunk(micro, present.numerics), micro, threads, layout)
-                choice = Choice(numerics, machine.evaluators(threads))
-                rate = machine.rate(choice, each)
-                if rate is None:
-                    why.append(f"{rest} do not fit into memory")
-                    break
-                choice.coarse = rate
-                level.append(choice)
-            found += level
-            if len(level) < len(kinds):
-                break
-            top = max(choice.coarse for choice in level)
-            kept = [(kind, choice) for kind, choice in zip(kinds, level) if choice.coarse > SLOW * top]
-            kinds = [kind for kind, _ in kept]
-            pace = sum(choice.evaluators / choice.coarse for _, choice in kept)
-            poorer, best = 0 if top > best else poorer + 1, max(best, top)
-            if poorer == 2:
-                why.append(f"{rest} are slower")
-                break
-    return found, "; ".join(why)
-
-
-def _final(machine: _Machine, choices: list[Choice], deadline: float) -> None:
-    """Measure in turns, forwards and backwards, so that whatever else the machine does falls on all alike."""
+def _final(machine: Machine, choices: list[Choice], deadline: float) -> None:
+    """Measure in turns."""
     for number in range(ROUNDS[1]):
         left = deadline - time.monotonic()
         if number >= ROUNDS[0] and left <= 0:
             return
         share = max(0.2, left / (len(choices) * max(1, 6 - number)))
-        for choice in choices if number % 2 == 0 else reversed(choices):
+        for choice in alternated(choices, number):
             choice.rounds.append(machine.rate(choice, share / 2) or 0.0)
-
-
-def _chunk(micro_batch: int, present: Numerics) -> int:
-    return micro_batch * max(1, present.chunk // micro_batch)
 
 
 def _fitted(choice: Choice, offspring: int, present: Numerics) -> Choice:
     """The smallest micro-batch that takes as many forward passes for a generation: the same work, less padding."""
     n = choice.numerics
     micro = math.ceil(offspring / math.ceil(offspring / n.micro_batch))
-    exact = Numerics(n.device, _chunk(micro, present), micro, n.threads, n.memory_format)
+    exact = Numerics(n.device, whole_chunk(micro, present), micro, n.threads, n.memory_format)
     return Choice(exact, choice.evaluators, choice.coarse)
 
 

@@ -41,7 +41,9 @@ FLOORS = {
     "probe": 8,
     "rehearsal": 8,
     "planning": 8,
+    "sweep": 8,
     "tuning": 8,
+    "benching": 8,
     "studies": 8,
     "report": 8,
     "observers": 0,  # the base class: told by the runner, knows records and config
@@ -56,7 +58,16 @@ FLOORS = {
 
 # package -> the only rooms that may import it
 ROOMS = {
-    "torch": {"encoding.render", "targets", "evaluate", "runner", "verification", "launch", "probe"},
+    "torch": {
+        "encoding.render",
+        "targets",
+        "evaluate",
+        "runner",
+        "verification",
+        "launch",
+        "probe",
+        "benching.forward",
+    },
     "torchvision": {"targets"},
     "safetensors": {"targets"},
     "mlxtend": {"targets"},

@@ -17,6 +17,7 @@ from evofool.evaluate.opening import resolve_numerics
 from evofool.evaluate.pool import chunks
 from evofool.records import Numerics
 from evofool.source import Source
+from evofool.sweep import whole_chunk
 from evofool.tuning import Choice, Tuning, share_used, with_keys
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
@@ -47,7 +48,7 @@ def test_padding_and_waiting_are_counted(micro: int, chunk: int, evaluators: int
 @pytest.mark.parametrize("micro", [1, 7, 32, 64, 128, 256])
 def test_the_fitted_micro_batch_does_the_same_passes_with_less_padding(micro: int) -> None:
     present = Numerics("cpu", 50, 50, 1, "contiguous")
-    choice = Choice(Numerics("cpu", tuning._chunk(micro, present), micro, 1, "contiguous"), 2)
+    choice = Choice(Numerics("cpu", whole_chunk(micro, present), micro, 1, "contiguous"), 2)
     exact = tuning._fitted(choice, 200, present).numerics
     assert exact.micro_batch <= micro and exact.chunk % exact.micro_batch == 0
 

@@ -1,4 +1,4 @@
-"""`evofool score`, `tune`, `plan`: what a target says of pictures, and what a run would take."""
+"""`evofool score`, `tune`, `plan`, `bench`: what a target says of pictures, and what a run would take."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from evofool.errors import EvofoolError
 __all__: list[str] = []
 
 SHOWN = 40  # pictures listed on the screen; the file has all
+BENCHED = {"name": "bench", "target": {"spec": "lenet:weights/lenet.safetensors"}}  # without CONFIG; as the quickstart
 
 
 def _tell(sentence: str) -> None:
@@ -190,3 +191,69 @@ def _amount(value: Any, unit: str) -> str:
     elif unit == "MiB" and value >= 10240:
         value, unit = value / 1024, "GiB"
     return f"{value:,.0f} {unit}".rstrip() if value >= 100 or value == int(value) else f"{value:.3g} {unit}".rstrip()
+
+
+@app.command()
+def bench(
+    config: Annotated[
+        str | None, typer.Argument(metavar="[CONFIG]", help="YAML file; without it, the quickstart's LeNet and CPPNs.")
+    ] = None,
+    overrides: Overrides = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Go on from this run's archive, which stays as it is. Default: one is made.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 120.0,
+    repeats: Annotated[int, typer.Option(help="Rounds, in each of which everything is measured once.")] = 5,
+    no_ray: Annotated[bool, typer.Option("--no-ray", help="Leave out what goes over Ray.")] = False,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how near the whole search comes to the network alone here, and what each part of it costs."""
+    from evofool import benching
+    from evofool.config import load_config
+
+    given = list(overrides or [])
+    if config is not None and "=" in config and not Path(config).exists():
+        given, config = [config, *given], None
+    result = benching.bench(
+        load_config(BENCHED if config is None else config, given),
+        seconds=seconds,
+        repeats=repeats,
+        run=run,
+        ray=not no_ray,
+        allow_code=allow_code,
+        tell=_tell,
+    )
+    if as_json:
+        output.print_json(result.as_dict())
+    else:
+        _print_bench(result)
+
+
+def _print_bench(result: Any) -> None:
+    columns = ["", "of", "evaluations/s", "least", "most", "us each", "cores", "share"]
+    rows = []
+    for s in result.shown:
+        rates = [f"{s[key]:,.1f}" for key in ("per_second", "per_second_least", "per_second_most", "microseconds")]
+        rows.append([s["name"], s["kind"], *rates, s["cores"], f"{s['share']:.1%}"])
+    output.table(columns, rows, set(columns[2:]))
+    facts = result.as_dict()
+    print(
+        f"\nshare: of the processor time that end_to_end ({result.pool}) has for an evaluation; quantise is in render"
+    )
+    best = facts["forward"]
+    print(
+        f"forward: {best['processes']} processes of {best['threads']} threads, micro-batch {best['micro_batch']}, "
+        f"{best['memory_format']}; {facts['machine']['cores']} cores, {facts['machine']['processor']}"
+    )
+    if facts["not_measured"]:
+        print(f"forward: {facts['not_measured']}")
+    for pool, ratio in facts["ratios"].items():
+        search = facts["end_to_end"][pool]
+        print(
+            f"end_to_end ({pool}) / forward: {ratio['end_to_end']:,.1f} / {ratio['forward']:,.1f} evaluations/s = "
+            f"{ratio['ratio']:.3f} ({min(ratio['ratio_rounds']):.3f} to {max(ratio['ratio_rounds']):.3f}); "
+            f"{search['evaluators']} evaluators, idle {search['idle_share']:.1%}, driver "
+            f"{1e6 * search['driver_seconds_per_evaluation']:,.1f} us an evaluation, {search['commits']} commits and "
+            f"{search['views']} views in {search['evaluations']} evaluations"
+        )
