@@ -9,13 +9,14 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Comparison", "Crew", "Settings", "alternate", "cores", "machine", "one_line", "rate", "table"]
+__all__ = ["Comparison", "Crew", "Settings", "alone", "alternate", "cores", "machine", "one_line", "rate", "table"]
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PACKAGES = ("evofool", "torch", "numpy", "deap", "ribs", "neat-python")
@@ -143,6 +144,23 @@ def _threads_of_children(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives, called in a new process of one thread."""
+    context = multiprocessing.get_context("spawn")
+    with _threads_of_children(1), ProcessPoolExecutor(1, mp_context=context, initializer=_settle) as executor:
+        return executor.submit(function, *arguments).result()
+
+
+def _settle(threads: int = 1) -> None:
+    """Make this process one that evofool's evaluators would be at home in; rivals are to have that too."""
+    import torch
+
+    from evofool.evaluate.memory import keep_freed_memory
+
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+
+
 class Crew:
     """The same contestant in one or more processes that work at the same time.
 
@@ -184,12 +202,7 @@ class Crew:
 
 def _serve(end: Any, make: type[Any], arguments: tuple[Any, ...], threads: int) -> None:
     """Build a contestant, say so, and measure it whenever asked."""
-    import torch
-
-    from evofool.evaluate.memory import keep_freed_memory
-
-    torch.set_num_threads(threads)
-    keep_freed_memory()  # as evofool's evaluators do; rivals are to have it too
+    _settle(threads)
     contestant = make(*arguments)
     end.send("ready")
     warm: set[str] = set()
