@@ -37,17 +37,19 @@ def ours(spec: str, preset: str, seed: int, generations: int, pool: str) -> dict
     return trace.close(int(history["evaluations"].iloc[-1]), seconds)
 
 
+def _screened(spec: str, seeds: tuple[int, ...], budget: int) -> dict[str, list[dict[str, Any]]]:
+    """Every setting of pyribs, until the median is at the goal or the budget is spent."""
+    return {
+        str(setting): [pyribs_search.search(spec, setting, seed, budget, until_minimum=False) for seed in seeds]
+        for setting in pyribs_search.GRID
+    }
+
+
 def measure(settings: Settings) -> dict[str, Any]:
     """Traces of all searches, seed by seed so that all meet the same moods of the machine; screening of pyribs."""
     spec, quick = settings.spec, settings.quick
     generations, tried, budget, long_budget = (20, 1200, 4000, 6000) if quick else (200, 40_000, 40_000, 300_000)
-    screening = {
-        str(setting): [
-            alone(pyribs_search.search, spec, setting, seed, tried, False)  # until the median is there
-            for seed in settings.seeds[:2]
-        ]
-        for setting in pyribs_search.GRID
-    }
+    screening = alone(_screened, spec, settings.seeds[:2], tried)
     best = min(pyribs_search.GRID, key=lambda setting: pyribs_search.better(screening[str(setting)]))
     traces = []
     for seed in settings.seeds:
@@ -109,7 +111,7 @@ def _spread(values: list[float]) -> str:
 
 
 def _ratios(groups: dict[str, list[dict[str, Any]]]) -> str:
-    """How many times the evaluations of evofool pyribs took, seed by seed; a search cut short counts as far as it came."""
+    """How many times evofool's evaluations pyribs took, seed by seed; a search cut short counts as far as it came."""
     lines = []
     for preset in PRESETS:
         mine = {trace["seed"]: trace["median_at"] for trace in groups[f"evofool, {preset}"]}
@@ -141,12 +143,7 @@ def _rates(groups: dict[str, list[dict[str, Any]]], best: str) -> list[Compariso
         for preset in PRESETS
         for name in dict.fromkeys((TUTORIAL, best))
     ]
-    (loop,) = (traces for name, traces in groups.items() if name.startswith("DEAP"))
-    n = loop[0]["processes"]
+    (loop,) = (name for name in groups if name.startswith("DEAP"))
+    n = groups[loop][0]["processes"]
     sides = f"{n} evaluators or workers of 1 thread, and a driver"
-    return [
-        *rows,
-        Comparison(
-            "mnist_direct, Ray", unit, sides, of("evofool, mnist_direct, Ray"), {loop[0]["name"]: of(loop[0]["name"])}
-        ),
-    ]
+    return [*rows, Comparison("mnist_direct, Ray", unit, sides, of("evofool, mnist_direct, Ray"), {loop: of(loop)})]

@@ -182,14 +182,16 @@ class Crew:
                 other.close()
                 self._ends.append(end)
                 self._processes.append(process)
-        for end in self._ends:
-            end.recv()
+        self._ready = False
 
-    def rate(self, task: str, seconds: float) -> float:
-        """Items a second of all processes together."""
-        for end in self._ends:
+    def rate(self, task: str, seconds: float, processes: int | None = None) -> float:
+        """Items a second of so many of the processes together, by default all."""
+        if not self._ready:  # not before they are needed, so that several crews start at the same time
+            self._ready = all(end.recv() == "ready" for end in self._ends)
+        busy = self._ends[:processes]
+        for end in busy:
             end.send((task, seconds))
-        return sum(done / taken for done, taken in [end.recv() for end in self._ends])
+        return sum(done / taken for done, taken in [end.recv() for end in busy])
 
     def __enter__(self) -> Crew:
         return self

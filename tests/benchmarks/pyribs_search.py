@@ -16,10 +16,10 @@ import numpy as np
 from ribs.archives import GridArchive
 from ribs.emitters import GaussianEmitter
 
-from benchmarks.traces import GOAL, Judge, Trace, quantised
+from benchmarks.traces import Judge, Trace, quantised
 from evofool.scores import confidence
 
-__all__ = ["GRID", "TUTORIAL", "Setting", "search"]
+__all__ = ["GRID", "TUTORIAL", "Setting", "better", "search"]
 
 CLASSES, PIXELS = 10, 784
 
@@ -41,11 +41,11 @@ TUTORIAL = Setting(0.5, 30, every_class=False)
 GRID = tuple(Setting(sigma, batch, True) for sigma in (0.02, 0.05, 0.1, 0.2, 0.5) for batch in (30, 200))
 
 
-def search(spec: str, setting: Setting, seed: int, budget: int, until_minimum: bool = True) -> dict[str, Any]:
+def search(spec: str, setting: Setting, seed: int, budget: int, *, until_minimum: bool = True) -> dict[str, Any]:
     """One search in this process.
 
     Args:
-        budget: of evaluations; it ends earlier once the minimum (or else the median) reaches GOAL.
+        budget: of evaluations; it ends earlier once the minimum (or else the median) reaches the goal.
 
     Returns:
         A Trace as a dict.
@@ -81,6 +81,6 @@ def search(spec: str, setting: Setting, seed: int, budget: int, until_minimum: b
 
 
 def better(traces: list[dict[str, Any]]) -> tuple[float, float]:
-    """What settings are ranked by, the smallest first: evaluations to GOAL, then how far the median was from 1."""
+    """What settings are ranked by, the smallest first: evaluations to the goal, then how far the median was from 1."""
     reached = [trace["median_at"] if trace["median_at"] is not None else np.inf for trace in traces]
     return float(np.median(reached)), 1 - float(np.median([trace["median"][-1] for trace in traces]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from benchmarks import plain
@@ -38,6 +39,7 @@ class Size:
 
 SIZES = {str(size): size for size in [*(Size(28, h, n) for h in (0, 8, 24) for n in (50, 200)), Size(224, 24, 16)]}
 SMALL, LARGE = str(Size(28, 24, 50)), str(Size(224, 24, 16))
+AT_LEAST = {SMALL: 10.0, LARGE: 4.0}  # times the plain loop
 
 
 class Ours:
@@ -85,48 +87,28 @@ class Neat:
 
 def measure(settings: Settings) -> dict[str, Any]:
     """Rows of the table."""
-    return {"rows": [asdict(row) for row in [*_one_thread(settings), *_all_cores(settings)]]}
-
-
-def _one_thread(settings: Settings) -> list[Comparison]:
-    rows = []
-    with Crew(Ours) as ours, Crew(TorchLoop) as loop, Crew(Neat) as neat:
-
-        def compare(name: str, rival: str, crew: Crew, at_least: float | None) -> None:
-            found = alternate(
-                {who: lambda c=c: c.rate(name, settings.seconds) for who, c in (("evofool", ours), (rival, crew))},
-                settings.repeats,
-            )
-            rows.append(
-                Comparison(name, "genomes/s", "1 thread", found.pop("evofool"), found, at_least),
-            )
-
-        compare(SMALL, "neat-python", neat, 400)
-        for name in SIZES:
-            compare(name, "plain torch loop", loop, 10 if name == SMALL else 4 if name == LARGE else None)
-    return rows
-
-
-def _all_cores(settings: Settings) -> list[Comparison]:
-    """evofool uses cores by processes of one thread each; the loop may choose what suits it better."""
     n, rows = cores(), []
     with (
         Crew(Ours, processes=n) as ours,
-        Crew(TorchLoop, processes=n) as processes,
-        Crew(TorchLoop, threads=n) as threads,
+        Crew(TorchLoop, processes=n) as loops,
+        Crew(TorchLoop, threads=n) as threaded,
+        Crew(Neat) as neat,
     ):
-        crews = {
-            "evofool": ours,
-            f"plain torch loop, {n} processes": processes,
-            f"plain torch loop, {n} threads": threads,
-        }
-        for name in (SMALL, LARGE):
-            found = alternate(
-                {who: lambda c=c, name=name: c.rate(name, settings.seconds) for who, c in crews.items()},
-                settings.repeats,
-            )
-            rows.append(Comparison(name, "genomes/s", f"all {n} cores", found.pop("evofool"), found))
-    return rows
+
+        def compare(name: str, processes: int, rivals: dict[str, Crew], at_least: float | None = None) -> None:
+            crews = {"evofool": ours, **rivals}
+            turns = {who: partial(crew.rate, name, settings.seconds, processes) for who, crew in crews.items()}
+            found = alternate(turns, settings.repeats)
+            sides = "1 thread" if processes == 1 else f"all {n} cores"
+            rows.append(Comparison(name, "genomes/s", sides, found.pop("evofool"), found, at_least))
+
+        compare(SMALL, 1, {"neat-python": neat}, 400)
+        for name in SIZES:
+            compare(name, 1, {"plain torch loop": loops}, AT_LEAST.get(name))
+        for name in (SMALL, LARGE):  # the loop may use cores in the way that suits it better
+            rivals = {f"plain torch loop, {n} processes": loops, f"plain torch loop, {n} threads": threaded}
+            compare(name, n, rivals)
+    return {"rows": [asdict(row) for row in rows]}
 
 
 def markdown(results: dict[str, Any]) -> str:
