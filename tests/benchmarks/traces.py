@@ -67,8 +67,9 @@ class Trace:
             self.median_at = evaluations
         if self.minimum_at is None and minimum >= GOAL:
             self.minimum_at = evaluations
-        if self.evaluations and evaluations < self.evaluations[-1] * _STEP:
-            return
+        if len(self.evaluations) > 1 and evaluations < self.evaluations[-2] * _STEP:
+            for values in (self.evaluations, self.median, self.minimum):
+                values.pop()  # the last point is the last state, however near the one before
         self.evaluations.append(evaluations)
         self.median.append(median)
         self.minimum.append(minimum)
