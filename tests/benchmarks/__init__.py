@@ -1,0 +1,1 @@
+"""How fast evofool is beside programs that people would otherwise use: `make bench`. See bench.py."""

@@ -1,0 +1,105 @@
+"""Measures evofool against programs from PyPI and against plain loops, prints Markdown and draws a plot: `make bench`.
+
+    python tests/benchmarks/bench.py [--only render,vary,driver,rivals] [--repeats N] [--seeds 1-5] [--quick]
+    python tests/benchmarks/bench.py --from docs/benchmarks.json        the tables and the plot again, nothing measured
+
+These are scripts, not tests: a timing never fails anything. That the rivals compute the same as evofool is tested, in
+tests/test_benchmarks.py. Nothing else should run on the machine meanwhile.
+
+A SECTION OF YOUR OWN (say, simulated evaluators): write a module here with
+
+    measure(settings: Settings) -> dict     what was measured, of a kind that JSON can hold
+    markdown(results: dict) -> str          its tables, from nothing but that
+
+and give it a row in SECTIONS. `Comparison` in measure.py is the row of a table of rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # where the package `benchmarks` lies, for workers too
+
+from benchmarks import driver, evolve, rendering, vary
+from benchmarks.measure import Settings, machine, one_line
+
+SECTIONS: dict[str, tuple[str, ModuleType]] = {
+    "render": ("Rendering CPPNs", rendering),
+    "vary": ("Variation", vary),
+    "driver": ("The driver alone", driver),
+    "rivals": ("The whole search, on one LeNet", evolve),
+}
+RESULTS, QUICK_RESULTS = Path("docs/benchmarks.json"), Path("runs/bench-quick.json")
+
+
+def seed_numbers(text: str) -> tuple[int, ...]:
+    """The seeds of "1-5" or "1,4,7-9"."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return tuple(numbers)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections to measure; what else is known stays")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds, in each of which every program has its turn")
+    parser.add_argument("--seeds", type=seed_numbers, default=(1, 2, 3, 4, 5), help="of whole searches")
+    parser.add_argument("--weights", default="weights/lenet.safetensors", help="the LeNet to be fooled")
+    parser.add_argument("--quick", action="store_true", help="a check that all of it works; its figures mean nothing")
+    parser.add_argument("--out", type=Path, help=f"the results, {RESULTS} by default; the plot lies beside them")
+    parser.add_argument("--from", dest="source", type=Path, help="results to show again instead of measuring")
+    given = parser.parse_args()
+    given.only = given.only.split(",")
+    if unknown := set(given.only) - set(SECTIONS):
+        parser.error(f"no such section: {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    return given
+
+
+def measured(given: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """The results of the sections asked for, beside those of the others that `out` has; written after each section."""
+    settings = Settings(
+        repeats=2 if given.quick else given.repeats,
+        seeds=given.seeds[:1] if given.quick else given.seeds,
+        quick=given.quick,
+        spec=f"lenet:{given.weights}",
+    )
+    results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
+    for name in given.only:
+        print(f"measuring: {name}", file=sys.stderr)
+        section = SECTIONS[name][1].measure(settings)
+        results[name] = {"machine": machine(), "quick": given.quick, **section}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def show(results: dict[str, Any], plot: Path) -> None:
+    """Print every section, and draw the plot where there are curves."""
+    for name, (title, module) in SECTIONS.items():
+        if name in results:
+            quick = " A quick check: these figures mean nothing." if results[name]["quick"] else ""
+            print(f"\n### {title}\n\n{one_line(results[name]['machine'])}{quick}\n\n{module.markdown(results[name])}")
+    if "rivals" in results:
+        from benchmarks.plot import draw
+
+        draw(results["rivals"]["traces"], plot)
+        print(f"\nplot: {plot}", file=sys.stderr)
+
+
+def main() -> None:
+    """Measure or read, then show."""
+    given = arguments()
+    out = given.source or given.out or (QUICK_RESULTS if given.quick else RESULTS)
+    show(json.loads(out.read_text()) if given.source else measured(given, out), out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
