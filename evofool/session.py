@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 import resource
 import secrets
 import time
@@ -15,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from evofool import machine
 from evofool.config import Config, differences, fingerprint
 from evofool.encoding import make_encoding
 from evofool.encoding.activations import load_activations
@@ -202,8 +201,8 @@ class Session:
             "code": self.code,
             "numerics": {**asdict(numerics), "canary": pool.canary, "epoch": 0},
             "seeded_from": parents,
-            "versions": versions(),
-            "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
+            "versions": machine.versions(),
+            "machine": machine.facts(),
             "sessions": [],
         }
 
@@ -348,7 +347,7 @@ class _Keeper:
             "out_of_order_chunks": report.out_of_order,
             "driver_peak_rss_mib": round(peak_rss_mib(), 1),
             "evaluator_peak_rss_mib": round(report.peak_rss_mib, 1),
-            "versions": versions(),
+            "versions": machine.versions(),
             "cluster": cluster,
         }
         self.store.update(sessions=[*self.store.provenance["sessions"], session])
@@ -371,20 +370,6 @@ def _view_generation(store: RunStore) -> int | None:
         shown: list[int] = read_view(store)["as_of_generation"].to_pylist()
         return shown[0] if shown else None
     return None
-
-
-def versions() -> dict[str, str]:
-    """Versions of what can change a result."""
-    names = ("evofool", "torch", "torchvision", "numpy", "pyarrow", "ray", "deap")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def refuse_other_target(store: RunStore, target: Target) -> None:

@@ -21,6 +21,7 @@ FLOORS = {
     "records": 0,
     "scores": 0,
     "source": 0,
+    "machine": 0,
     "pictures": 0,
     "usercode": 0,
     "objectives": 0,

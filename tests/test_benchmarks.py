@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from benchmarks import deap_search, driver, plain, pyribs_search, vary
 from benchmarks.bench import seed_numbers
-from benchmarks.genomes import grown, hidden_nodes
 from benchmarks.measure import Comparison, alternate, rate, table
 from benchmarks.traces import Judge, Trace
 from deap import tools
 from numpy.typing import NDArray
 
 from evofool import variation
+from evofool.benching import grown
 from evofool.encoding import CppnEncoding, DirectEncoding, reference
 from evofool.encoding.render import render
 
@@ -25,14 +25,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def encoding(side: int = 28, colour: str = "grey") -> CppnEncoding:
     return CppnEncoding(side, side, colour)
-
-
-@pytest.mark.parametrize("hidden", [0, 8, 24])
-def test_grown_genomes_have_exactly_so_many_hidden_nodes(hidden: int) -> None:
-    genomes = grown(encoding(), 20, hidden)
-    assert (hidden_nodes(genomes) == hidden).all()
-    assert len(encoding().from_bytes([encoding().to_bytes(genomes, row) for row in range(20)])) == 20
-    assert encoding().to_bytes(grown(encoding(), 20, hidden), 3) == encoding().to_bytes(genomes, 3)
 
 
 @pytest.mark.parametrize(("side", "colour", "hidden"), [(28, "grey", 0), (28, "grey", 24), (40, "hsv", 24)])

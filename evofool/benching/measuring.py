@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import signal
 import sys
@@ -15,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from evofool import machine
 from evofool.benching.archives import GENERATIONS, refuse_unfit, work_of
 from evofool.benching.continued import Stretch
 from evofool.benching.forward import Rivals
@@ -25,7 +25,6 @@ from evofool.errors import ConfigError
 from evofool.evaluate.opening import resolve_numerics
 from evofool.probe import Ingredients, Probe, gpus, ingredients_of
 from evofool.records import Numerics
-from evofool.session import versions
 from evofool.source import Source
 from evofool.store import files
 from evofool.store.run import RunStore
@@ -202,14 +201,4 @@ def _folder(place: Path) -> Iterator[Path]:
 
 
 def _machine() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "gpus": gpus(),
-        "processor": processor or platform.machine(),
-        "system": platform.platform(),
-        "load_before": os.getloadavg()[0],
-        "versions": versions(),
-    }
+    return {**machine.facts(), "gpus": gpus(), "load_before": os.getloadavg()[0], "versions": machine.versions()}

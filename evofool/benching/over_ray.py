@@ -22,7 +22,8 @@ from evofool.benching.continued import Continued
 from evofool.evaluate import ray_cluster
 from evofool.evaluate.opening import Work, open_pool
 from evofool.evaluate.pool import Evaluator, Pool
-from evofool.evaluate.ray_pool import RayPool, Recipe
+from evofool.evaluate.ray_pool import RayPool
+from evofool.evaluate.recipe import Recipe
 from evofool.probe import Ingredients, Reading
 from evofool.records import NO_PARENT, Numerics, Offspring, Scores
 

@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 import evofool
-from benchmarks.genomes import hidden_nodes
 from benchmarks.measure import Comparison, Settings, alone, alternate, table
 from evofool import session
+from evofool.benching.genomes import hidden_nodes
 from evofool.config import load_config
 from evofool.evaluate.pool import PoolReport
 from evofool.records import Numerics, Offspring, Scores

@@ -13,8 +13,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
-from pathlib import Path
 from typing import Any
+
+from evofool.machine import facts
 
 __all__ = ["Comparison", "Crew", "Settings", "alone", "alternate", "cores", "machine", "one_line", "rate", "table"]
 
@@ -69,14 +70,12 @@ def cores() -> int:
 
 def machine() -> dict[str, str]:
     """When, on what and with which versions something was measured."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    found = facts()
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
     return {
         "date": str(date.today()),
-        "processor": processor or platform.machine(),
-        "cores": str(cores()),
+        "processor": str(found["processor"]),
+        "cores": str(found["cores"]),
         "versions": f"Python {platform.python_version()}, {versions}",
     }
 

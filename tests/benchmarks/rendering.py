@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from benchmarks import plain
-from benchmarks.genomes import grown
 from benchmarks.measure import Comparison, Crew, Settings, alternate, cores, table
+from evofool.benching import grown
 from evofool.encoding import CppnEncoding
 from evofool.encoding.cppn import Graphs
 from evofool.encoding.render import render

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from deap import tools
 
-from benchmarks.genomes import grown
 from benchmarks.measure import Comparison, Crew, Settings, alternate, table
 from evofool import variation
+from evofool.benching import grown
 from evofool.config import VariationConfig, load_config
 from evofool.encoding import CppnEncoding, DirectEncoding
 

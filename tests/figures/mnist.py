@@ -7,8 +7,6 @@ at least five seeds.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 from datetime import date
@@ -22,6 +20,7 @@ from safetensors.torch import load_file
 
 import evofool
 from evofool.errors import ConfigError
+from evofool.machine import facts
 from evofool.table import compare
 from evofool.targets import lenet as lenet_module
 from evofool.targets.datasets import load_dataset
@@ -33,8 +32,8 @@ SEEDS = (1, 2, 3, 4, 5)
 
 def machine() -> None:
     """When and on what these figures were made."""
-    processor = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
-    print(f"{date.today()}, {processor.partition(':')[2].strip() or platform.machine()}, {os.cpu_count()} cores\n")
+    found = facts()
+    print(f"{date.today()}, {found['processor']}, {found['cores']} cores\n")
 
 
 def lenet(dataset: str, seed: int) -> tuple[Path, float]:
