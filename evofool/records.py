@@ -43,6 +43,13 @@ class Numerics:
     micro_batch: int  # rows of one forward pass
     threads: int  # torch threads of one evaluator
     memory_format: str  # "contiguous" or "channels_last"
+    precision: str = "float32"  # or "tf32", "bfloat16", "float16"
+    compile: str = "none"  # or a mode of torch.compile
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> Numerics:
+        """The numerics among the facts that a run keeps; what an older run did not know is at its default."""
+        return cls(**{name: facts[name] for name in cls.__dataclass_fields__ if name in facts})
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ def _statistics(random: np.random.Generator, i: int) -> dict[str, Any]:
 
 def _commit() -> Commit:
     facts = {"size": 10**5, "rows": 10**3, "sha256": "0" * 64}
-    numerics = dict.fromkeys(("device", "chunk", "micro_batch", "threads", "memory_format", "epoch"), "0123456789")
+    numerics = dict.fromkeys((*Numerics.__dataclass_fields__, "epoch"), "0123456789")
     counters = dict.fromkeys(schemas.HISTORY.names, 0.123456789)
     tables = dict.fromkeys(("individuals", "placements", "genomes", "history"), facts)
     return Commit(0, 0, "0" * 64, "0" * 64, tables, [], {**numerics, "canary": "0" * 64}, counters)

@@ -112,7 +112,7 @@ class Session:
             last = store.log.last.numerics if store.log.last else store.provenance["numerics"]
             with self._pool(last) as (pool, numerics, cluster_facts):
                 epoch = last["epoch"]
-                if pool.canary != last["canary"] or any(last[k] != v for k, v in asdict(numerics).items()):
+                if pool.canary != last["canary"] or Numerics.of(last) != numerics:
                     epoch += 1
                     self.warn(f"the numerics changed; from here on this is numerics epoch {epoch} of the run.")
                 removed = store.recover()
@@ -137,7 +137,7 @@ class Session:
             )
         if self.allow_numerics_change:
             return
-        last = store.log.last.numerics if store.log.last else store.provenance["numerics"]
+        last = asdict(Numerics.of(store.log.last.numerics if store.log.last else store.provenance["numerics"]))
         lines = [
             f"  {key}: {last[name]!r} -> {new!r}"
             for key, (kind, _, new) in changed.items()

@@ -6,7 +6,7 @@ import math
 import os
 import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from evofool.config import Config
@@ -149,8 +149,12 @@ def coarse(machine: Machine, present: Choice, seconds: float) -> tuple[list[Choi
                 break
             level = []
             for layout, threads, evaluators in kinds:
-                numerics = Numerics(
-                    present.numerics.device, whole_chunk(micro, present.numerics), micro, threads, layout
+                numerics = replace(
+                    present.numerics,
+                    chunk=whole_chunk(micro, present.numerics),
+                    micro_batch=micro,
+                    threads=threads,
+                    memory_format=layout,
                 )
                 choice = Choice(numerics, evaluators)
                 rate = machine.rate(choice, each)

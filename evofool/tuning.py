@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def _fitted(choice: Choice, offspring: int, present: Numerics) -> Choice:
     """The smallest micro-batch that takes as many forward passes for a generation: the same work, less padding."""
     n = choice.numerics
     micro = math.ceil(offspring / math.ceil(offspring / n.micro_batch))
-    exact = Numerics(n.device, whole_chunk(micro, present), micro, n.threads, n.memory_format)
+    exact = replace(n, chunk=whole_chunk(micro, present), micro_batch=micro)
     return Choice(exact, choice.evaluators, choice.coarse)
 
 

@@ -51,7 +51,7 @@ def verify(path: str | Path, *, allow_code: bool = False, target: Any = None, **
     encoding = encoding_of(store, allow_code)
     rows, images = _compare_view(store)
     loaded = load_run_target(store, target, allow_code=allow_code, **live)
-    numerics = Numerics(**{name: last.numerics[name] for name in Numerics.__dataclass_fields__})
+    numerics = Numerics.of(last.numerics)
     if numerics.device == "cuda" and not torch.cuda.is_available():
         raise IncompatibleRun(f"{path}: was scored on a GPU, and there is none here.")
     class_indices = np.array(store.provenance["class_indices"], dtype=np.int64)

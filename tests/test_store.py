@@ -1365,7 +1365,7 @@ def build():
 SEMANTIC = [key for key in OTHER if key not in KINDS]
 # The run below is inline and stops after two generations; its shapes are 16 and 8.
 ALTERNATIVES = {**OTHER, "evaluation.pool": "ray", "search.generations": 3}
-NUMERICS = {"chunk": 32, "micro_batch": 4, "threads": 2, "memory_format": "contiguous"}
+NUMERICS = {"chunk": 32, "micro_batch": 4, "threads": 2, "memory_format": "contiguous", "precision": "bfloat16"}
 
 
 @pytest.fixture(scope="module")
@@ -1422,9 +1422,9 @@ def test_operational_and_stopping_keys_may_change(colour_copy: Path, colour_hash
     assert run.archive_hash == (colour_hash if key != "evaluation.pool" else evofool.open_run(colour_copy).archive_hash)
 
 
-@pytest.mark.parametrize("name", [*NUMERICS, "device"])
+@pytest.mark.parametrize("name", [*NUMERICS, "device", "compile"])
 def test_a_numerics_key_that_changes_is_refused(colour_run: Path, name: str) -> None:
-    value = NUMERICS.get(name, "cuda")
+    value = {**NUMERICS, "device": "cuda", "compile": "default"}[name]
     before = tree(colour_run)
     with pytest.raises(IncompatibleRun) as caught:
         evofool.resume(colour_run, [f"evaluation.{name}={value}", "search.generations=3"], allow_code=True)

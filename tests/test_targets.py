@@ -25,8 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import evofool
-from evofool.config import Config
+from evofool.config import Config, EvaluationConfig
 from evofool.errors import ConfigError, CorruptData, StorageError, TargetError
+from evofool.evaluate.opening import resolve_numerics
 from evofool.targets import FACTORIES, Preprocessing, Source, Target, default_numerics, lenet, load_target, train
 from evofool.targets.datasets import LabelledImages, load_dataset, stratified_split
 
@@ -1013,3 +1014,36 @@ def test_disk_that_fills_while_training_is_a_storage_error_and_keeps_old_weights
         train.train_lenet(bars(), 0, out, lambda line: None)
     assert out.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+# ------------------------------------------------------------------------------------------------- declared options
+
+
+def lenet_outputs(precision: str = "float32", compiled: str = "none") -> NDArray[np.float32]:
+    torch.manual_seed(1)
+    images = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (8, 28, 28, 1), dtype=np.uint8))
+    target = lenet.build(lenet.network(), tuple("0123456789"))
+    with torch.inference_mode():
+        return target.to("cpu", "contiguous").with_arithmetic(precision, compiled).outputs(images)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_less_precision_gives_nearly_the_same_float32_outputs(precision: str) -> None:
+    plain, less = lenet_outputs(), lenet_outputs(precision)
+    assert less.dtype == np.float32
+    assert 0 < np.abs(less - plain).max() < 0.02 * np.abs(plain).max() + 0.02
+
+
+def test_tf32_is_for_gpus() -> None:
+    settings = EvaluationConfig(precision="tf32", device="cpu")
+    with pytest.raises(ConfigError, match=r"evaluation\.precision: tf32 is arithmetic of GPUs"):
+        resolve_numerics(settings, lenet.build(lenet.network(), tuple("0123456789")), False)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_nearly_the_same_outputs_or_says_why_not() -> None:
+    if shutil.which("g++"):  # torch compiles for a CPU with a C++ compiler
+        assert np.abs(lenet_outputs(compiled="default") - lenet_outputs()).max() < 1e-4
+    else:
+        with pytest.raises(TargetError, match="the network raised"):
+            lenet_outputs(compiled="default")

@@ -247,6 +247,12 @@ class EvaluationConfig(Section):
     memory_format: Literal["auto", "contiguous", "channels_last"] = key(
         "numerics", "auto", "Memory layout of the network and its input."
     )
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = key(
+        "numerics", "float32", "Arithmetic of the network; less is faster where the device has units for it."
+    )
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = key(
+        "numerics", "none", "Mode of torch.compile for the network; reduce-overhead uses CUDA graphs on a GPU."
+    )
     chunk_timeout: Seconds = key(
         "operational", 600.0, "Seconds after which a silent evaluator is killed and its chunk scored elsewhere."
     )

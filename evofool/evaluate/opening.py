@@ -128,23 +128,21 @@ def resolve_numerics(
     """Numerics from the configuration, with `auto` from the stored run or the fixed table.
 
     Raises:
-        ConfigError: a chunk that is no multiple of the micro-batch.
+        ConfigError: a chunk that is no multiple of the micro-batch, or a precision that the device does not have.
     """
     device = settings.device if settings.device != "auto" else "cuda" if has_gpu else "cpu"
     if stored and settings.device == "auto":
         device = stored["device"]
-    table = asdict(default_numerics(device, target.family))
-    base = {name: stored[name] for name in table} if stored else table
-    chosen = {
-        name: base[name] if getattr(settings, name) == "auto" else getattr(settings, name)
-        for name in ("device", "chunk", "micro_batch", "threads", "memory_format")
-    }
+    base = asdict(Numerics.of(stored) if stored else default_numerics(device, target.family))
+    chosen = {name: base[name] if getattr(settings, name) == "auto" else getattr(settings, name) for name in base}
     if not stored and settings.chunk == "auto" and settings.micro_batch != "auto":
         chosen["chunk"] = settings.micro_batch * max(1, chosen["chunk"] // settings.micro_batch)
     if chosen["chunk"] % chosen["micro_batch"]:
         raise ConfigError(
             f"evaluation.chunk ({chosen['chunk']}) must be a multiple of micro_batch ({chosen['micro_batch']})."
         )
+    if chosen["precision"] == "tf32" and chosen["device"] != "cuda":
+        raise ConfigError("evaluation.precision: tf32 is arithmetic of GPUs; say float32 on a CPU.")
     return Numerics(**chosen)
 
 

@@ -68,7 +68,9 @@ class Evaluator:
         torch.set_num_threads(numerics.threads)
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-        self.target = target.to(numerics.device, numerics.memory_format)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = numerics.precision == "tf32"
+        target = target.to(numerics.device, numerics.memory_format)
+        self.target = target.with_arithmetic(numerics.precision, numerics.compile)
         self.encoding = encoding
         self.class_indices = class_indices
         self.numerics = numerics

@@ -85,6 +85,7 @@ class Target:
             publisher's resize, and the centre of that is cropped.
         crops: 1, or 10: images have the size after the publisher's resize, and the probabilities of its four corners,
             its centre and their mirror images are averaged (Krizhevsky et al., NIPS 2012, section 4.1).
+        autocast: what the network computes in where that is less than float32; see `with_arithmetic`.
     """
 
     module: torch.nn.Module
@@ -96,6 +97,7 @@ class Target:
     family: str = "any"
     code_sha256: str = ""
     crops: int = 1
+    autocast: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         if self.output not in ("logits", "probabilities", "log_probabilities"):
@@ -185,6 +187,17 @@ class Target:
         layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         return replace(self, module=self.module.to(device=device, memory_format=layout))
 
+    def with_arithmetic(self, precision: str, compiled: str) -> Target:
+        """This target with its network in another precision, or compiled; on its device already.
+
+        Args:
+            precision: "float32" or "tf32" (whose switch is torch's own), "bfloat16" or "float16" (by autocast).
+            compiled: "none", or a mode of torch.compile.
+        """
+        module = self.module if compiled == "none" else torch.compile(self.module, mode=compiled, dynamic=False)
+        autocast = getattr(torch, precision) if precision.endswith("float16") else None
+        return replace(self, module=module, autocast=autocast)
+
     def outputs(self, images: torch.Tensor) -> NDArray[np.float32]:
         """The network's outputs for uint8 images.
 
@@ -212,7 +225,8 @@ class Target:
         channels_last = weight is not None and weight.is_contiguous(memory_format=torch.channels_last)
         x = _laid_out(x, channels_last)
         try:
-            result = self.module(x)
+            with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+                result = self.module(x)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
