@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from benchmarks import deap_search, driver, plain, pyribs_search, vary
+from benchmarks import deap_search, driver, plain, pyribs_search, simulation, vary
 from benchmarks.bench import seed_numbers
 from benchmarks.measure import Comparison, alternate, rate, table
 from benchmarks.traces import Judge, Trace
@@ -18,8 +20,10 @@ from numpy.typing import NDArray
 
 from evofool import variation
 from evofool.benching import grown
+from evofool.config import load_config
 from evofool.encoding import CppnEncoding, DirectEncoding, reference
 from evofool.encoding.render import render
+from evofool.evaluate.ray_pool import RayPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -155,3 +159,31 @@ def test_contestants_take_turns() -> None:
 
 def test_seed_numbers() -> None:
     assert seed_numbers("1-3,7") == (1, 2, 3, 7)
+
+
+@pytest.mark.parametrize(("evaluators", "least"), [(1, 0.97), (8, 0.9)])
+def test_simulated_evaluators_that_are_alike_hardly_wait(evaluators: int, least: float) -> None:
+    config = load_config("configs/quickstart.yaml", ["search.offspring=1600", "search.lag=2"])
+    given: Any = SimpleNamespace(
+        encoding=encoding(),
+        class_indices=np.arange(10),
+        target=SimpleNamespace(family="lenet"),
+    )
+    costs = simulation.Costs(chunks=[1.0], latency=0.01, driver=0.001)
+    with mock.patch.multiple(simulation, STRAGGLERS=0.0, ROUNDS=64):
+        found = simulation.efficiency(config, given, costs, evaluators, 1600)
+    assert least <= found["efficiency"] <= 1.03
+    assert found["per_second"] == pytest.approx(found["efficiency"] * evaluators * 50)
+
+
+def test_a_simulated_straggler_holds_up_fewer_when_its_chunks_are_sent_again() -> None:
+    config = load_config("configs/quickstart.yaml", ["search.offspring=1600", "search.lag=2"])
+    given: Any = SimpleNamespace(
+        encoding=encoding(), class_indices=np.arange(10), target=SimpleNamespace(family="lenet")
+    )
+    costs = simulation.Costs(chunks=[1.0], latency=0.01, driver=0.001)
+    with mock.patch.multiple(simulation, STRAGGLERS=0.02, SLOWER=20.0, ROUNDS=64):
+        again = simulation.efficiency(config, given, costs, 16, 1600)
+        with mock.patch.object(RayPool, "_late", lambda self: None):
+            never = simulation.efficiency(config, given, costs, 16, 1600)
+    assert again["per_second"] > 1.2 * never["per_second"]

@@ -136,7 +136,10 @@ def test_a_killed_evaluators_chunk_is_scored_elsewhere(long: Config, tmp_path: P
     assert run.archive_hash == inline.archive_hash
 
 
-def test_a_hung_evaluator_is_killed_and_its_chunk_scored_again(long: Config, tmp_path: Path, jittery: str) -> None:
+def test_a_hung_evaluator_is_killed_and_its_chunk_scored_again(
+    long: Config, tmp_path: Path, jittery: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_pool.RayPool, "_late", lambda self: None)  # else nobody waits for it
     keys = [
         jittery,
         "search.generations=12",
@@ -149,6 +152,16 @@ def test_a_hung_evaluator_is_killed_and_its_chunk_scored_again(long: Config, tmp
     run = evofool.run(long, keys, out=tmp_path / "ray", allow_code=True, observers=[striker])
     assert striker.struck == 1
     assert session(run)["requeued_chunks"] >= 1
+    assert run.archive_hash == inline.archive_hash
+
+
+def test_a_hung_evaluator_holds_nobody_up(long: Config, tmp_path: Path, jittery: str) -> None:
+    keys = [jittery, "search.generations=12", "evaluation.chunk=8", "evaluation.micro_batch=8"]
+    inline = evofool.run(long, [*keys, "evaluation.pool=inline"], out=tmp_path / "inline", allow_code=True)
+    striker = Striker(signal.SIGSTOP, generations=(4,))
+    run = evofool.run(long, keys, out=tmp_path / "ray", allow_code=True, observers=[striker])
+    assert striker.struck == 1
+    assert session(run)["requeued_chunks"] == 0  # it is not lost: evaluation.chunk_timeout is ten minutes
     assert run.archive_hash == inline.archive_hash
 
 

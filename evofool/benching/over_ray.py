@@ -27,7 +27,7 @@ from evofool.evaluate.recipe import Recipe
 from evofool.probe import Ingredients, Reading
 from evofool.records import NO_PARENT, Numerics, Offspring, Scores
 
-__all__ = ["RoundTrip", "over_ray"]
+__all__ = ["IdleRecipe", "RoundTrip", "over_ray"]
 
 
 class _Idle(Evaluator):
@@ -49,7 +49,7 @@ class _Idle(Evaluator):
 
 
 @dataclass(frozen=True)
-class _IdleRecipe(Recipe):
+class IdleRecipe(Recipe):
     """How actors make an evaluator that does nothing."""
 
     def build(self) -> Evaluator:
@@ -110,7 +110,7 @@ def over_ray(
         cluster = ray_cluster.connect("local", 2 * evaluators * numerics.threads)
         stack.callback(cluster.close)
         pool, _, _ = stack.enter_context(open_pool(settings, work, address="local", warn=tell))
-        recipe = _IdleRecipe(
+        recipe = IdleRecipe(
             work.source,
             work.target.geometry,
             work.target.output,

@@ -7,6 +7,7 @@ evaluators nor the order of arrival can change the archive.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -30,6 +31,7 @@ from evofool.records import Offspring, Scores
 __all__ = ["RayPool"]
 
 IN_FLIGHT = 2  # chunks sent to an evaluator at a time: one is scored while the next travels
+PATIENCE = 2.0  # times the mean of all chunks, after which an idle evaluator is given a chunk that another still has
 MAX_ATTEMPTS = 5  # evaluators that one chunk may take down before it counts as poison
 _LOST = (
     ray_errors.ActorDiedError,
@@ -92,6 +94,8 @@ class _Chunk:
     batch: Any
     rows: slice
     attempts: int = 0
+    doubled: bool = False  # sent to a second evaluator, since the first is slow
+    done: bool = False
 
     def __str__(self) -> str:
         what = f"generation {self.job}, slots" if self.job >= 0 else f"{self.verb.replace('_', ' ')}, rows"
@@ -145,7 +149,7 @@ class RayPool:
         self._results: dict[int, dict[int, Any]] = {}
         self._expected: dict[int, int] = {}
         self._sequence = 0
-        self._errands = 0
+        self._errands = self._answers = 0
         self._unfinished: set[int] = set()
         self._report = PoolReport()
         self._no_worker_since: float | None = None
@@ -225,7 +229,8 @@ class RayPool:
 
     def _lost(self, worker: _Worker) -> None:
         """Put a lost evaluator's chunks back at the head of the queue and wait for its successor."""
-        for position, (_, chunk) in reversed(list(enumerate(worker.sent))):
+        lost = [(position, chunk) for position, (_, chunk) in enumerate(worker.sent) if not chunk.done]
+        for position, chunk in reversed(lost):
             # Only the oldest can have been at fault; the others were waiting.
             chunk.attempts += position == 0
             if chunk.attempts >= MAX_ATTEMPTS:
@@ -235,8 +240,8 @@ class RayPool:
                 )
             self._queue.appendleft(chunk)
             self._report = replace(self._report, requeued=self._report.requeued + 1)
-        if worker.sent:
-            self._warn(f"an evaluator was lost; {len(worker.sent)} chunks go to others.")
+        if lost:
+            self._warn(f"an evaluator was lost; {len(lost)} chunks go to others.")
         worker.sent.clear()
         worker.facts = {}
         try:
@@ -312,16 +317,41 @@ class RayPool:
         for room in range(1, IN_FLIGHT + 1):  # every evaluator gets one before any gets two
             for worker in self._workers:
                 while worker.hello is None and self._queue and len(worker.sent) < room:
-                    if not worker.sent:
-                        worker.since = time.monotonic()
-                    chunk = self._queue.popleft()
-                    worker.sent.append((getattr(worker.handle, chunk.verb).remote(chunk.batch), chunk))
+                    if not (chunk := self._queue.popleft()).done:
+                        self._send(worker, chunk)
+        for worker in self._workers:
+            if worker.hello is None and not worker.sent and (late := self._late()):
+                late.doubled = True
+                self._send(worker, late)
+
+    def _send(self, worker: _Worker, chunk: _Chunk) -> None:
+        if not worker.sent:
+            worker.since = time.monotonic()
+        worker.sent.append((getattr(worker.handle, chunk.verb).remote(chunk.batch), chunk))
+
+    def _late(self) -> _Chunk | None:
+        """The oldest chunk that waits behind another one, or that takes longer than others did.
+
+        Generations are placed in order, so one slow evaluator would hold up all others. Whoever answers first counts.
+        """
+        now, patience = time.monotonic(), PATIENCE * self._mean_seconds()
+        late = [
+            chunk
+            for worker in self._workers
+            for place, (_, chunk) in enumerate(worker.sent)
+            if not (chunk.doubled or chunk.done) and (place > 0 or now - worker.since > patience)
+        ]
+        return min(late, key=lambda chunk: chunk.sequence, default=None)
+
+    def _mean_seconds(self) -> float:
+        return self._report.core_seconds / self._answers if self._answers else math.inf
 
     def _step(self) -> None:
         """Wait for one thing to happen, and deal with all that has."""
         refs = {ref: worker for worker in self._workers for ref, _ in worker.sent}
         refs |= {worker.hello: worker for worker in self._workers if worker.hello is not None}
-        ready, _ = ray.wait(list(refs), num_returns=1, timeout=1.0)
+        idle = any(worker.hello is None and not worker.sent for worker in self._workers)
+        ready, _ = ray.wait(list(refs), num_returns=1, timeout=min(1.0, self._mean_seconds() if idle else 1.0))
         for ref in ready:
             worker = refs[ref]
             if ref == worker.hello:
@@ -345,16 +375,23 @@ class RayPool:
             raise _our_error(error) from error
         worker.sent.remove(entry)
         worker.since = time.monotonic()
+        self._answers += 1
+        self._report = replace(
+            self._report,
+            core_seconds=self._report.core_seconds + seconds,
+            peak_rss_mib=max(self._report.peak_rss_mib, rss),
+        )
         chunk = entry[1]
+        if chunk.done:  # another evaluator was faster
+            return
+        chunk.done = True
         self._unfinished.discard(chunk.sequence)
         early = bool(self._unfinished) and min(self._unfinished) < chunk.sequence
         self._results[chunk.job][chunk.index] = result
         self._report = replace(
             self._report,
             evaluations=self._report.evaluations + (len(result) if chunk.verb == "score" else 0),
-            core_seconds=self._report.core_seconds + seconds,
             out_of_order=self._report.out_of_order + early,
-            peak_rss_mib=max(self._report.peak_rss_mib, rss),
         )
 
     def _look_for_silence(self) -> None:

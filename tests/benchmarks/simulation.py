@@ -1,0 +1,275 @@
+"""More evaluators than there are here: the real search and the real scheduler of the Ray pool, in virtual time.
+
+Ray is replaced by actors that say at once what they will have answered later, and a clock that jumps to the next
+answer. How long a chunk takes, how long it travels and what it costs the driver to send are measured first, over a real
+Ray; a share of the chunks is slowed down further. The driver's own work is not simulated: the clock counts its time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.measure import Settings
+from evofool.benching.archives import work_of
+from evofool.benching.over_ray import IdleRecipe, RoundTrip
+from evofool.config import Config, load_config
+from evofool.evaluate import ray_cluster, ray_pool
+from evofool.evaluate.opening import open_pool, resolve_numerics
+from evofool.evaluate.ray_pool import RayPool
+from evofool.evaluate.recipe import Recipe
+from evofool.probe import Ingredients, ingredients_of
+from evofool.records import Scores
+from evofool.search import Search
+from evofool.source import Source
+
+__all__ = ["Costs", "SimulatedRay", "efficiency", "markdown", "measure"]
+
+CONFIG = "configs/imagenet_cppn.yaml"
+EVALUATORS = (2, 8, 16, 32, 64)
+OFFSPRING = (400, 1600, 3200)
+STRAGGLERS, SLOWER = 0.01, 5.0  # this share of the chunks takes so many times as long
+ROUNDS = 60  # chunks for each evaluator
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was measured, in seconds."""
+
+    chunks: list[float]  # an evaluator's time for each of some chunks
+    latency: float  # of a chunk that takes no time, there and back
+    driver: float  # processor time of the driver for sending a chunk and taking its scores
+
+
+# ------------------------------------------------------------------------------------------------------ Ray, in part
+
+
+@dataclass(eq=False)
+class _Ref:
+    ready: float
+    value: Any
+
+
+@dataclass(eq=False)
+class _Actor:
+    """Answers calls one after the other."""
+
+    ray: SimulatedRay
+    number: int
+    free: float = 0.0
+
+    def __getattr__(self, verb: str) -> Any:
+        if verb.startswith("_"):
+            raise AttributeError(verb)
+        return SimpleNamespace(remote=lambda batch: self.ray.call(self, verb, batch))
+
+
+class SimulatedRay:
+    """What ray_pool.py uses of Ray and of the clock.
+
+    Args:
+        cells: of the scores that actors give.
+    """
+
+    def __init__(self, cells: int, costs: Costs, seed: int = 0) -> None:
+        self.cells, self.costs, self.random = cells, costs, np.random.default_rng(seed)
+        self.actors: list[_Actor] = []
+        self.now, self._since = 0.0, time.perf_counter()
+
+    def monotonic(self) -> float:
+        """The time: what was jumped over, and what the driver has really taken."""
+        return self.now + time.perf_counter() - self._since
+
+    def _working(self, work: Callable[[], Any], cost: float = 0.0) -> Any:
+        """Simulate; the time that takes is nobody's, but for `cost`."""
+        self.now = self.monotonic() + cost
+        result = work()
+        self._since = time.perf_counter()
+        return result
+
+    def remote(self, cls: Any) -> Any:
+        """An actor class."""
+
+        def made() -> _Actor:
+            self.actors.append(_Actor(self, len(self.actors)))
+            return self.actors[-1]
+
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=made))
+
+    def call(self, actor: _Actor, verb: str, batch: Any) -> _Ref:
+        """Send something to an actor."""
+        sent: _Ref = self._working(lambda: self._answer(actor, verb, batch), self.costs.driver / 2)
+        return sent
+
+    def _answer(self, actor: _Actor, verb: str, batch: Any) -> _Ref:
+        if verb == "hello":
+            return _Ref(self.now, {"canary": "simulated", "pid": 0, "host": "nowhere", "node": ""})
+        n = len(batch)
+        seconds = float(self.random.choice(self.costs.chunks))
+        if self.random.random() < STRAGGLERS:
+            seconds *= SLOWER
+        actor.free = max(actor.free, self.now + self.costs.latency / 2) + seconds
+        odds = self.random.standard_normal((n, self.cells), dtype=np.float32)
+        none = np.zeros(n, dtype=np.float32)
+        scores = Scores(odds, odds, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
+        return _Ref(actor.free + self.costs.latency / 2, (scores, seconds, 0.0))
+
+    def wait(self, refs: Sequence[_Ref], num_returns: int = 1, timeout: float = 0.0) -> tuple[list[_Ref], list[_Ref]]:
+        """Jump to the first answer."""
+
+        def first() -> tuple[list[_Ref], list[_Ref]]:
+            ordered = sorted(refs, key=lambda ref: ref.ready)
+            self.now = max(self.now, min(ordered[0].ready, self.now + timeout))
+            ready = [ref for ref in ordered[:num_returns] if ref.ready <= self.now]
+            return ready, [ref for ref in refs if ref not in ready]
+
+        return self._working(first)
+
+    def get(self, ref: _Ref) -> Any:
+        """An answer."""
+
+        def value() -> Any:
+            self.now = max(self.now, ref.ready)
+            return ref.value
+
+        return self._working(value, self.costs.driver / 2)
+
+    def put(self, value: Any) -> Any:
+        """Nothing to be put anywhere."""
+        return value
+
+    def kill(self, actor: _Actor, **_: Any) -> None:
+        """Nothing to be ended."""
+
+
+def efficiency(
+    config: Config, given: Ingredients, costs: Costs, evaluators: int, offspring: int, seed: int = 0
+) -> dict[str, float]:
+    """A search over so many simulated evaluators: evaluations a second, and of the rate of ones that never wait."""
+    search = config.search.model_copy(update={"offspring": offspring, "initial": offspring, "generations": None})
+    config = config.model_copy(update={"search": search})
+    numerics = resolve_numerics(config.evaluation, given.target, False)
+    simulated = SimulatedRay(len(given.class_indices), costs, seed)
+    cluster: Any = SimpleNamespace(supply=lambda name: evaluators if name == "CPU" else 0)
+    with mock.patch.object(ray_pool, "ray", simulated), mock.patch.object(ray_pool, "time", simulated):
+        recipe = SimpleNamespace(encoding=given.encoding, numerics=numerics)
+        pool = RayPool(cluster, recipe, evaluators=evaluators)  # type: ignore[arg-type]
+        run = Search(config, given.encoding, pool, given.class_indices)
+        wanted = ROUNDS * evaluators * numerics.chunk
+        begun: list[float] = []
+
+        def stop(statistics: Any) -> bool:
+            if statistics is not None and not begun:  # the first generation is over: everyone is at work
+                begun.extend([simulated.monotonic(), statistics.evaluations])
+            return statistics is not None and statistics.evaluations >= wanted + begun[1]
+
+        run.run(stop)
+        per_second = (run.statistics.evaluations - begun[1]) / (simulated.monotonic() - begun[0])
+    chunk = float(np.mean(costs.chunks)) * (1 + STRAGGLERS * (SLOWER - 1))
+    return {"efficiency": per_second / (evaluators * numerics.chunk / chunk), "per_second": per_second}
+
+
+# ------------------------------------------------------------------------------------------------------- measurements
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """The costs, and the efficiency of each number of evaluators."""
+    config = load_config(CONFIG)
+    source = Source(config.target.spec)
+    given = ingredients_of(config, source)
+    costs = _costs(config, given, source, generations=1 if settings.quick else 3)
+    rows = [
+        {
+            "offspring": offspring,
+            "evaluators": n,
+            **_medians([efficiency(config, given, costs, n, offspring, seed) for seed in settings.seeds]),
+        }
+        for offspring in OFFSPRING
+        for n in (EVALUATORS[::2] if settings.quick else EVALUATORS)
+    ]
+    return {"costs": vars(costs), "rows": rows, "lag": config.search.lag}
+
+
+def _medians(found: list[dict[str, float]]) -> dict[str, Any]:
+    rates = [one["efficiency"] for one in found]
+    return {
+        "per_second": float(np.median([one["per_second"] for one in found])),
+        "efficiency": float(np.median(rates)),
+        "spread": [min(rates), max(rates)],
+    }
+
+
+def _costs(config: Config, given: Ingredients, source: Source, generations: int) -> Costs:
+    """Measured over a Ray of this machine's own."""
+    work = work_of(given, source)
+    seconds: list[float] = []
+    take = RayPool._take
+
+    def spy(self: RayPool, worker: Any, ref: Any) -> None:
+        before = self.report().core_seconds
+        take(self, worker, ref)
+        seconds.append(self.report().core_seconds - before)
+
+    with mock.patch.object(RayPool, "_take", spy), open_pool(config.evaluation, work, address="local") as opened:
+        pool, numerics, _ = opened
+        trips = RoundTrip(given, pool)
+        for generation in range(generations):
+            pool.submit(replace(trips.offspring, generation=generation))
+        for generation in range(generations):
+            pool.collect(generation)
+    cluster = ray_cluster.connect("local", 2)
+    try:
+        recipe: Recipe = IdleRecipe(
+            work.source,
+            "native",
+            work.target.output,
+            1,
+            "",
+            work.encoding,
+            work.class_indices,
+            numerics,
+            work.objective,
+        )
+        idle = RayPool(cluster, recipe, evaluators=1)
+        trips = RoundTrip(given, idle)
+        trips.measure(1.0)
+        processor = time.process_time()
+        reading = trips.measure(5.0)
+        driver = (time.process_time() - processor) / (reading.rows / numerics.chunk)
+        one = replace(trips.offspring, genomes=given.encoding.take(trips.offspring.genomes, np.arange(numerics.chunk)))
+        one = replace(one, parents=one.parents[: numerics.chunk], operators=one.operators[: numerics.chunk])
+        latencies = []
+        for generation in range(1, 51):
+            started = time.perf_counter()
+            idle.submit(replace(one, generation=-generation * 10))
+            idle.collect(-generation * 10)
+            latencies.append(time.perf_counter() - started)
+        idle.close()
+    finally:
+        cluster.close()
+    return Costs(seconds, float(np.median(latencies)), driver)
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The table, with what it was made from."""
+    costs, slow = results["costs"], f"{STRAGGLERS:.0%} of the chunks {SLOWER:g} times slower"
+    lines = [
+        f"Chunks of efficientnet-lite0 took {np.median(costs['chunks']):.2f} s ({min(costs['chunks']):.2f} to "
+        f"{max(costs['chunks']):.2f}) on one core; {slow}. There and back an empty chunk took "
+        f"{costs['latency'] * 1e3:.1f} ms, and {costs['driver'] * 1e3:.1f} ms of the driver. search.lag is "
+        f"{results['lag']}. Efficiency: of the rate of as many evaluators that never wait.",
+        "",
+        "| offspring | evaluators | evaluations/s | efficiency |",
+        "|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        lines.append(
+            f"| {row['offspring']} | {row['evaluators']} | {row['per_second']:,.0f} | {row['efficiency']:.2f} |"
+        )
+    return "\n".join(lines)
