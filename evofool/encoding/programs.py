@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.encoding.cppn import BIAS, FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, flat_edges
+from evofool.encoding.graphs import BIAS, FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, flat_edges
 from evofool.errors import InvalidGenome
 
 __all__ = ["Program", "compile", "coordinates"]

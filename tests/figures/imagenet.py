@@ -20,6 +20,7 @@ from mnist import machine
 
 import evofool
 from evofool.evaluate.memory import keep_freed_memory
+from evofool.report.heatmap import heat_map
 from evofool.report.sheet import contact_sheet
 from evofool.targets.photographs import fit, photographs
 
@@ -29,7 +30,10 @@ COMMANDS = [
     *(["imagenet50_cppn", f"seed={seed}"] for seed in (1, 2, 3)),
     ["imagenet50_direct", "seed=1"],
     ["imagenet_cppn", "seed=1"],
-    *(["imagenet50_cppn", f"target.spec=efficientnet-lite:{v}", f"name=lite{v}"] for v in (1, 2)),
+    *(
+        ["imagenet50_cppn", f"target.spec=efficientnet-lite:{v}", f"name=lite{v}", "search.generations=125"]
+        for v in (1, 2)
+    ),
 ]
 
 
@@ -73,6 +77,23 @@ def photographs_confidence() -> None:
         powers = np.exp(z - z.max(axis=1, keepdims=True))
         top = powers.max(axis=1) / powers.sum(axis=1)
         print(f"| efficientnet-lite{variant} | {len(images)} | {np.median(top):.3f} | {top.max():.3f} |")
+
+
+def transfer() -> None:
+    """The elites of each network shown to the two others, and the heat map."""
+    runs = [RUNS / name for name in ("imagenet50_cppn-1", "lite1", "lite2")]
+    print("\n| evolved on | shown to | pixels | n | same answer | the evolved class | median confidence |")
+    print("|---|---|---|---|---|---|---|")
+    for variant in ("same_pixels", "re_rendered"):
+        frame = evofool.matrix(runs, variant=variant, pool="inline")
+        if variant == "same_pixels":
+            (PICTURES / "imagenet50_transfer.png").write_bytes(heat_map(frame))
+        for row in frame[frame["source"] != frame["to"]].to_dict("records"):
+            low, high = (f"{100 * row[name]:.1f}" for name in ("low", "high"))
+            print(
+                f"| {row['source']} | {row['to']} | {variant.replace('_', ' ')} | {row['n']} | {row['same_top1']:.0%} "
+                f"| {row['class_is_top1']:.0%} ({low} to {high}) | {row['median_confidence']:.4f} |"
+            )
 
 
 def speed() -> None:
@@ -126,6 +147,7 @@ def main() -> None:
         cost(RUNS / name)
     PICTURES.mkdir(exist_ok=True)
     contact_sheet(evofool.open_run(fifty[0]).elites()).save(PICTURES / "imagenet50_cppn.jpg", quality=88)
+    transfer()
     if "--no-speed" not in sys.argv:
         speed()
 
