@@ -1,9 +1,13 @@
-"""Genomes written by hand, for the tests of encodings and of rendering."""
+"""Genomes and networks written by hand, for several test files."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from evofool.encoding import CppnEncoding, cppn, programs, render
 from evofool.encoding.cppn import Graphs
@@ -27,3 +31,14 @@ def values_before_rounding(encoding: CppnEncoding, genomes: Graphs) -> NDArray[n
     tiles = [values.numpy().copy() for _, values in render._evaluate(programs.compile(genomes), encoding, "cpu")]
     pixels = encoding.height * encoding.width
     return np.concatenate(tiles, axis=2)[:, :, :pixels].transpose(1, 0, 2)
+
+
+class Do(nn.Module):
+    """A network that is one function."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)

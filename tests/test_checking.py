@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from handmade import Do
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from evofool import cli
 from evofool.errors import ConfigError, TargetError
 from evofool.targets import Preprocessing, Target, imagenet, load_target
 from evofool.targets.checking import check, expected_calibration_error, normalisations
@@ -30,17 +29,6 @@ HALF = Preprocessing((8, 8), 3, (127.0,) * 3, (128.0,) * 3)
 GREY = Preprocessing((8, 8), 1, (127.0,), (128.0,))
 
 KNOWN = "png jpg jpeg bmp gif webp tif tiff"
-
-
-class Do(nn.Module):
-    """A network that is one function."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(x)
 
 
 def brightness(x: torch.Tensor) -> torch.Tensor:
@@ -58,20 +46,6 @@ def greys(rows: int = 60) -> LabelledPictures:
 
 def row_of(result: dict[str, Any], name: str) -> dict[str, Any]:
     return next(row for row in result["normalisations"] if row["normalisation"] == name)
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evofool", "targets", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(exit.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 # ---------------------------------------------------------------------------------------------------- photographs, fit
@@ -404,12 +378,14 @@ def code(tmp_path: Path) -> Path:
 
 
 def test_check_prints_what_is_fed_and_exit_code_1_says_warning(command: Command, code: Path, folder: Path) -> None:
-    exit_code, out, err = command("check", f"python:{code}:right", "--allow-code", "--data", folder)
+    exit_code, out, err = command("targets", "check", f"python:{code}:right", "--allow-code", "--data", folder)
     assert exit_code == 0
     assert "n x 3 x 8 x 8 float32" in out and "(x - 127) / 128" in out and "4 labelled images" in out
     assert "broken.png: is no picture that can be read" in err and "empty.jpg" in err and "warning" not in err
 
-    exit_code, out, err = command("check", f"python:{code}:wrong", "--allow-code", "--data", folder, "--json")
+    exit_code, out, err = command(
+        "targets", "check", f"python:{code}:wrong", "--allow-code", "--data", folder, "--json"
+    )
     result = json.loads(out)
     assert exit_code == 1 and "warning: std is 0.229" in err
     assert result["data"]["images"] == 4 and len(result["data"]["unreadable"]) == 2 and len(result["warnings"]) == 1
@@ -417,7 +393,7 @@ def test_check_prints_what_is_fed_and_exit_code_1_says_warning(command: Command,
 
 
 def test_check_without_labels_says_what_is_missing(command: Command, code: Path) -> None:
-    exit_code, out, _ = command("check", f"python:{code}:right", "--allow-code")
+    exit_code, out, _ = command("targets", "check", f"python:{code}:right", "--allow-code")
     assert exit_code == 0 and "give --data a folder of labelled pictures" in out
 
 
@@ -441,7 +417,7 @@ def test_check_without_labels_says_what_is_missing(command: Command, code: Path)
 )
 def test_check_refuses(command: Command, code: Path, arguments: list[str], exit_code: int, words: str) -> None:
     given = [argument.replace("CODE", f"python:{code}") for argument in arguments]
-    found, out, err = command("check", *given)
+    found, out, err = command("targets", "check", *given)
     assert (found, out) == (exit_code, "") and words in err and err.count("\n") == 1
 
 
@@ -451,22 +427,24 @@ def test_lenet_of_mnist_5k_is_tried_on_its_held_out_images(command: Command, tmp
 
     metadata = {"format": "evofool.lenet.1", "class_names": json.dumps([str(i) for i in range(10)]), "seed": "3"}
     save_file(load_file(lenet_file), tmp_path / "a.safetensors", {**metadata, "dataset": "mnist-5k"})
-    _, out, _ = command("check", f"lenet:{tmp_path / 'a.safetensors'}", "--images", 50, "--json")
+    _, out, _ = command("targets", "check", f"lenet:{tmp_path / 'a.safetensors'}", "--images", 50, "--json")
     data = json.loads(out)["data"]
     assert (data["name"], data["images"]) == ("mnist-5k", 50)
     assert json.loads(out)["photographs"] == []
-    assert json.loads(command("check", f"lenet:{lenet_file}", "--json")[1])["data"] is None
+    assert json.loads(command("targets", "check", f"lenet:{lenet_file}", "--json")[1])["data"] is None
 
 
 def test_list_names_kinds_and_networks(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("timm")
-    kinds = {kind["kind"]: kind for kind in json.loads(command("list", "--json")[1])}
+    kinds = {kind["kind"]: kind for kind in json.loads(command("targets", "list", "--json")[1])}
     assert list(kinds) == ["lenet", "efficientnet-lite", "torchvision", "timm", "python"]
     assert kinds["torchvision"]["networks"] > 80 and kinds["timm"]["networks"] > 500
     assert kinds["efficientnet-lite"]["networks"] == 3 and kinds["lenet"]["networks"] is None
-    exit_code, out, _ = command("list", "torchvision")
+    exit_code, out, _ = command("targets", "list", "torchvision")
     assert exit_code == 0 and any(line.split()[:3] == ["resnet50", "IMAGENET1K_V2", "224"] for line in out.splitlines())
-    assert {"name": "test_vit.r160_in1k", "image_size": 160} in json.loads(command("list", "timm", "--json")[1])
-    assert "there is no list" in command("list", "lenet")[1]
-    exit_code, _, err = command("list", "tim")
+    assert {"name": "test_vit.r160_in1k", "image_size": 160} in json.loads(
+        command("targets", "list", "timm", "--json")[1]
+    )
+    assert "there is no list" in command("targets", "list", "lenet")[1]
+    exit_code, _, err = command("targets", "list", "tim")
     assert exit_code == 2 and "there are lenet, efficientnet-lite, torchvision, timm, python" in err

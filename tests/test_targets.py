@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from handmade import Do
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -47,17 +48,6 @@ class Show(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.seen = x
         return torch.zeros(len(x), self.outputs)
-
-
-class Do(nn.Module):
-    """A network that is one function."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(x)
 
 
 def images_of(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:

@@ -110,17 +110,7 @@ def over_ray(
         cluster = ray_cluster.connect("local", 2 * evaluators * numerics.threads)
         stack.callback(cluster.close)
         pool, _, _ = stack.enter_context(open_pool(settings, work, address="local", warn=tell))
-        recipe = IdleRecipe(
-            work.source,
-            work.target.geometry,
-            work.target.output,
-            work.target.crops,
-            work.target.fingerprint(),
-            work.encoding,
-            work.class_indices,
-            replace(numerics, device="cpu"),
-            work.objective,
-        )
+        recipe = IdleRecipe.of(work, replace(numerics, device="cpu"))
         idle = RayPool(cluster, recipe, evaluators=evaluators, warn=tell)
         stack.callback(idle.close)
         yield Continued(given, copy_of(run, folder / "ray"), pool), RoundTrip(given, idle)

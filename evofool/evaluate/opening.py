@@ -5,47 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from evofool.config import EvaluationConfig
-from evofool.encoding import Encoding
-from evofool.encoding.pictures import PictureEncoding
 from evofool.errors import ConfigError, IncompatibleRun
 from evofool.evaluate.pool import Evaluator, InlinePool, Pool, other_numerics
+from evofool.evaluate.recipe import Recipe, Work
 from evofool.objectives import load_objective
 from evofool.records import Numerics
-from evofool.source import Source
 from evofool.targets import Target, default_numerics
 
 __all__ = ["Work", "open_pool", "resolve_numerics"]
-
-
-LOG_ODDS = Source("log_odds", key="search.objective")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What evaluators are to score, and with what.
-
-    Attributes:
-        target: built in this process.
-        source: what evaluators elsewhere build theirs from; the target itself where it was given live.
-        class_indices: (cells,) output indices whose log-odds are wanted.
-        objective: what cells rank by.
-        activations: the user's own, that genomes use.
-    """
-
-    target: Target
-    source: Source | Target
-    encoding: Encoding | PictureEncoding
-    class_indices: NDArray[np.int64]
-    objective: Source = LOG_ODDS
-    activations: tuple[Source, ...] = ()
 
 
 @contextlib.contextmanager
@@ -84,7 +57,6 @@ def open_pool(
             inline.close()
         return
     from evofool.evaluate import ray_cluster, ray_pool
-    from evofool.evaluate.recipe import Recipe
 
     wanted = settings.evaluators if isinstance(settings.evaluators, int) else 0
     cluster = ray_cluster.connect(address, max(len(os.sched_getaffinity(0)), wanted * settings.threads))
@@ -92,18 +64,7 @@ def open_pool(
         has_gpu = cluster.supply("GPU") > 0
         numerics = resolve_numerics(settings, work.target, has_gpu, stored)
         _need_device(numerics, has_gpu)
-        recipe = Recipe(
-            work.source,
-            work.target.geometry,
-            work.target.output,
-            work.target.crops,
-            work.target.fingerprint(),
-            work.encoding,
-            work.class_indices,
-            numerics,
-            work.objective,
-            work.activations,
-        )
+        recipe = Recipe.of(work, numerics)
         pool = ray_pool.RayPool(
             cluster,
             recipe,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,29 @@ from evofool.objectives import load_objective
 from evofool.records import Numerics
 from evofool.targets import Source, Target, load_target
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "Work"]
+
+LOG_ODDS = Source("log_odds", key="search.objective")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What evaluators are to score, and with what.
+
+    Attributes:
+        target: built in this process.
+        source: what evaluators elsewhere build theirs from; the target itself where it was given live.
+        class_indices: (cells,) output indices whose log-odds are wanted.
+        objective: what cells rank by.
+        activations: the user's own, that genomes use.
+    """
+
+    target: Target
+    source: Source | Target
+    encoding: Encoding | PictureEncoding
+    class_indices: NDArray[np.int64]
+    objective: Source = LOG_ODDS
+    activations: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,6 +57,23 @@ class Recipe:
     numerics: Numerics
     objective: Source
     activations: tuple[Source, ...] = ()
+
+    @classmethod
+    def of(cls, work: Work, numerics: Numerics) -> Self:
+        """What evaluators elsewhere are built from to do the work."""
+        target = work.target
+        return cls(
+            work.source,
+            target.geometry,
+            target.output,
+            target.crops,
+            target.fingerprint(),
+            work.encoding,
+            work.class_indices,
+            numerics,
+            work.objective,
+            work.activations,
+        )
 
     def build(self) -> Evaluator:
         """An evaluator in this process.

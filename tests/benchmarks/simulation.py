@@ -23,7 +23,6 @@ from evofool.config import Config, load_config
 from evofool.evaluate import ray_cluster, ray_pool
 from evofool.evaluate.opening import open_pool, resolve_numerics
 from evofool.evaluate.ray_pool import RayPool
-from evofool.evaluate.recipe import Recipe
 from evofool.probe import Ingredients, ingredients_of
 from evofool.records import Scores
 from evofool.search import Search
@@ -225,17 +224,7 @@ def _costs(config: Config, given: Ingredients, source: Source, generations: int)
             pool.collect(generation)
     cluster = ray_cluster.connect("local", 2)
     try:
-        recipe: Recipe = IdleRecipe(
-            work.source,
-            "native",
-            work.target.output,
-            1,
-            "",
-            work.encoding,
-            work.class_indices,
-            numerics,
-            work.objective,
-        )
+        recipe = IdleRecipe.of(work, numerics)
         idle = RayPool(cluster, recipe, evaluators=1)
         trips = RoundTrip(given, idle)
         trips.measure(1.0)
