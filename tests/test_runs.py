@@ -331,3 +331,19 @@ def test_a_rate_that_changes_with_the_generation_does_so_in_a_run_and_after_a_re
     assert all(made[g] == set() for g in made if g >= 3)
     evofool.run(settings, ["search.generations=2"], out=tmp_path / "parts")
     assert evofool.resume(tmp_path / "parts", ["search.generations=6"]).archive_hash == run.archive_hash
+
+
+def test_views_ask_evaluators_once_and_draw_every_elite_once(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    render = InlinePool.render
+
+    def spy(self: InlinePool, genomes: Any) -> Any:
+        drawn.append(len(genomes))
+        return render(self, genomes)
+
+    monkeypatch.setattr(InlinePool, "render", spy)
+    run = evofool.run(config, out=tmp_path / "run")  # a view at each of three commits, and one at the end
+    assert len(drawn) <= 4
+    assert len(run.elites()["image_sha256"].unique()) <= sum(drawn) <= run.placements()["individual_id"].nunique()
