@@ -26,10 +26,9 @@ from evofool import archive as archives
 from evofool.config import Config, fingerprint, load_config, to_yaml
 from evofool.errors import ConfigError, CorruptData
 from evofool.records import NO_PARENT, GenerationResult, Placements, Statistics, individual_id
-from evofool.scores import confidence as confidence_of
 from evofool.store import files, schemas
 from evofool.store.commits import TABLES, Commit, CommitLog
-from evofool.variation import operator_names
+from evofool.store.rows import individual_rows, placement_rows, placements_of
 
 __all__ = ["RunStore", "Seeds", "State"]
 
@@ -206,8 +205,8 @@ class RunStore:
         large = {row["individual_id"] for row in genomes if len(row["genome"]) > SMALL_GENOME}
         dropped = [n for n, ids in self._segments.items() if not ids & live]
         rows = {
-            "individuals": [row for result in self._buffer for row in _individual_rows(result)],
-            "placements": [row for result in self._buffer for row in _placement_rows(result, class_indices)],
+            "individuals": [row for result in self._buffer for row in individual_rows(result)],
+            "placements": [row for result in self._buffer for row in placement_rows(result, class_indices)],
             "genomes": genomes,
             "history": [asdict(result.statistics) for result in self._buffer],
         }
@@ -255,7 +254,7 @@ class RunStore:
             except KeyError as error:
                 raise CorruptData(f"{self.path}: a placement names individual {error}, which is not stored.") from None
             yield (
-                _placements(row["generation"], rows),
+                placements_of(row["generation"], rows),
                 np.array([p["top1_class_index"] == r["class_index"] for p, r in zip(people, rows)], dtype=bool),
                 [bytes.fromhex(p["image_sha256"]) for p in people],
                 [bytes.fromhex(p["genome_sha256"]) for p in people],
@@ -348,57 +347,3 @@ _SCHEMAS = {
 
 def _json(data: dict[str, Any]) -> bytes:
     return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _placements(generation: int, rows: list[dict[str, Any]]) -> Placements:
-    def column(name: str, dtype: Any, null: Any = None) -> Any:
-        return np.array([null if r[name] is None else r[name] for r in rows], dtype=dtype)
-
-    return Placements(
-        generation=generation,
-        cells=column("cell", np.int32),
-        slots=(column("individual_id", np.int64) & 0xFFFFFF).astype(np.int32),
-        log_odds=column("log_odds", np.float32),
-        displaced=column("displaced_id", np.int64, NO_PARENT),
-        displaced_log_odds=column("displaced_log_odds", np.float32, -np.inf),
-        objective=column("objective", np.float32),
-    )
-
-
-def _individual_rows(result: GenerationResult) -> Iterator[dict[str, Any]]:
-    generation = result.placements.generation
-    for slot in sorted(result.genomes):
-        nodes, connections = result.sizes[slot]
-        origins = result.offspring.origins
-        yield {
-            "individual_id": int(individual_id(generation, slot)),
-            "generation": generation,
-            "slot": slot,
-            "parent_ids": [int(p) for p in result.offspring.parents[slot] if p != NO_PARENT],
-            "operators": operator_names(int(result.offspring.operators[slot])),
-            "origin": origins[slot] if origins else None,
-            "nodes": nodes,
-            "connections": connections,
-            "top1_class_index": int(result.scores.top1_class[slot]),
-            "top1_confidence": float(result.scores.top1_confidence[slot]),
-            "genome_sha256": hashlib.sha256(result.genomes[slot]).hexdigest(),
-            "image_sha256": result.scores.image_sha256[slot].tobytes().hex(),
-        }
-
-
-def _placement_rows(result: GenerationResult, class_indices: list[int]) -> Iterator[dict[str, Any]]:
-    p = result.placements
-    confidence = confidence_of(p.log_odds)
-    for i, cell in enumerate(p.cells):
-        empty = p.displaced[i] == NO_PARENT
-        yield {
-            "generation": p.generation,
-            "cell": int(cell),
-            "class_index": class_indices[cell],
-            "individual_id": int(individual_id(p.generation, p.slots[i])),
-            "log_odds": float(p.log_odds[i]),
-            "confidence": float(confidence[i]),
-            "displaced_id": None if empty else int(p.displaced[i]),
-            "displaced_log_odds": None if empty else float(p.displaced_log_odds[i]),
-            "objective": float(p.objective[i]),
-        }

@@ -1,0 +1,73 @@
+"""Rows of the run directory's tables, from results and back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from evofool.records import NO_PARENT, GenerationResult, Placements, individual_id
+from evofool.scores import confidence as confidence_of
+from evofool.variation import operator_names
+
+__all__ = ["individual_rows", "placement_rows", "placements_of"]
+
+
+def placements_of(generation: int, rows: list[dict[str, Any]]) -> Placements:
+    """The placements of a generation that these rows hold."""
+
+    def column(name: str, dtype: Any, null: Any = None) -> Any:
+        return np.array([null if r[name] is None else r[name] for r in rows], dtype=dtype)
+
+    return Placements(
+        generation=generation,
+        cells=column("cell", np.int32),
+        slots=(column("individual_id", np.int64) & 0xFFFFFF).astype(np.int32),
+        log_odds=column("log_odds", np.float32),
+        displaced=column("displaced_id", np.int64, NO_PARENT),
+        displaced_log_odds=column("displaced_log_odds", np.float32, -np.inf),
+        objective=column("objective", np.float32),
+    )
+
+
+def individual_rows(result: GenerationResult) -> Iterator[dict[str, Any]]:
+    """Everyone who took a cell in a generation."""
+    generation = result.placements.generation
+    for slot in sorted(result.genomes):
+        nodes, connections = result.sizes[slot]
+        origins = result.offspring.origins
+        yield {
+            "individual_id": int(individual_id(generation, slot)),
+            "generation": generation,
+            "slot": slot,
+            "parent_ids": [int(p) for p in result.offspring.parents[slot] if p != NO_PARENT],
+            "operators": operator_names(int(result.offspring.operators[slot])),
+            "origin": origins[slot] if origins else None,
+            "nodes": nodes,
+            "connections": connections,
+            "top1_class_index": int(result.scores.top1_class[slot]),
+            "top1_confidence": float(result.scores.top1_confidence[slot]),
+            "genome_sha256": hashlib.sha256(result.genomes[slot]).hexdigest(),
+            "image_sha256": result.scores.image_sha256[slot].tobytes().hex(),
+        }
+
+
+def placement_rows(result: GenerationResult, class_indices: list[int]) -> Iterator[dict[str, Any]]:
+    """Every cell that was taken in a generation."""
+    p = result.placements
+    confidence = confidence_of(p.log_odds)
+    for i, cell in enumerate(p.cells):
+        empty = p.displaced[i] == NO_PARENT
+        yield {
+            "generation": p.generation,
+            "cell": int(cell),
+            "class_index": class_indices[cell],
+            "individual_id": int(individual_id(p.generation, p.slots[i])),
+            "log_odds": float(p.log_odds[i]),
+            "confidence": float(confidence[i]),
+            "displaced_id": None if empty else int(p.displaced[i]),
+            "displaced_log_odds": None if empty else float(p.displaced_log_odds[i]),
+            "objective": float(p.objective[i]),
+        }
