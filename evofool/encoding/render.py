@@ -192,7 +192,7 @@ def _quantised(values: torch.Tensor, encoding: Encoding) -> torch.Tensor:
 
 def _levels(values: torch.Tensor, quantisation: str) -> torch.Tensor:
     """[0, 1] to whole numbers 0 .. 255, in place."""
-    return values.mul_(255).add_(0.5 if quantisation == "round" else 0.0).floor_()
+    return values.mul_(_255).add_(0.5 if quantisation == "round" else 0.0).floor_()
 
 
 def _period6(k: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Measures evofool against programs from PyPI and against plain loops, prints Markdown and draws a plot: `make bench`.
 
-    python tests/benchmarks/bench.py [--only render,vary,driver,simulation,rivals] [--repeats N] [--seeds 1-5] [--quick]
+    python tests/benchmarks/bench.py [--only render,vary] [--repeats N] [--seeds 1-5] [--quick]
     python tests/benchmarks/bench.py --from docs/benchmarks.json        the tables and the plot again, nothing measured
 
 These are scripts, not tests: a timing never fails anything. That the rivals compute the same as evofool is tested, in
@@ -25,13 +25,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # where the package `benchmarks` lies, for workers too
 
-from benchmarks import driver, evolve, rendering, simulation, vary
+from benchmarks import ageing, driver, evolve, rendering, simulation, vary
 from benchmarks.measure import Settings, machine, one_line
 
 SECTIONS: dict[str, tuple[str, ModuleType]] = {
     "render": ("Rendering CPPNs", rendering),
     "vary": ("Variation", vary),
     "driver": ("The driver alone", driver),
+    "ageing": ("Early and late in a run", ageing),
     "simulation": ("More evaluators, simulated", simulation),
     "rivals": ("The whole search, on one LeNet", evolve),
 }
