@@ -514,7 +514,9 @@ def test_a_lost_configuration_of_a_run_is_corrupt_data(copy: Path) -> None:
 def test_a_damaged_view_is_corrupt_data_to_readers_and_is_made_anew_by_resume(copy: Path, keep: int) -> None:
     path = copy / "elites" / "elites.parquet"
     blob = path.read_bytes()
-    middle = len(blob) // 2
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    largest = max((group.column(i) for i in range(group.num_columns)), key=lambda c: c.total_compressed_size)
+    middle = largest.data_page_offset + largest.total_compressed_size // 2
     path.write_bytes(blob[:middle] + bytes([blob[middle] ^ 1]) + blob[middle + 1 :] if keep < 0 else blob[:keep])
     with pytest.raises(CorruptData, match=re.escape(str(path))):
         evofool.open_run(copy).elites()
