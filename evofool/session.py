@@ -18,7 +18,7 @@ from evofool.config import Config, differences, fingerprint
 from evofool.encoding import make_encoding
 from evofool.encoding.activations import load_activations
 from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
-from evofool.evaluate.memory import peak_rss_mib
+from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
 from evofool.evaluate.opening import Work, open_pool
 from evofool.evaluate.pool import Pool
 from evofool.objectives import load_objective
@@ -233,6 +233,7 @@ class Session:
         seeds: Seeds | None,
         state: Any,
     ) -> Run:
+        keep_freed_memory()  # breeding asks for the same large arrays in every generation
         stopper = Stopper(self.config)
         keeper = _Keeper(self, store, pool, {**asdict(numerics), "canary": pool.canary, "epoch": epoch})
         search = Search(
