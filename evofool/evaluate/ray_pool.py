@@ -386,13 +386,14 @@ class RayPool:
             return
         chunk.done = True
         self._unfinished.discard(chunk.sequence)
-        early = bool(self._unfinished) and min(self._unfinished) < chunk.sequence
         self._results[chunk.job][chunk.index] = result
-        self._report = replace(
-            self._report,
-            evaluations=self._report.evaluations + (len(result) if chunk.verb == "score" else 0),
-            out_of_order=self._report.out_of_order + early,
-        )
+        if chunk.verb == "score":
+            early = bool(self._unfinished) and min(self._unfinished) < chunk.sequence
+            self._report = replace(
+                self._report,
+                evaluations=self._report.evaluations + len(result),
+                out_of_order=self._report.out_of_order + early,
+            )
 
     def _look_for_silence(self) -> None:
         now = time.monotonic()
