@@ -180,6 +180,7 @@ class Wasteful:
         return self.pool.collect(generation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lag", [1, 2])
 def test_a_stretch_counts_what_it_did_and_leaves_the_run_alone(
     config: Config, small_run: evofool.Run, tmp_path: Path, one_thread: None, lag: int
@@ -206,6 +207,7 @@ def test_a_stretch_counts_what_it_did_and_leaves_the_run_alone(
     assert len(view) == 10 and small_run.status()["generation"] < view.as_of_generation[0] <= state.generation
 
 
+@pytest.mark.slow
 def test_what_is_timed_is_the_search_itself(config: Config, tmp_path: Path, one_thread: None) -> None:
     """It finds what the run would have found."""
     config = load_config(config, ["search.lag=1"])
@@ -217,6 +219,7 @@ def test_what_is_timed_is_the_search_itself(config: Config, tmp_path: Path, one_
     assert again.archive_hash == search.search.archive_hash.hex()
 
 
+@pytest.mark.slow
 def test_a_pool_that_wastes_time_is_slower_and_idle(
     config: Config, small_run: evofool.Run, tmp_path: Path, one_thread: None
 ) -> None:
@@ -227,6 +230,7 @@ def test_a_pool_that_wastes_time_is_slower_and_idle(
     assert stretch.idle >= stretch.generations * WASTE / stretch.seconds
 
 
+@pytest.mark.slow
 def test_a_slow_network_slows_the_network_alone_and_the_search_alike(
     config: Config, tmp_path: Path, one_thread: None
 ) -> None:

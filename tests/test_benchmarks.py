@@ -25,7 +25,7 @@ from evofool.encoding import CppnEncoding, DirectEncoding, reference
 from evofool.encoding.render import render
 from evofool.evaluate.ray_pool import RayPool
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 def encoding(side: int = 28, colour: str = "grey") -> CppnEncoding:
