@@ -24,6 +24,7 @@ from evofool.config import Config, load_config
 from evofool.encoding import make_encoding
 from evofool.errors import EvaluationFailed, ResourcesMissing, TargetError
 from evofool.evaluate import ray_cluster, ray_pool
+from evofool.evaluate.ray_actor import Actor
 from evofool.evaluate.recipe import Recipe
 from evofool.targets import Source, default_numerics
 
@@ -119,7 +120,7 @@ class Striker(evofool.Observer):
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     # Ray shows the method that an actor runs in the title of its process.
-                    if " ".join(process.cmdline()).startswith("ray::_Actor.score"):
+                    if " ".join(process.cmdline()).startswith("ray::Actor.score"):
                         process.send_signal(self.number)
                         self.struck += 1
                         return
@@ -217,7 +218,7 @@ def test_images_do_not_travel(long: Config) -> None:
     recipe = Recipe(
         source, "native", "logits", 1, target.fingerprint(), encoding, np.arange(10), numerics, Source("log_odds")
     )
-    actor = ray.remote(ray_pool._Actor).options(num_cpus=1).remote()
+    actor = ray.remote(Actor).options(num_cpus=1).remote()
     ray.get(actor.hello.remote(recipe))
     scores, _, _ = ray.get(actor.score.remote(variation.initial(encoding, 1, 0, 50)))
     ray.kill(actor)

@@ -8,8 +8,6 @@ evaluators nor the order of arrival can change the archive.
 from __future__ import annotations
 
 import math
-import os
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -22,8 +20,8 @@ from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
 from evofool.errors import EvaluationFailed, EvofoolError, ResourcesMissing
-from evofool.evaluate.memory import peak_rss_mib
-from evofool.evaluate.pool import Evaluator, PoolReport, chunks, other_numerics
+from evofool.evaluate.pool import PoolReport, chunks, other_numerics
+from evofool.evaluate.ray_actor import Actor
 from evofool.evaluate.ray_cluster import Cluster
 from evofool.evaluate.recipe import Recipe
 from evofool.records import Offspring, Scores
@@ -41,45 +39,6 @@ _LOST = (
     ray_errors.OutOfMemoryError,
     ray_errors.ObjectLostError,
 )
-
-
-# ------------------------------------------------------------------------------------------------------------- actor
-
-
-_Answer = tuple[Any, float, float]  # a result, the seconds it took, and the evaluator's peak RSS in MiB
-
-
-class _Actor:
-    """What runs in a Ray worker; `hello` comes first, and again after a restart."""
-
-    _evaluator: Evaluator
-
-    def hello(self, recipe: Recipe) -> dict[str, Any]:
-        """Build the evaluator, here rather than in the constructor so that its errors come back as errors."""
-        self._evaluator = recipe.build()
-        return {
-            "canary": self._evaluator.canary(),
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "node": ray.get_runtime_context().get_node_id(),
-        }
-
-    # The methods of an Evaluator, by their own names, which Ray shows as the titles of processes.
-
-    def score(self, genomes: Any) -> _Answer:
-        return self._timed(self._evaluator.score, genomes)
-
-    def render(self, genomes: Any) -> _Answer:
-        return self._timed(self._evaluator.render, genomes)
-
-    def score_images(self, images: Any) -> _Answer:
-        return self._timed(self._evaluator.score_images, images)
-
-    @staticmethod
-    def _timed(method: Callable[[Any], Any], batch: Any) -> _Answer:
-        started = time.perf_counter()
-        result = method(batch)
-        return result, time.perf_counter() - started, peak_rss_mib()
 
 
 # -------------------------------------------------------------------------------------------------------------- pool
@@ -174,7 +133,7 @@ class RayPool:
 
     def _start(self) -> _Worker:
         demand = self._demand()
-        actor = ray.remote(_Actor).options(
+        actor = ray.remote(Actor).options(
             num_cpus=demand["CPU"],
             num_gpus=demand.get("GPU", 0),
             max_restarts=-1,
