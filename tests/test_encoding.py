@@ -204,7 +204,8 @@ def test_flat_edges_index_the_table_of_inputs_and_nodes() -> None:
 
 def slow_compile(encoding: CppnEncoding, graphs: Graphs) -> dict[str, Any]:
     """A Program, restated gene by gene."""
-    ordered, per_genome = [], []
+    stages: list[list[tuple[int, int, int, int]]] = [[], []]  # (level, activation, genome, node)
+    arrivals, needs, crossing = {}, {}, set()
     for row in range(len(graphs)):
         genes = encoding.genes(graphs, row)
         activation = {g["id"]: g["activation"] for g in genes if g["gene"] == "node"}
@@ -219,48 +220,83 @@ def slow_compile(encoding: CppnEncoding, graphs: Graphs) -> dict[str, Any]:
                 return origin(wires[node][0][1])
             return node
 
-        arriving = {node: sorted((weight, origin(source)) for weight, source in wires[node]) for node in activation}
+        arriving = {
+            node: sorted((weight, origin(source)) for weight, source in wires[node]) or [(0.0, 3)]
+            for node in activation
+        }
         level = dict.fromkeys(range(4), 0)
+        needs.update({(row, 0): "x", (row, 1): "y", (row, 2): "d", (row, 3): ""})
 
-        def visit(node: int, arriving: Any = arriving, level: dict[int, int] = level) -> int:
-            if node not in level:
-                level[node] = 1 + max((visit(source) for _, source in arriving[node]), default=0)
-            return level[node]
+        def visit(
+            node: int, row: int = row, arriving: Any = arriving, activation: Any = activation, level: Any = level
+        ) -> None:
+            sources = [source for _, source in arriving[node]]
+            for source in sources:
+                if source not in level:
+                    visit(source)
+            needs[row, node] = "".join(sorted({letter for source in sources for letter in needs[row, source]}))
+            stage = len(needs[row, node]) > 1
+            same = [level[source] for source in sources if (len(needs[row, source]) > 1) == stage]
+            level[node] = 1 + max(same, default=0)
+            arrivals[row, node] = arriving[node]
+            stages[stage].append((level[node], cppn.ACTIVATIONS.index(activation[node]), row, node))
+            if stage:
+                crossing.update((row, source) for source in sources if source >= 4 and len(needs[row, source]) < 2)
 
-        outputs = [4 + channel for channel in range(encoding.channels)]
-        for output in outputs:
-            visit(output)
-        ordered += [(level[n], cppn.ACTIVATIONS.index(activation[n]), row, n) for n in level if n >= 4]
-        per_genome.append((arriving, outputs))
-    ordered.sort()
-    place = {(row, node): 4 + i for i, (_, _, row, node) in enumerate(ordered)}
-    place |= {(row, i): i for row in range(len(graphs)) for i in range(4)}
-    depth = max(entry[0] for entry in ordered)
+        for output in range(4, 4 + encoding.channels):
+            if output not in level:
+                visit(output)
+            if len(needs[row, output]) < 2:
+                crossing.add((row, output))
+
+    def stage_of(nodes: list[tuple[int, int, int, int]], place: dict[tuple[int, int], int], given: int) -> Any:
+        place |= {(row, node): given + i for i, (_, _, row, node) in enumerate(nodes)}
+        depth = max((entry[0] for entry in nodes), default=0)
+        return {
+            "levels": [sum(entry[0] < level for entry in nodes) for level in range(1, depth + 2)],
+            "activations": [entry[1] for entry in nodes],
+            "arrivals": [
+                [(place[row, source], weight) for weight, source in arrivals[row, node]] for _, _, row, node in nodes
+            ],
+        }
+
+    place = {(row, i): i for row in range(len(graphs)) for i in range(4)}
+    first = stage_of(sorted(stages[0]), place, 4)
+    # In the order of the genomes' nodes, which is that of their ids.
+    groups = [sorted(one for one in crossing if needs[one] in letters) for letters in (("", "x"), ("y",), ("d",))]
+    handed_on = [[place[one] for one in group] for group in groups]
+    leaving = [one for group in groups for one in group]
+    place |= {one: 4 + i for i, one in enumerate(leaving)}
+    second = stage_of(sorted(stages[1]), place, 4 + len(leaving))
+    outputs = [[place[row, 4 + channel] for channel in range(encoding.channels)] for row in range(len(graphs))]
+    return {"first": first, "handed on": handed_on, "second": second, "outputs": outputs}
+
+
+def stage_as_lists(stage: programs.Stage) -> dict[str, Any]:
+    sizes = stage.counts.sum(axis=1)
+    arrivals = [[pair] for pair in zip(stage.sources.tolist(), stage.weights.tolist())]
+    begin = np.repeat(np.cumsum(sizes) - sizes, stage.other_counts)
+    for node, *pair in zip((begin + stage.into).tolist(), stage.other_sources.tolist(), stage.other_weights.tolist()):
+        arrivals[node].append(tuple(pair))
     return {
-        "levels": [sum(entry[0] < level for entry in ordered) for level in range(1, depth + 2)],
-        "activations": [entry[1] for entry in ordered],
-        "arrivals": [
-            [(place[row, source], weight) for weight, source in per_genome[row][0][node]] or [(3, 0.0)]
-            for _, _, row, node in ordered
-        ],
-        "outputs": [[place[row, output] for output in outputs] for row, (_, outputs) in enumerate(per_genome)],
+        "levels": [0, *np.cumsum(sizes).tolist()],
+        "activations": [code for row in stage.counts for code, n in zip(stage.activations, row) for _ in range(n)],
+        "arrivals": arrivals,
     }
 
 
 def as_lists(program: programs.Program) -> dict[str, Any]:
-    sizes = program.counts.sum(axis=1)
-    arrivals = [[pair] for pair in zip(program.sources.tolist(), program.weights.tolist())]
-    begin = np.repeat(np.cumsum(sizes) - sizes, program.other_counts)
-    for node, *pair in zip(
-        (begin + program.into).tolist(), program.other_sources.tolist(), program.other_weights.tolist()
-    ):
-        arrivals[node].append(tuple(pair))
+    assert program.first.given == 4
+    assert program.second.given == 4 + sum(map(len, program.handed_on))
     return {
-        "levels": [0, *np.cumsum(sizes).tolist()],
-        "activations": [code for row in program.counts for code, n in zip(program.activations, row) for _ in range(n)],
-        "arrivals": arrivals,
+        "first": stage_as_lists(program.first),
+        "handed on": [rows.tolist() for rows in program.handed_on],
+        "second": stage_as_lists(program.second),
         "outputs": program.outputs.tolist(),
     }
+
+
+NOTHING: dict[str, Any] = {"levels": [0], "activations": [], "arrivals": []}
 
 
 @pytest.mark.parametrize("encoding", [GREY, HSV], ids=["grey", "hsv"])
@@ -279,17 +315,33 @@ def test_compile_drops_what_reaches_no_output() -> None:
         {4: "sine", a: "linear", b: "gaussian", c: "identity"},
         [(0, a, 2.0), (a, 4, 3.0), (a, b, 4.0), (b, c, 5.0), (3, c, 6.0)],
     )
+    linear, sine = (cppn.ACTIVATIONS.index(name) for name in ("linear", "sine"))
     assert as_lists(programs.compile(genome)) == {
-        "levels": [0, 1, 2],
-        "activations": [cppn.ACTIVATIONS.index("linear"), cppn.ACTIVATIONS.index("sine")],
-        "arrivals": [[(0, 2.0)], [(4, 3.0)]],
-        "outputs": [[5]],
+        "first": {"levels": [0, 1, 2], "activations": [linear, sine], "arrivals": [[(0, 2.0)], [(4, 3.0)]]},
+        "handed on": [[5], [], []],
+        "second": NOTHING,
+        "outputs": [[4]],
     }
+
+
+def test_compile_computes_for_every_pixel_only_what_needs_two_coordinates() -> None:
+    a, b, c, d = (FIRST_HIDDEN + i for i in range(4))
+    wires = [(0, a, 1.5), (3, a, 2.0), (a, b, 3.0), (1, c, 4.0), (b, d, 5.0), (c, d, 6.0)]
+    wires += [(d, 4, 7.0), (c, 5, 8.0), (2, 6, 9.0)]
+    found = as_lists(programs.compile(graph(dict.fromkeys((4, 5, 6, a, b, c, d), "sine"), wires)))
+    # Of x: a, and b behind it; of y: c, and the output 5; of d: the output 6. Of both x and y: d, and the output 4.
+    assert found["first"]["arrivals"] == [
+        [(2, 9.0)], [(0, 1.5), (3, 2.0)], [(1, 4.0)],
+        [(6, 8.0)], [(5, 3.0)],
+    ]  # fmt: skip
+    assert found["handed on"] == [[8], [7, 6], [4]]  # b; the output 5 and c; the output 6
+    assert found["second"]["arrivals"] == [[(4, 5.0), (6, 6.0)], [(8, 7.0)]]
+    assert found["outputs"] == [[9, 5, 7]]
 
 
 def test_compile_takes_connections_in_ascending_order_of_weight_and_then_of_source() -> None:
     genome = graph({4: "sine"}, [(0, 4, 7.0), (1, 4, 7.0), (2, 4, 7.0), (3, 4, -9.0)])
-    assert as_lists(programs.compile(genome))["arrivals"] == [[(3, -9.0), (0, 7.0), (1, 7.0), (2, 7.0)]]
+    assert as_lists(programs.compile(genome))["second"]["arrivals"] == [[(3, -9.0), (0, 7.0), (1, 7.0), (2, 7.0)]]
 
 
 def test_compile_bypasses_nodes_that_only_hand_a_value_on_and_no_others() -> None:
@@ -303,11 +355,8 @@ def test_compile_bypasses_nodes_that_only_hand_a_value_on_and_no_others() -> Non
     genome = graph({4: "sine", 5: "identity", 6: "sine", f: "sine"} | identities, wires)
     found = as_lists(programs.compile(genome))
     assert found == slow_compile(HSV, genome)
-    # Level 1: the identities output 5, c, d, and e, where nothing arrives; the sines output 6 and f. Level 2: output 4.
-    assert found["arrivals"] == [
-        [(3, 1.0)], [(1, 2.0)], [(0, 1.0), (1, 1.0)], [(3, 0.0)], [(2, 1.0)], [(0, 1.0)],
-        [(2, 0.0), (5, 1.0), (6, 2.0), (7, 3.0), (9, 4.0)],
-    ]  # fmt: skip
+    assert found["first"]["arrivals"] == [[(3, 1.0)], [(1, 2.0)], [(3, 0.0)], [(2, 1.0)], [(0, 1.0)]]  # 5, c, e, 6, f
+    assert found["second"]["arrivals"] == [[(0, 1.0), (1, 1.0)], [(2, 0.0), (7, 1.0), (9, 2.0), (5, 3.0), (6, 4.0)]]
     assert found["outputs"] == [[10, 4, 8]]
 
 
@@ -315,9 +364,9 @@ def test_compile_of_a_genome_without_connections_keeps_its_outputs() -> None:
     program = programs.compile(graph({4: "sine", 5: "gaussian", 6: "linear"}, []))
     zero_from_the_bias = [(3, 0.0)]
     assert as_lists(program) == {
-        "levels": [0, 3],
-        "activations": [1, 3, 4],
-        "arrivals": [zero_from_the_bias] * 3,
+        "first": {"levels": [0, 3], "activations": [1, 3, 4], "arrivals": [zero_from_the_bias] * 3},
+        "handed on": [[4, 5, 6], [], []],
+        "second": NOTHING,
         "outputs": [[4, 5, 6]],
     }
 
@@ -336,9 +385,10 @@ def test_compile_of_a_chain_puts_every_node_on_its_own_level_but_bypasses_fresh_
     chain = [0, *(FIRST_HIDDEN + i for i in range(length)), 4]
     wires = [(a, b, 1.0) for a, b in itertools.pairwise(chain)]
     whole = as_lists(programs.compile(graph(dict.fromkeys(chain[1:], "sine"), wires)))
-    assert whole["levels"] == list(range(length + 2))
+    assert whole["first"]["levels"] == list(range(length + 2))
     bypassed = programs.compile(graph({4: "sine"} | dict.fromkeys(chain[1:-1], "identity"), wires))
-    assert as_lists(bypassed) == {"levels": [0, 1], "activations": [1], "arrivals": [[(0, 1.0)]], "outputs": [[4]]}
+    found = as_lists(bypassed)["first"]
+    assert found == {"levels": [0, 1], "activations": [1], "arrivals": [[(0, 1.0)]]}
 
 
 # ---------------------------------------------------------------------------------------------------------- bytes

@@ -297,15 +297,19 @@ def operations(encoding: Encoding, genomes: Any) -> Operations:
 def test_512_genomes_need_hardly_more_tensor_operations_than_the_deepest_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As many for each level, however many nodes, connections and activations are in it."""
+    """As many for each level, however many nodes, connections and activations are in it.
+
+    There are two stages, and the genome that is deepest in one need not be so in the other.
+    """
     encoding = CppnEncoding(8, 8, "hsv")
     genomes = evolved(encoding)
     every_kind = np.where(genomes.node_ids < cppn.PAD, np.arange(genomes.node_ids.shape[1]) % len(cppn.ACTIVATIONS), 0)
     genomes = replace(genomes, activations=every_kind.astype(np.uint8))
     genomes = encoding.take(genomes, np.arange(512) % 16)
-    depth = [len(programs.compile(encoding.take(genomes, np.array([row]))).counts) for row in range(16)]
-    deepest = encoding.take(genomes, np.array([int(np.argmax(depth))]))
-    assert max(depth) > 3
+    alone = [programs.compile(encoding.take(genomes, np.array([row]))) for row in range(16)]
+    depths = [[len(stage.counts) for stage in (one.first, one.second)] for one in alone]
+    deepest = encoding.take(genomes, np.argmax(depths, axis=0))
+    assert np.min(np.max(depths, axis=0)) > 3
     monkeypatch.setattr(render, "_GENOMES", 512)
     assert operations(encoding, genomes).count <= 1.1 * operations(encoding, deepest).count
 
@@ -313,7 +317,7 @@ def test_512_genomes_need_hardly_more_tensor_operations_than_the_deepest_of_them
 @pytest.mark.parametrize("encoding", [CPPNS[4], DIRECTS[1]], ids=name_of)
 def test_memory_does_not_grow_with_the_number_of_genomes(encoding: Encoding) -> None:
     genomes = evolved(encoding)
-    some, many = (operations(encoding, encoding.take(genomes, np.arange(n) % 16)).largest for n in (128, 512))
+    some, many = (operations(encoding, encoding.take(genomes, np.arange(n) % 16)).largest for n in (256, 1024))
     assert many == some
 
 

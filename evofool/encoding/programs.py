@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +12,24 @@ from numpy.typing import NDArray
 from evofool.encoding.graphs import BIAS, FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, flat_edges
 from evofool.errors import InvalidGenome
 
-__all__ = ["Program", "compile", "coordinates"]
+__all__ = ["Program", "Stage", "compile", "coordinates", "distinct"]
 
 Indices = NDArray[np.int64]
 
+_CYCLE = "a genome has a cycle; a CPPN must be acyclic."
+_NEEDS = (1, 2, 4, 0)  # bits of the coordinates that x, y, d and the bias depend on
+
 
 @dataclass(frozen=True)
-class Program:
-    """Genomes made ready to render: what does not reach an output is dropped, the rest is in topological order.
+class Stage:
+    """Nodes in topological order. Its state has a row for each value that is computed or given.
 
-    State rows 0 .. 3 are the inputs, shared by all genomes; behind them lie the nodes, by level, activation and genome.
-    The nodes of one level need only rows before them. A node's value is its activation of a sum, whose first addend
-    and others are apart: every node has a first, and the others of a level are added in the order given.
+    In front lie the rows that are given, the inputs first; behind them the nodes, by level, activation and genome. The
+    nodes of one level need only rows before them. A node's value is its activation of a sum, whose first addend and
+    others are apart: every node has a first, and the others of a level are added in the order given.
     """
 
+    given: int  # rows before the nodes
     activations: list[int]  # the codes that occur, ascending
     counts: NDArray[np.int64]  # (levels, activations) nodes
     sources: Indices  # (nodes,) state rows of first addends
@@ -32,12 +38,26 @@ class Program:
     other_sources: Indices  # (others,) state rows
     other_weights: NDArray[np.float32]  # (others,)
     into: Indices  # (others,) which node of its level
-    outputs: Indices  # (genomes, channels) state rows
 
     @property
     def rows(self) -> int:
         """Of the state."""
-        return FIRST_OUTPUT + len(self.sources)
+        return self.given + len(self.sources)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Genomes made ready to render: what does not reach an output is dropped, the rest lies in two stages.
+
+    A node that depends on one coordinate at most, x, y or d, is in the first, which is to be computed for that
+    coordinate's distinct values only: 224 rather than 50,176 of a picture 224 pixels wide. All others are in the
+    second.
+    """
+
+    first: Stage  # given: the inputs
+    handed_on: tuple[Indices, ...]  # for each of x, y, d: state rows of the first stage that the second needs
+    second: Stage  # given: the inputs, and what is handed on
+    outputs: Indices  # (genomes, channels) state rows of the second stage
 
 
 def compile(graphs: Graphs) -> Program:
@@ -75,40 +95,97 @@ def compile(graphs: Graphs) -> Program:
     destination = np.concatenate([destination, bare])
     weights = np.concatenate([weights, np.zeros(len(bare), dtype=np.float32)])
     order = _by_destination(destination, weights, ids[source])
-    source, destination, weights = source[order], destination[order], weights[order]
+    edges = _Edges(source[order], destination[order], weights[order])
 
-    nodes = np.nonzero(needed)[0]
-    first = np.searchsorted(destination, nodes)
-    number = np.zeros(n * stride, dtype=np.int64)  # of a node, 1 and up; 0: an input
-    number[nodes] = np.arange(1, len(nodes) + 1)
-    level = _levels(number[source], first)
+    state = np.tile(np.arange(stride), n)  # the state row of every place; inputs are shared
+    needs = np.zeros((n, stride), dtype=np.uint8)
+    needs[:, : len(_NEEDS)] = _NEEDS
+    needs = _settled(edges, needs.ravel(), np.bitwise_or, 0)
+    is_first = np.array([bin(bits).count("1") <= 1 for bits in range(8)])[needs]
+
+    first = _stage(edges.of(is_first[edges.destination]), activations, state, FIRST_OUTPUT)
+    leaves = is_output.copy()
+    leaves[edges.source[~is_first[edges.destination]]] = True
+    leaves &= is_first & (ids >= FIRST_OUTPUT)
+    places = [np.nonzero(leaves & chosen)[0] for chosen in (needs <= 1, needs == 2, needs == 4)]
+    handed_on = tuple(state[those] for those in places)
+    given = FIRST_OUTPUT + sum(map(len, places))
+    state[np.concatenate(places)] = np.arange(FIRST_OUTPUT, given)
+    second = _stage(edges.of(~is_first[edges.destination]), activations, state, given)
+    # Ascending ids: the order of channels.
+    return Program(first, handed_on, second, outputs=state[np.nonzero(is_output)[0]].reshape(n, -1 if n else 0))
+
+
+class _Edges:
+    """Connections by destination, each destination's in the order of its sum.
+
+    Args:
+        source, destination: places.
+    """
+
+    def __init__(self, source: Indices, destination: Indices, weights: NDArray[np.float32]) -> None:
+        self.source, self.destination, self.weights = source, destination, weights
+        is_first = np.diff(destination, prepend=-1) > 0
+        self.first, self.others = np.nonzero(is_first)[0], np.nonzero(~is_first)[0]
+        self.node_of_others = np.cumsum(is_first)[self.others] - 1
+
+    def of(self, which: NDArray[np.bool_]) -> _Edges:
+        return _Edges(self.source[which], self.destination[which], self.weights[which])
+
+    @property
+    def nodes(self) -> Indices:
+        """The destinations."""
+        return self.destination[self.first]
+
+
+def _settled(edges: _Edges, values: NDArray[Any], function: np.ufunc, added: int) -> NDArray[Any]:
+    """Values of all places, when each destination's is `added` + `function` of those of its sources.
+
+    Raises:
+        InvalidGenome: there is a cycle, and `added` is not 0.
+    """
+    nodes, first, others = edges.nodes, edges.source[edges.first], edges.source[edges.others]
+    for _ in range(len(nodes) + 1):
+        found = values[first]
+        function.at(found, edges.node_of_others, values[others])
+        found += added
+        if np.array_equal(found, values[nodes]):
+            return values
+        values[nodes] = found
+    raise InvalidGenome(_CYCLE)
+
+
+def _stage(edges: _Edges, activations: NDArray[np.uint8], state: Indices, given: int) -> Stage:
+    """The stage of all nodes that edges lead to; enters their rows into `state`, which has those of all others.
+
+    Raises:
+        InvalidGenome: there is a cycle.
+    """
+    nodes, others = edges.nodes, edges.others
+    levels = _settled(edges, np.zeros(len(state), dtype=np.int64), np.maximum, 1)  # the longest path to each node
+    level = levels[nodes]
 
     kinds, kind = np.unique(activations[nodes], return_inverse=True)
     key = (level - 1) * len(kinds) + kind
     order = np.argsort(key, kind="stable")
     depth = int(level.max(initial=0))
     counts = np.bincount(key, minlength=depth * len(kinds)).reshape(depth, -1 if len(kinds) else 0)
-    state = np.tile(np.arange(stride), n)  # inputs are shared
-    state[nodes[order]] = FIRST_OUTPUT + np.arange(len(nodes))
+    state[nodes[order]] = given + np.arange(len(nodes))
 
-    sources = state[source]
-    is_other = np.ones(len(source), dtype=bool)
-    is_other[first] = False
-    others = np.nonzero(is_other)[0]
-    level_of = level[number[destination[others]] - 1]
+    sources, level_of = state[edges.source], levels[edges.destination[others]]
     by_level = np.argsort(level_of, kind="stable")
     others, level_of = others[by_level], level_of[by_level]
-    begin = FIRST_OUTPUT + np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
-    return Program(
+    begin = given + np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
+    return Stage(
+        given=given,
         activations=kinds.tolist(),
         counts=counts,
-        sources=sources[first][order],
-        weights=weights[first][order],
+        sources=sources[edges.first][order],
+        weights=edges.weights[edges.first][order],
         other_counts=np.bincount(level_of - 1, minlength=depth),
         other_sources=sources[others],
-        other_weights=weights[others],
-        into=state[destination[others]] - begin[level_of - 1],
-        outputs=state[np.nonzero(is_output)[0]].reshape(n, -1 if n else 0),  # ascending ids: the order of channels
+        other_weights=edges.weights[others],
+        into=state[edges.destination[others]] - begin[level_of - 1],
     )
 
 
@@ -135,7 +212,7 @@ def _without_bypassed(
     bypassed = np.zeros(len(is_output), dtype=bool)
     bypassed[destination[hands_on]] = True
     if bypassed[comes_from].any():
-        raise _cycle()
+        raise InvalidGenome(_CYCLE)
     kept = ~hands_on
     return comes_from[source[kept]], destination[kept], weights[kept]
 
@@ -164,29 +241,6 @@ def _by_destination(destination: Indices, weights: NDArray[np.float32], ids: Ind
     return order
 
 
-def _levels(source: Indices, first: Indices) -> Indices:
-    """The longest path from an input to each node.
-
-    Args:
-        source: (edges,) by destination; 0 an input, i node i - 1.
-        first: (nodes,) where each node's connections begin.
-    """
-    level = np.zeros(1 + len(first), dtype=np.int64)
-    if not len(first):
-        return level[1:]
-    for _ in range(len(first) + 1):
-        lifted = np.maximum.reduceat(level[source], first)
-        lifted += 1
-        if np.array_equal(lifted, level[1:]):
-            return lifted
-        level[1:] = lifted
-    raise _cycle()
-
-
-def _cycle() -> InvalidGenome:
-    return InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
-
-
 def coordinates(height: int, width: int, kind: str, native: tuple[int, int] | None = None) -> NDArray[np.float32]:
     """The four inputs at every pixel, shape (4, height * width), float32, row-major.
 
@@ -207,3 +261,16 @@ def coordinates(height: int, width: int, kind: str, native: tuple[int, int] | No
     grid[2] = np.sqrt(unit_x[None, :] ** 2 + unit_y[:, None] ** 2)
     grid[3] = 1.0
     return grid.reshape(4, -1).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def distinct(height: int, width: int, kind: str) -> tuple[NDArray[np.float32], Indices]:
+    """The distinct values of every input over a picture, and where each pixel's are among them.
+
+    Returns:
+        (4, most) float32, the last one repeated, and (4, height * width) int64 columns of it.
+    """
+    found = [np.unique(row.view(np.int32), return_inverse=True) for row in coordinates(height, width, kind)]
+    most = max(len(bits) for bits, _ in found)
+    values = np.stack([np.pad(bits.view(np.float32), (0, most - len(bits)), mode="edge") for bits, _ in found])
+    return values, np.stack([columns for _, columns in found])

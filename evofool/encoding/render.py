@@ -1,7 +1,7 @@
 """Rendering on a device: genomes of any topology in one batch.
 
 A picture must not depend on which genomes it is rendered with, since an elite is rendered again later on its own.
-Every operation here is elementwise along pixels, and every block is a whole number of 64 pixels, so that vectorised
+Every operation here is elementwise along pixels, and memory is a whole number of 64 pixels, so that vectorised
 loops have no remainder that another code path would handle.
 """
 
@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import threshold_
 
-from evofool.encoding import Encoding, cppn, programs
+from evofool.encoding import Encoding, programs
 from evofool.encoding.activations import own
 from evofool.encoding.cppn import CppnEncoding
 from evofool.encoding.pictures import PictureEncoding
-from evofool.encoding.programs import Program
+from evofool.encoding.programs import Program, Stage
 
 __all__ = ["ACTIVATIONS", "render"]
 
-_BLOCK = 64  # pixels that a tile is a whole number of
-_GENOMES = 128  # compiled and drawn at a time
+_BLOCK = 64  # pixels that the memory of a tile is a whole number of
+_GENOMES = 256  # compiled and drawn at a time
 _SCRATCH_BYTES = 8 << 20  # node values held at a time, to stay in cache; the tile of pixels shrinks as genomes grow
 
 
@@ -42,8 +41,8 @@ def _sigmoid(p: torch.Tensor) -> None:
 
 
 def _gaussian(p: torch.Tensor) -> None:
-    threshold_(p.mul_(p).neg_(), -104.0, 1.0)  # what is to become 0 is marked: no other result exceeds 1
-    threshold_(p.exp_().neg_(), -2.0, -0.0).neg_()
+    torch.threshold_(p.mul_(p).neg_(), -104.0, 1.0)  # what is to become 0 is marked: no other result exceeds 1
+    torch.threshold_(p.exp_().neg_(), -2.0, -0.0).neg_()
 
 
 # Each works in place. The plain definitions: reference.ACTIVATIONS.
@@ -98,24 +97,60 @@ def _tiles(encoding: Encoding, genomes: Any, device: str) -> Iterator[tuple[slic
 
 
 def _evaluate(program: Program, encoding: CppnEncoding, device: str) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Output values of every genome, (channels, n, pixels of the tile) float32."""
-    inputs = programs.coordinates(encoding.height, encoding.width, encoding.coordinates)
-    padded = -(-inputs.shape[1] // _BLOCK) * _BLOCK
-    grid = torch.zeros((len(inputs), padded), device=device)
-    grid[:, : inputs.shape[1]] = torch.from_numpy(inputs)
-    room = _SCRATCH_BYTES // (4 * (program.rows + program.other_counts.max(initial=0) + program.outputs.size))
-    tile = min(padded, max(_BLOCK, room // _BLOCK * _BLOCK))
-    state = torch.empty((program.rows, tile), device=device)
-    steps = _steps(program, encoding, state)
+    """Output values of every genome, (channels, n, pixels of the tile) float32; tiles are whole rows of the picture."""
+    size, width = (encoding.height, encoding.width, encoding.coordinates), encoding.width
+    values, columns = (torch.from_numpy(array).to(device) for array in programs.distinct(*size))
+    of_x, of_y, of_d = (torch.from_numpy(rows).to(device) for rows in program.handed_on)
+    handed_on = torch.cat([of_x, of_y, of_d])
+    ready = torch.empty((len(handed_on), values.shape[1]), device=device)
+    for tile, state in _states(program.first, encoding, values, 1, 0, lambda tile, given: None):
+        ready[:, tile] = state.index_select(0, handed_on)
+    by_x, by_y, by_d = ready.split([len(of_x), len(of_y), len(of_d)])
+    by_x, by_y = by_x.index_select(1, columns[0, :width]), by_y.index_select(1, columns[1, ::width])
+
+    def spread(tile: slice, given: torch.Tensor) -> None:
+        xs, ys, ds = given.split([len(by_x), len(by_y), len(by_d)])
+        xs.unflatten(1, (-1, width)).copy_(by_x[:, None])
+        ys.unflatten(1, (-1, width)).copy_(by_y[:, tile.start // width : tile.stop // width, None])
+        torch.gather(by_d, 1, columns[2, tile].expand(len(ds), -1), out=ds)
+
     outputs = torch.from_numpy(program.outputs.T.ravel()).to(device)
-    values = torch.empty((len(outputs), tile), device=device)
-    for start in range(0, padded, tile):
-        part = grid[:, start : start + tile]
-        state[: len(inputs), : part.shape[1]] = part  # behind the last pixel lies what was there: nobody looks
-        for step in steps:
+    room = torch.empty(0, device=device)
+    inputs = torch.from_numpy(programs.coordinates(*size)).to(device)
+    for tile, state in _states(program.second, encoding, inputs, width, len(outputs), spread):
+        room = torch.index_select(state, 0, outputs, out=room.resize_(len(outputs), state.shape[1]))
+        yield tile, room.view(encoding.channels, -1, state.shape[1])
+
+
+def _states(
+    stage: Stage,
+    encoding: CppnEncoding,
+    inputs: torch.Tensor,
+    unit: int,
+    room: int,
+    give: Callable[[slice, torch.Tensor], None],
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The state of a stage, tile by tile of the columns of `inputs`; its memory is used again for the next tile.
+
+    Args:
+        unit: columns that a tile is a whole number of.
+        room: rows that will be needed beside the state.
+        give: writes the given rows behind the inputs, for a tile.
+    """
+    columns = inputs.shape[1]
+    room += stage.rows + stage.other_counts.max(initial=0)
+    tile = min(columns, max(1, _SCRATCH_BYTES // (4 * room) // unit) * unit)
+    memory = torch.empty((stage.rows, -(-tile // _BLOCK) * _BLOCK), device=inputs.device)
+    memory[:, tile:] = 0
+    steps = _steps(stage, encoding, memory)
+    for start in range(0, columns, tile):
+        part = slice(start, min(start + tile, columns))
+        state = memory[:, : part.stop - start]
+        state[: len(inputs)] = inputs[:, part]
+        give(part, state[len(inputs) : stage.given])
+        for step in steps:  # on all of the memory, whatever lies behind the last column
             step()
-        torch.index_select(state, 0, outputs, out=values)
-        yield slice(start, start + tile), values.view(encoding.channels, -1, tile)
+        yield part, state
 
 
 @dataclass(frozen=True)
@@ -142,21 +177,21 @@ class _Step:
             function(rows)
 
 
-def _steps(program: Program, encoding: CppnEncoding, state: torch.Tensor) -> list[_Step]:
-    """One step for each level of a program, with views into `state`; made together, which is cheaper."""
-    counts, others = program.counts.sum(axis=1).tolist(), program.other_counts.tolist()
-    functions = [_activation(encoding.activation_names[code]) for code in program.activations]
+def _steps(stage: Stage, encoding: CppnEncoding, state: torch.Tensor) -> list[_Step]:
+    """One step for each level of a stage, with views into `state`; made together, which is cheaper."""
+    counts, others = stage.counts.sum(axis=1).tolist(), stage.other_counts.tolist()
+    functions = [_activation(encoding.activation_names[code]) for code in stage.activations]
 
     def parts(array: NDArray[Any], sizes: list[int]) -> tuple[torch.Tensor, ...]:
         return torch.from_numpy(array).to(state.device).split(sizes)
 
     room = torch.empty((max(others, default=0), state.shape[1]), device=state.device)
-    nodes = state[len(cppn.INPUTS) :]
-    rows, kinds = nodes.split(counts), iter(nodes.split(program.counts.ravel().tolist()))
-    sources, weights = parts(program.sources, counts), parts(program.weights[:, None], counts)
-    other_sources, into = parts(program.other_sources, others), parts(program.into, others)
-    other_weights = parts(program.other_weights[:, None], others)
-    steps, begin = [], len(cppn.INPUTS)
+    nodes = state[stage.given :]
+    rows, kinds = nodes.split(counts), iter(nodes.split(stage.counts.ravel().tolist()))
+    sources, weights = parts(stage.sources, counts), parts(stage.weights[:, None], counts)
+    other_sources, into = parts(stage.other_sources, others), parts(stage.into, others)
+    other_weights = parts(stage.other_weights[:, None], others)
+    steps, begin = [], stage.given
     for i, count in enumerate(counts):
         steps.append(
             _Step(
