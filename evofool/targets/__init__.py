@@ -28,7 +28,7 @@ FACTORIES: dict[str, Callable[[Source], Target]] = {
 # Shapes and layouts by (device type, family). They are part of the numerics, so nothing measured at run time may
 # choose them, and a changed entry is a result-changing commit.
 _NUMERICS = {
-    ("cpu", "lenet"): Numerics(device="cpu", chunk=50, micro_batch=50, threads=1, memory_format="contiguous"),
+    ("cpu", "lenet"): Numerics(device="cpu", chunk=100, micro_batch=50, threads=1, memory_format="contiguous"),
     ("cpu", "efficientnet-lite"): Numerics(
         device="cpu", chunk=16, micro_batch=16, threads=1, memory_format="channels_last"
     ),
