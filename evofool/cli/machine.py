@@ -69,13 +69,16 @@ def doctor(
         Path | None, typer.Argument(metavar="[CONFIG]", help="Also look at this config's target.")
     ] = None,
     storage: Annotated[str, typer.Option(help="Folder runs are to be kept in.")] = "runs",
+    address: Annotated[
+        str | None, typer.Option(help="Also look at every node of this Ray cluster: HOST:PORT or auto.")
+    ] = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """What of this machine would stand in the way of a run, and what to do about it."""
-    from evofool.launch import examine
+    """What of this machine, or of a cluster, would stand in the way of a run, and what to do about it."""
+    from evofool.doctor import examine
 
-    findings = examine(str(config) if config else None, storage, allow_code)
+    findings = examine(str(config) if config else None, storage, allow_code, address)
     if as_json:
         output.print_json([vars(finding) for finding in findings])
     else:
