@@ -50,6 +50,7 @@ FLOORS = {
     "observers": 0,  # the base class: told by the runner, knows records and config
     "observers.progress": 9,
     "doctor": 9,
+    "launch": 9,
     "table": 8,
     "output": 8,
     "cli": 9,
