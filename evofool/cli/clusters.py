@@ -1,4 +1,4 @@
-"""`evofool launch`: runs on other machines."""
+"""`evofool launch`, `submit`: runs on other machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from evofool import output
-from evofool.cli.options import AllowCode, ConfigPath, Overrides, app
+from evofool.cli.options import AllowCode, ConfigPath, Json, Overrides, app
 from evofool.errors import ConfigError
 
 __all__: list[str] = []
@@ -55,5 +55,38 @@ def launch(
         out.chmod(0o755)
 
 
+@app.command()
+def submit(
+    config: ConfigPath,
+    address: Annotated[str, typer.Option(help="Jobs API of the cluster: http://HOST:8265.")],
+    overrides: Overrides = None,
+    resume: Annotated[str, typer.Option(help="auto: go on if the run is there; must; never.")] = "auto",
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job to its end.")] = False,
+    include: Annotated[
+        list[Path] | None,
+        typer.Option(help="File to send though a pattern leaves it out; may be repeated."),
+    ] = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Send a run to a cluster as a job, with this folder; the exit code is the run's."""
+    from evofool import submit as submitting
+    from evofool.config import load_config
+
+    given = list(overrides or [])
+    job = submitting.Job(config, given, load_config(config, given), resume, allow_code, include or [])
+    outcome = submitting.submit(job, address, wait=not no_wait, tell=_tell, log=_log)
+    if as_json:
+        output.print_json(vars(outcome))
+    else:
+        print(outcome.submission_id + (f" {outcome.status}" if outcome.status else ""))
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
 def _tell(text: str) -> None:
     print(output.plain(text), file=sys.stderr)
+
+
+def _log(text: str) -> None:
+    print(output.plain(text), end="", file=sys.stderr, flush=True)
