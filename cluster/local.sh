@@ -48,6 +48,16 @@ node 0 --head --port="$PORT" --include-dashboard=false --temp-dir="$folder/ray"
 for _ in $(seq 120); do if up; then break; fi; sleep 0.5; done
 up || { cat "$folder/node-0.log" >&2; exit 3; }
 for number in $(seq 1 $((NODES - 1))); do node "$number" --address="127.0.0.1:$PORT"; done
+# `evaluation.evaluators: auto` counts the cores there are when the driver starts.
+python3 - "127.0.0.1:$PORT" "$NODES" << 'END' || { cat "$folder"/node-*.log >&2; exit 3; }
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+deadline = time.monotonic() + 120
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
+    if time.monotonic() > deadline:
+        sys.exit(f"fewer than {sys.argv[2]} nodes came up")
+    time.sleep(0.2)
+END
 
 evofool run "${ARGUMENTS[@]}" --address "127.0.0.1:$PORT" --resume auto &
 driver=$!

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,9 +21,11 @@ import jsonschema
 import pytest
 import yaml
 from conftest import ROOT, Command
+from typer.testing import CliRunner
 
 from evofool import doctor, launch
 from evofool import submit as submitting
+from evofool.cli import app
 from evofool.config import Config, load_config
 from evofool.errors import ConfigError, EvofoolError, ResourcesMissing
 from evofool.evaluate.ray_nodes import Answer
@@ -165,6 +170,66 @@ def test_slurm_options_come_before_the_first_command_and_meet_the_traps() -> Non
         assert needed in body
     assert "--include-dashboard=" not in body  # for heads only: every other node would refuse to start
     assert body.index("RAY_ADDRESS=") < body.index("ray symmetric-run")
+
+
+STUBS = {
+    "srun": 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"',
+    "scontrol": 'echo "$@" >> "$CALLS"',
+    # Runs what stands behind --, as on the first node, or says it did while it did not.
+    "ray": 'if [ -n "$BROKEN" ]; then exit 0; fi; while [ "$1" != -- ]; do shift; done; shift; "$@"',
+    "evofool": "\n".join(
+        [
+            'trap "kill \\$!; exit 143" TERM',
+            'echo "$@" >> "$CALLS"',
+            'sleep "$SECONDS_TO_RUN" & touch "$READY"; wait; exit "$CODE"',
+        ]
+    ),
+}
+
+
+def start_slurm(folder: Path, **environment: str) -> tuple[subprocess.Popen[str], Path, Path]:
+    """slurm.sh with stand-ins for Slurm, Ray and evofool: (process, what was called, file that says it runs)."""
+    (folder / "bin").mkdir()
+    for name, body in STUBS.items():
+        (folder / "bin" / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / "bin" / name).chmod(0o755)
+    calls, ready = folder / "calls", folder / "ready"
+    settings = {
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "HOME": str(folder), "CALLS": str(calls), "READY": str(ready),
+        "SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NUM_NODES": "1", "SLURM_SUBMIT_DIR": str(folder),
+        "SLURMD_NODENAME": "localhost", "SLURM_CPUS_PER_TASK": "9", "BROKEN": "", "SECONDS_TO_RUN": "0", "CODE": "0",
+    }  # fmt: skip
+    script = [str(CLUSTER / "slurm.sh")]
+    process = subprocess.Popen(script, env={**settings, **environment}, stderr=subprocess.PIPE, text=True)
+    return process, calls, ready
+
+
+@pytest.mark.parametrize(
+    ("environment", "code"), [({}, 0), ({"CODE": "5"}, 5), ({"BROKEN": "yes"}, 1)], ids=["done", "failed", "no ray"]
+)
+def test_a_slurm_job_ends_with_the_drivers_exit_code(environment: dict[str, str], code: int, tmp_path: Path) -> None:
+    process, calls, _ = start_slurm(tmp_path, **environment)
+    assert process.wait(timeout=30) == code
+    if "BROKEN" not in environment:
+        (line,) = calls.read_text().splitlines()
+        assert re.fullmatch(
+            r"run configs/quickstart.yaml evaluation.evaluators=auto --address (?!127)[\d.]+:2\d{4} --resume auto", line
+        )
+    token = tmp_path / ".ray" / "auth_token"
+    assert token.stat().st_mode & 0o777 == 0o600 and len(token.read_text()) == 64
+    assert not Path(f"/tmp/evofool-{os.getpid()}").exists() and not list(tmp_path.glob(".evofool-*"))
+
+
+@pytest.mark.parametrize(("name", "requeued"), [("SIGUSR1", True), ("SIGTERM", False)])
+def test_a_slurm_job_that_must_go_commits_and_queues_again(name: str, requeued: bool, tmp_path: Path) -> None:
+    process, calls, ready = start_slurm(tmp_path, SECONDS_TO_RUN="30")
+    deadline = time.monotonic() + 20
+    control = tmp_path / f".evofool-{os.getpid()}" / "pid"
+    while not (ready.exists() and control.exists() and control.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, name))
+    assert process.wait(timeout=20) == 143
+    assert calls.read_text().count(f"requeue {os.getpid()}") == requeued
 
 
 def test_the_image_runs_as_a_user_and_holds_no_token() -> None:
@@ -539,6 +604,23 @@ def test_traps_of_addresses(command: Command, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("RAY_ADDRESS")
     out = command("doctor", "--address", "ray://127.0.0.1:1", "--json")[1]
     assert "Ray Client" in out and "nothing answers" in out
+
+
+# ------------------------------------------------------------------------------------------------------------------ docs
+
+
+def test_commands_of_the_docs_exist_with_their_options() -> None:
+    shown = (ROOT / "docs" / "cluster.md").read_text() + "".join(map(launch.template, launch.KINDS))
+    commands = re.findall(r"`((?:evofool|ray) [^`]+)`", shown.replace("\n", " "))
+    assert len(commands) > 15
+    for line in commands:
+        program, name, *_ = line.split()
+        options = re.findall(r"(?<=\s)--[a-z-]+", line)
+        if program == "evofool":
+            result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"})
+            assert result.exit_code == 0 and all(option in result.output for option in options), line
+    for file in re.findall(r"cluster/[\w.-]+\.(?:yaml|sh)|cluster/Dockerfile", shown):
+        assert (ROOT / file).is_file(), file
 
 
 # ------------------------------------------------------------------------------------------------------------- for real
