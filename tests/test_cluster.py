@@ -8,11 +8,13 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +25,7 @@ import yaml
 from conftest import ROOT, Command
 from typer.testing import CliRunner
 
-from evofool import doctor, launch
+from evofool import doctor, launch, open_run
 from evofool import submit as submitting
 from evofool.cli import app
 from evofool.config import Config, load_config
@@ -170,6 +172,25 @@ def test_slurm_options_come_before_the_first_command_and_meet_the_traps() -> Non
         assert needed in body
     assert "--include-dashboard=" not in body  # for heads only: every other node would refuse to start
     assert body.index("RAY_ADDRESS=") < body.index("ray symmetric-run")
+
+
+def test_options_given_to_ray_are_options_of_ray() -> None:
+    from ray.scripts.scripts import start
+
+    known = {option for parameter in start.params for option in parameter.opts}
+    head_only = {"--port", "--include-dashboard", "--redis-shard-ports"}  # a worker node refuses them
+    for kind in NETWORK:
+        text = launch.template(kind).replace("\\\n", " ")
+        if kind in ("aws", "on-premise"):
+            text = "\n".join(
+                sum((yaml.safe_load(text)[f"{role}_start_ray_commands"] for role in ("head", "worker")), [])
+            )
+        for line in text.splitlines():
+            _, command, options = line.partition("ray start ")
+            if command:
+                used = set(re.findall(r"--[a-z-]+", options))
+                assert used <= known, (kind, used - known)
+                assert "--head" in used or not used & head_only, (kind, line)
 
 
 STUBS = {
@@ -606,7 +627,7 @@ def test_traps_of_addresses(command: Command, monkeypatch: pytest.MonkeyPatch) -
     assert "Ray Client" in out and "nothing answers" in out
 
 
-# ------------------------------------------------------------------------------------------------------------------ docs
+# ----------------------------------------------------------------------------------------------------------------- docs
 
 
 def test_commands_of_the_docs_exist_with_their_options() -> None:
@@ -651,3 +672,70 @@ def test_local_script_runs_over_two_nodes_and_leaves_nothing(config: Config, tmp
     assert {path.name for path in Path("/tmp").glob("evofool.*")} == before
     processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert "26479" not in processes
+
+
+def evofool(*arguments: object, settings: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "evofool", *map(str, arguments)]
+    return subprocess.run(command, env=settings, cwd=folder, capture_output=True, text=True, timeout=180)
+
+
+@pytest.fixture
+def two_nodes(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Two Ray nodes with a token and the Jobs API on 127.0.0.1; the environment that opens them."""
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef" * 4)
+    token.chmod(0o600)
+    settings = environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_USAGE_STATS_ENABLED="0")
+    ray = str(Path(sys.executable).with_name("ray"))
+    common = [ray, "start", "--block", "--node-ip-address=127.0.0.1", "--num-cpus=1"]
+    jobs = ["--dashboard-host=127.0.0.1", "--dashboard-port=26595", "--dashboard-agent-listen-port=26596"]
+    started = []
+    with tempfile.TemporaryDirectory(prefix="evofool-test-", dir="/tmp") as short, (tmp_path / "log").open("w") as log:
+        try:
+            head = ["--head", "--port=26579", "--include-dashboard=true", f"--temp-dir={short}/ray", *jobs]
+            other = ["--address=127.0.0.1:26579", "--dashboard-agent-listen-port=26597"]
+            for options, ports in ((head, (26579, 26595)), (other, ())):
+                started.append(subprocess.Popen([*common, *options], env=settings, stdout=log, stderr=log))
+                deadline = time.monotonic() + 60
+                while any(socket.socket().connect_ex(("127.0.0.1", port)) for port in ports):
+                    assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                    time.sleep(0.2)
+            yield settings
+        finally:
+            for process in started:
+                process.terminate()
+            for process in started:
+                process.wait(timeout=60)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_doctor_and_submit_on_two_nodes(two_nodes: dict[str, str], lenet_file: Path, tmp_path: Path) -> None:
+    jobs, drivers = "http://127.0.0.1:26595", "127.0.0.1:26579"
+    folder, runs = tmp_path / "work", tmp_path / "runs"
+    (folder / "weights").mkdir(parents=True)
+    (folder / "weights" / "lenet.safetensors").write_bytes(lenet_file.read_bytes())
+    (folder / "config.yaml").write_text(CONFIG.read_text())
+    (folder / ".gitignore").write_text("weights/\n")  # plays no part
+    small = ["search.generations=3", "search.offspring=50", "search.initial=50", f"storage.path={runs}"]
+
+    open_one = {name: value for name, value in two_nodes.items() if not name.startswith("RAY_AUTH")}
+    refused = evofool("submit", "config.yaml", *small, "--address", jobs, settings=open_one, folder=folder)
+    assert refused.returncode == 3 and "token" in refused.stderr, refused.stderr
+
+    deadline = time.monotonic() + 60
+    while True:  # until the second node has joined
+        seen = evofool("doctor", "--address", drivers, "--storage", runs, "--json", settings=two_nodes, folder=folder)
+        findings = {finding["subject"]: finding for finding in json.loads(seen.stdout)}
+        if findings["cluster"]["text"].startswith("2 nodes") or time.monotonic() > deadline:
+            break
+    assert findings["cluster"]["text"] == "2 nodes, 2 CPU, 0 GPU"
+    assert {findings[name]["level"] for name in ("auth", "storage on nodes", "versions on nodes")} == {"ok"}, findings
+
+    sent = evofool("submit", "config.yaml", *small, "--address", jobs, "--json", settings=two_nodes, folder=folder)
+    assert sent.returncode == 0 and json.loads(sent.stdout)["status"] == "SUCCEEDED", sent.stderr
+    assert "3 generations done" in sent.stderr
+    first = open_run(runs / "quickstart")
+    assert len(first.elites()) == 10
+    again = evofool("submit", "config.yaml", *small, "seed=9", "--address", jobs, settings=two_nodes, folder=folder)
+    assert again.returncode == 3, again.stderr  # the run's own exit code: another seed is another run
