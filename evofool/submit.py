@@ -12,6 +12,7 @@ import ipaddress
 import os
 import shlex
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from evofool.config import Config
-from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, StorageError
+from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped, StorageError
 from evofool.launch import named_files, needs_code
 
 __all__ = ["LEFT_OUT", "LIMIT", "Job", "Outcome", "check_address", "entrypoint", "gather", "pack", "submit"]
 
 LIMIT = 100 << 20  # bytes; Ray's dashboard refuses a larger upload
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 # Patterns as in .rayignore, which may add to them, or take one back with "!".
 LEFT_OUT = (
     ".git/", ".venv/", "venv/", "__pycache__/", ".*_cache/", ".hypothesis/", "*.egg-info/", "build/", "dist/",
@@ -293,14 +295,19 @@ def _follow(connection: Any, name: str, address: str, log: Callable[[str], None]
         async for text in connection.tail_job_logs(name):
             log(text)
 
+    again = f"ray job logs {name} --address {address} --follow"
     try:
         asyncio.run(stream())
         details = connection.get_job_info(name)
+        while (status := str(getattr(details.status, "value", details.status))) not in ENDED:
+            time.sleep(0.5)  # the status comes a little after the end of the log
+            details = connection.get_job_info(name)
+    except KeyboardInterrupt:
+        raise Stopped(f"{name} goes on without being followed.", go_on=again) from None
     except Exception as error:  # as above
         raise EvofoolError(
             f"{address}: lost sight of {name} ({_first_line(error)}); the job goes on if its cluster does.",
-            go_on=f"ray job logs {name} --address {address} --follow; if the cluster is gone, evofool submit as before",
+            go_on=f"{again}; if the cluster is gone, evofool submit as before",
         ) from None
-    status = str(getattr(details.status, "value", details.status))
     code = details.driver_exit_code
     return Outcome(name, status, 0 if status == "SUCCEEDED" else code if code else 1)

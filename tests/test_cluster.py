@@ -29,7 +29,7 @@ from evofool import doctor, launch, open_run
 from evofool import submit as submitting
 from evofool.cli import app
 from evofool.config import Config, load_config
-from evofool.errors import ConfigError, EvofoolError, ResourcesMissing
+from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped
 from evofool.evaluate.ray_nodes import Answer
 
 CLUSTER = ROOT / "cluster"
@@ -182,9 +182,8 @@ def test_options_given_to_ray_are_options_of_ray() -> None:
     for kind in NETWORK:
         text = launch.template(kind).replace("\\\n", " ")
         if kind in ("aws", "on-premise"):
-            text = "\n".join(
-                sum((yaml.safe_load(text)[f"{role}_start_ray_commands"] for role in ("head", "worker")), [])
-            )
+            config = yaml.safe_load(text)
+            text = "\n".join([*config["head_start_ray_commands"], *config["worker_start_ray_commands"]])
         for line in text.splitlines():
             _, command, options = line.partition("ray start ")
             if command:
@@ -384,8 +383,8 @@ def test_launch_says_what_it_cannot_settle(command: Command) -> None:
 class FakeClient:
     """Stands for ray.job_submission.JobSubmissionClient."""
 
-    def __init__(self, status: str = "SUCCEEDED", code: int | None = 0, lost: bool = False) -> None:
-        self.status, self.code, self.lost = status, code, lost
+    def __init__(self, status: str = "SUCCEEDED", code: int | None = 0, lost: BaseException | None = None) -> None:
+        self.statuses, self.code, self.lost = ["RUNNING", status], code, lost
         self.sent: dict[str, Any] = {}
         self.names: list[str] = []
 
@@ -402,10 +401,11 @@ class FakeClient:
     async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
         yield "generation 1\n"
         if self.lost:
-            raise RuntimeError("WebSocket connection closed unexpectedly")
+            raise self.lost
 
     def get_job_info(self, name: str) -> SimpleNamespace:
-        return SimpleNamespace(status=SimpleNamespace(value=self.status), driver_exit_code=self.code)
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]  # it lags behind the log
+        return SimpleNamespace(status=SimpleNamespace(value=status), driver_exit_code=self.code)
 
 
 @pytest.fixture
@@ -556,8 +556,11 @@ def test_what_goes_wrong_on_the_way(folder: Path) -> None:
     with pytest.raises(ResourcesMissing, match=r"token.*RAY_AUTH_MODE"):
         submitting.submit(job(), "http://127.0.0.1:8265", client=refusing)
     with pytest.raises(EvofoolError, match="lost sight of raysubmit_1") as lost:
-        submitting.submit(job(), "http://127.0.0.1:8265", client=FakeClient(lost=True))
+        submitting.submit(job(), "http://127.0.0.1:8265", client=FakeClient(lost=RuntimeError("WebSocket closed")))
     assert "evofool submit" in str(lost.value.go_on)
+    with pytest.raises(Stopped, match="raysubmit_1 goes on") as left:
+        submitting.submit(job(), "http://127.0.0.1:8265", client=FakeClient(lost=KeyboardInterrupt()))
+    assert left.value.exit_code == 130
 
 
 def test_a_config_elsewhere_is_refused(folder: Path) -> None:
