@@ -3,7 +3,8 @@
 #
 #   cluster/local.sh [CONFIG [KEY=VALUE]...]
 #
-# The nodes listen on 127.0.0.1 with a token made for this run, and end with it: by process id, nothing else is touched.
+# A token made for this run keeps others out: Ray listens on all interfaces, whatever address its nodes have. The nodes
+# end with the run, by process id; nothing else is touched.
 set -euo pipefail
 umask 077
 

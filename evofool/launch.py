@@ -231,7 +231,7 @@ def _good_host(host: str) -> None:
     if address.is_unspecified or address.is_loopback:
         raise ConfigError(f"--hosts: the other machines do not reach {host}; give the private address.")
     if address.is_global:
-        raise ConfigError(f"--hosts: {host} is a public address, to which Ray would bind; give the private one.")
+        raise ConfigError(f"--hosts: {host} is a public address; give the private one, for nodes to talk over.")
 
 
 def _idle(settings: Config, nodes: int, node: Node) -> Iterator[str]:

@@ -726,6 +726,10 @@ def test_doctor_and_submit_on_two_nodes(two_nodes: dict[str, str], lenet_file: P
     refused = evofool("submit", "config.yaml", *small, "--address", jobs, settings=open_one, folder=folder)
     assert refused.returncode == 3 and "token" in refused.stderr, refused.stderr
 
+    closed = evofool("doctor", "--address", drivers, "--json", settings=open_one, folder=folder)
+    findings = {finding["subject"]: finding for finding in json.loads(closed.stdout)}
+    assert closed.returncode == 1 and "token" in findings["cluster"]["text"], closed.stdout
+
     deadline = time.monotonic() + 60
     while True:  # until the second node has joined
         seen = evofool("doctor", "--address", drivers, "--storage", runs, "--json", settings=two_nodes, folder=folder)

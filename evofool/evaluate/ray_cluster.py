@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from evofool.errors import ResourcesMissing
 
@@ -66,7 +67,7 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
         try:
             ray.init(address=named or "auto", **options)
             return Cluster(started=False)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError, AuthenticationError) as error:
             if named:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise ResourcesMissing(
