@@ -77,7 +77,7 @@ ROOMS = {
     "skimage": {"targets"},
     "sklearn": {"targets"},
     "matplotlib": {"report"},
-    "ray": {"evaluate.ray_pool", "evaluate.ray_actor", "evaluate.ray_cluster"},
+    "ray": {"evaluate.ray_pool", "evaluate.ray_actor", "evaluate.ray_cluster", "evaluate.ray_failures"},
     "deap": {"search"},
     "pydantic": {"config"},
     "yaml": {"config"},
