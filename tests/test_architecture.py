@@ -37,6 +37,7 @@ FLOORS = {
     "stopping": 6,
     "session": 7,
     "runner": 7,
+    "replaying": 7,
     "verification": 7,
     "scoring": 7,
     "probe": 8,
