@@ -16,7 +16,7 @@ import evofool
 from benchmarks.measure import Settings, alone, alternate
 from evofool.store.run import RunStore
 
-__all__ = ["markdown", "measure"]
+__all__ = ["in_short", "markdown", "measure"]
 
 WINDOW = 40  # generations that are timed at a time
 LOOKS = {False: (50, 500, 5000), True: (50, 100)}  # generations; by settings.quick
@@ -65,6 +65,19 @@ def measure(settings: Settings) -> dict[str, Any]:
     looks = LOOKS[settings.quick]
     presets = ("mnist_direct", "mnist_cppn")
     return {preset: alone(_run, settings.spec, preset, looks, settings.repeats) for preset in presets}
+
+
+def in_short(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, found, aim) of the last look."""
+    lines = []
+    for preset in ("mnist_direct", "mnist_cppn"):
+        first, last = results[preset][0], results[preset][-1]
+        ratios = np.divide(last["seconds"], first["seconds"])
+        what = f"`{preset}`, generation {last['generation']:,} against {first['generation']}"
+        cost = f"{np.median(ratios):.2f} times the cost ({ratios.min():.2f} to {ratios.max():.2f}), "
+        found = f"{cost}{last['mib'] / first['mib']:.2f} times the memory"
+        lines.append((what, found, f"at most {AT_MOST['cost']} and {AT_MOST['memory']}"))
+    return lines
 
 
 def markdown(results: dict[str, Any]) -> str:

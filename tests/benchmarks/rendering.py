@@ -8,13 +8,13 @@ from typing import Any
 
 from benchmarks import plain
 from benchmarks.measure import Comparison, Crew, Settings, alternate, cores, table
+from benchmarks.measure import in_short as short
 from evofool.benching import grown
 from evofool.encoding import CppnEncoding
 from evofool.encoding.cppn import Graphs
 from evofool.encoding.render import render
-from evofool.evaluate.memory import keep_freed_memory
 
-__all__ = ["SIZES", "Neat", "Ours", "TorchLoop", "markdown", "measure"]
+__all__ = ["SIZES", "Neat", "Ours", "TorchLoop", "in_short", "markdown", "measure"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,6 @@ class Ours:
     """evofool, a chunk at a time."""
 
     def __init__(self) -> None:
-        keep_freed_memory()  # as every evaluator does
         self.batches = {name: (size.encoding, size.genomes()) for name, size in SIZES.items()}
 
     def __call__(self, name: str) -> int:
@@ -111,6 +110,11 @@ def measure(settings: Settings) -> dict[str, Any]:
             rivals = {f"plain torch loop, {n} processes": loops, f"plain torch loop, {n} threads": threaded}
             compare(name, n, rivals)
     return {"rows": [asdict(row) for row in rows]}
+
+
+def in_short(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, found, aim) of the rows that have an aim."""
+    return short(results["rows"])
 
 
 def markdown(results: dict[str, Any]) -> str:
