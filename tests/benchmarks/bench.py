@@ -26,10 +26,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # where the package `benchmarks` lies, for workers too
 
-from benchmarks import ageing, driver, evolve, rendering, simulation, vary
+from benchmarks import ageing, driver, evolve, loop, rendering, simulation, vary
 from benchmarks.measure import Settings, machine, one_line
 
 SECTIONS: dict[str, tuple[str, ModuleType]] = {
+    "loop": ("The whole search beside the network alone", loop),
     "render": ("Rendering CPPNs", rendering),
     "vary": ("Variation", vary),
     "driver": ("The driver alone", driver),
