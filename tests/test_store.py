@@ -850,6 +850,65 @@ def test_of_two_drivers_only_one_writes_a_commit(copy: Path) -> None:
     assert len(RunStore(copy).log.commits) == GENERATIONS + 1
 
 
+def one_table(log: Any, blob: bytes) -> None:
+    log.append(GENERATIONS, "0" * 64, {"history": (blob, 1)}, dropped_genomes=[], numerics={}, counters={})
+
+
+def test_the_loser_of_two_drivers_leaves_the_tables_of_the_winner_alone(copy: Path) -> None:
+    """Its own table used to take the place of the one that the winner's commit was about to name."""
+    loser, winner = (RunStore(copy).log for _ in range(2))
+    create = files.create
+
+    def late(path: Path, data: bytes) -> bool:
+        if path.suffix == ".json" and data.count(b"history"):
+            with pytest.raises(RunLocked):
+                patch.undo()
+                one_table(loser, b"loser")
+        return create(path, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "create", late)
+        one_table(winner, b"winner")
+    RunStore(copy).log.verify_files()
+    assert winner.path("history", GENERATIONS).read_bytes() == b"winner"
+
+
+def test_what_another_driver_took_for_a_leftover_is_put_back(copy: Path) -> None:
+    """Without locks a second driver recovers while the first is between its tables and its commit."""
+    first, second = (RunStore(copy).log for _ in range(2))
+    create = files.create
+
+    def late(path: Path, data: bytes) -> bool:
+        if path.suffix == ".json":
+            assert second.remove_leftovers() == 1
+        return create(path, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "create", late)
+        one_table(first, b"first")
+    RunStore(copy).log.verify_files()
+    assert second.remove_leftovers() == 0, "a commit made since is nobody's leftover"
+    RunStore(copy).log.verify_files()
+
+
+@pytest.mark.parametrize("step", ["listing", "reading", "deleting"])
+def test_a_disk_that_fails_while_a_log_is_read_or_tidied_is_a_storage_error(copy: Path, step: str) -> None:
+    """Errors of the system calls that are not writes used to come through as they were."""
+    log = RunStore(copy).log
+    (log.folder / f"_tmp-{0:016x}").touch()
+    attempt: dict[str, tuple[Any, str, Callable[[], Any]]] = {
+        "listing": (os, "listdir", log.remove_leftovers),
+        "reading": (files, "sha256_of", log.verify_files),
+        "deleting": (Path, "unlink", log.remove_leftovers),
+    }
+    owner, name, work = attempt[step]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, fail(errno.EIO))
+        with pytest.raises(StorageError, match="Input/output error"):
+            work()
+    log.verify_files()
+
+
 # -------------------------------------------------------------------------------------------------- large genomes
 
 
