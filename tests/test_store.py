@@ -510,6 +510,59 @@ def test_a_lost_configuration_of_a_run_is_corrupt_data(copy: Path) -> None:
         evofool.open_run(copy)
 
 
+def flipped(blob: bytes, position: int, bit: int) -> bytes:
+    return blob[:position] + bytes([blob[position] ^ 1 << bit]) + blob[position + 1 :]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "run.json", "seeds.parquet"])
+def test_any_bit_of_what_describes_a_run_that_changes_is_found(finished: Path, tmp_path: Path, name: str) -> None:
+    """Comments, operational keys, provenance and the origins of seeds used to be believed as they were."""
+    seeded = evofool.run(RunStore(finished).config, ["seed=5"], out=tmp_path / "run", seed_from=[finished]).path
+    path = seeded / "_evofool" / name
+    blob = path.read_bytes()
+    for position in range(0, len(blob), max(1, len(blob) // 40)):
+        path.write_bytes(flipped(blob, position, position % 8))
+        for attempt in (lambda: RunStore(seeded).state(), lambda: evofool.resume(seeded)):
+            with pytest.raises(CorruptData, match=re.escape(str(path))):
+                attempt()
+        assert path.read_bytes() == flipped(blob, position, position % 8)
+    path.write_bytes(blob)
+    assert RunStore(seeded).state() is not None
+
+
+def test_bits_of_the_view_that_no_column_shows_are_checked_too(copy: Path) -> None:
+    """A footer has statistics and attributes; verify and a resume with nothing to do used to look at rows only."""
+    path = copy / "elites" / "elites.parquet"
+    blob = path.read_bytes()
+    for position in range(len(blob) - 2000, len(blob), 97):
+        path.write_bytes(flipped(blob, position, position % 8))
+        with pytest.raises(CorruptData, match=re.escape(str(path))):
+            evofool.verify(copy)
+        evofool.resume(copy)
+        assert path.read_bytes() == blob
+
+
+def without_seals(run: Path) -> None:
+    folder = run / "_evofool"
+    facts = json.loads((folder / "run.json").read_text())
+    del facts["sha256"]
+    (folder / "run.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text[: text.index("# sha256 of the lines above")])
+
+
+def test_a_run_from_before_its_description_was_sealed_goes_on(copy: Path, finished: Path, tmp_path: Path) -> None:
+    without_seals(copy)
+    evofool.resume(copy, ["search.generations=5", "storage.commit_every=2"])
+    evofool.resume(copy, ["search.generations=6"])
+    assert evofool.verify(copy)["generations"] == 6
+    for name in ("run.json", "config.yaml"):  # but one seal of two is a seal that was lost
+        half = Path(shutil.copytree(finished, tmp_path / f"without-{name}"))
+        shutil.copy(copy / "_evofool" / name, half / "_evofool" / name)
+        with pytest.raises(CorruptData, match=r"config\.yaml"):
+            evofool.resume(half)
+
+
 @pytest.mark.parametrize("keep", [0, 100, -1], ids=["empty", "cut short", "one bit flipped"])
 def test_a_damaged_view_is_corrupt_data_to_readers_and_is_made_anew_by_resume(copy: Path, keep: int) -> None:
     path = copy / "elites" / "elites.parquet"
@@ -907,6 +960,21 @@ def test_a_disk_that_fails_while_a_log_is_read_or_tidied_is_a_storage_error(copy
         with pytest.raises(StorageError, match="Input/output error"):
             work()
     log.verify_files()
+
+
+def test_of_two_drivers_only_one_makes_the_run(config: Config, tmp_path: Path) -> None:
+    """Where nothing locks, the second used to replace run.json, and was told to say what is the default anyway."""
+    made = evofool.run(config, out=tmp_path / "run")
+    facts = {k: v for k, v in made.provenance.items() if k != "schema_version"}
+    before = tree(tmp_path / "run")
+    with pytest.raises(RunLocked):
+        RunStore.create(tmp_path / "run", config, {**facts, "run_id": "0" * 16}, None)
+    assert tree(tmp_path / "run") == before
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RunLocked, match="just made this run"):
+        answers = iter((False, True))  # nothing there at first; once we have the lock, another's run is
+        patch.setattr(RunStore, "check_place", lambda path: next(answers))
+        evofool.run(config, out=tmp_path / "run")
+    assert tree(tmp_path / "run") == before
 
 
 # -------------------------------------------------------------------------------------------------- large genomes

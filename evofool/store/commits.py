@@ -194,7 +194,7 @@ class CommitLog:
 
 
 def _parse(path: Path, blob: bytes, number: int, previous: str) -> Commit:
-    data = files.read_json(path)
+    data = files.read_json(path, blob)
     try:
         del data["sha256"]
         commit = Commit(**data)

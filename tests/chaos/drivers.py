@@ -1,4 +1,4 @@
-"""The whole driver: killed, killed while it resumes, told to stop. What is resumed is the run that nothing happened to."""
+"""The whole driver: killed, killed while it resumes, told to stop. Resumed, it is the run that nothing happened to."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def trial_sigterm(trials: int, folder: Path, seed: int = 0) -> Outcome:
             promised_commits_are_there(run, shared)
             assert toy.finish(run) == whole, "another archive"
         shutil.rmtree(run, ignore_errors=True)
-    outcome.counts[f"ms at most until it had ended"] = round(slowest * 1000)
+    outcome.counts["ms at most until it had ended"] = round(slowest * 1000)
     return outcome
 
 

@@ -85,9 +85,9 @@ class Toy:
         """Of the command that makes a run, or goes on with it."""
         return ["run", str(self.config), "--out", str(run), "--allow-code"]
 
-    def start(self, run: Path, shared: Shared, pause: float = 0.0, arguments: list[str] | None = None) -> Child:
+    def start(self, run: Path, shared: Shared, pause: float = 0.0) -> Child:
         """The command in a child, which tells through `shared` how far it is."""
-        return Child(self.folder / "output", command, arguments or self.arguments(run), shared, pause)
+        return Child(self.folder / "output", command, self.arguments(run), shared, pause)
 
     def finish(self, run: Path) -> str | None:
         """Go on to the end in a child; the archive hash."""
