@@ -120,5 +120,4 @@ def _create_over(path: Path, data: bytes) -> bool:
 
 SABOTAGE: dict[str, Callable[[], Any]] = {
     "commits-replace": lambda: mock.patch.object(files, "create", _create_over),
-    "no-lock": lambda: mock.patch.object(session, "lock", _no_lock),
 }
