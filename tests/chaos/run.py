@@ -78,7 +78,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     parser.add_argument("--sabotage", choices=SABOTAGE, help="take this away from evofool, and see its row fail")
     parser.add_argument("--no-proofs", action="store_true", help="leave out the rows of --sabotage")
-    parser.add_argument("--out", type=Path, help="where the results go as JSON")
+    parser.add_argument("--out", type=Path, help="where the results go as JSON; what is known of other rows stays")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if not given.inside and os.geteuid() == 0 and shutil.which("unshare"):
@@ -121,7 +121,8 @@ def _programme(names: list[str], given: argparse.Namespace) -> int:
         failed += _proofs([name for name, (row, _, _) in SABOTAGE.items() if row in results], given.seed, results)
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(results, indent=1) + "\n")
+        known = json.loads(given.out.read_text()) if given.out.exists() else {}
+        given.out.write_text(json.dumps({**known, **results}, indent=1) + "\n")
     return 1 if failed else 0
 
 
