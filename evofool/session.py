@@ -88,6 +88,7 @@ class Session:
                     )
                 with self._pool(None) as (pool, numerics, cluster_facts):
                     store = RunStore.create(self.path, self.config, self._provenance(numerics, pool, parents), seeds)
+                    store.recover()  # of a driver that was killed before there was a run
                     return self._go(store, pool, numerics, epoch=0, cluster=cluster_facts, seeds=seeds, state=None)
         except RunLocked:
             raise  # the folders are another driver's

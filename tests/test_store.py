@@ -611,6 +611,15 @@ def test_leftovers_of_a_kill_are_removed(copy: Path) -> None:
     assert store.recover() == 0
 
 
+def test_leftovers_of_a_kill_before_there_was_a_run_are_removed(config: Config, tmp_path: Path) -> None:
+    """Only resuming used to tidy up, so a probe's 4 MiB could stay for ever."""
+    left = tmp_path / "run" / "_evofool" / f"_tmp-{1:016x}"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"probe")
+    evofool.run(config, out=tmp_path / "run")
+    assert not left.exists()
+
+
 def test_what_is_no_leftover_stays_and_links_are_not_followed(copy: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside.parquet"
     outside.write_bytes(b"mine")

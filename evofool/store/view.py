@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from evofool import machine
 from evofool.encoding import Encoding
 from evofool.errors import CorruptData
 from evofool.scores import confidence
@@ -176,17 +177,18 @@ def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[dict[str, An
             if column != "image" and found[column] != value:
                 raise CorruptData(f"{name}: {column} is {str(found[column])[:60]}, the commits say {str(value)[:60]}.")
         row["image"] = found["image"]
-    # Bits that no column shows: the footer, its statistics, the attributes. Another pyarrow writes others.
-    if _pyarrow_of(store) == pa.__version__ and path.read_bytes() != _file(store, rows):
+    # Bits that no column shows: the footer, its statistics, the attributes.
+    if _written_alike(store) and path.read_bytes() != _file(store, rows):
         raise CorruptData(f"{path}: damaged outside its columns; {again}.")
     return expected, images
 
 
-def _pyarrow_of(store: RunStore) -> str | None:
-    """The version that the last session wrote with."""
+def _written_alike(store: RunStore) -> bool:
+    """Whether the last session had the versions of this one, which write equal rows as equal bytes."""
     sessions = store.provenance["sessions"]
-    version: str | None = (sessions[-1] if sessions else store.provenance)["versions"].get("pyarrow")
-    return version
+    wrote = (sessions[-1] if sessions else store.provenance)["versions"]
+    now = machine.versions()
+    return all(wrote.get(name) == now[name] for name in ("evofool", "pyarrow"))
 
 
 def _file(store: RunStore, rows: list[dict[str, Any]]) -> bytes:
