@@ -16,32 +16,35 @@ TRIALS = {
     "kills": 60,
     "syscalls": 45,
     "power": 10,
-    "driver": 6,
+    "driver": 5,
     "resume": 2,
-    "damage": 120,
-    "rivals": 3,
-    "lockless": 3,
-    "sigterm": 4,
-    "sigint": 2,
+    "damage": 76,
+    "rivals": 2,
+    "lockless": 4,
+    "sigterm": 2,
+    "sigint": 1,
     "targets": 10,
-    "settings": 55,
+    "settings": 14,
 }
-# How evofool is broken -> the row of the trials that must find it out.
+# How evofool is broken -> the row whose trials must find it out, and how many.
 BROKEN = {
-    "commits-in-place": "kills",
-    "no-recovery": "kills",
-    "no-table-sync": "power",
-    "no-commit-sync": "power",
-    "no-folder-sync": "power",
-    "no-checksums": "damage",
-    "commits-replace": "lockless",
+    "commits-in-place": ("kills", 100),
+    "no-recovery": ("kills", 20),
+    "no-table-sync": ("power", 6),
+    "no-commit-sync": ("power", 8),
+    "no-folder-sync": ("power", 30),
+    "no-checksums": ("damage", 57),
+    "commits-replace": ("lockless", 4),
 }
 
 
 def chaos(*arguments: str) -> tuple[int, str]:
     """The program in a process of its own, since it forks and mounts: exit code, all that it printed."""
     done = subprocess.run([sys.executable, str(PROGRAM), *arguments], capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    if done.returncode == 0 and "left out" in said:
+        pytest.skip(said)  # what the markers ask for is there, but not allowed
+    return done.returncode, said
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, marks=NEEDS.get(row, [])) for row in TRIALS])
@@ -51,8 +54,8 @@ def test_trials_find_no_violation(row: str) -> None:
     assert " | 0 violations" in said
 
 
-@pytest.mark.parametrize("how", [pytest.param(how, marks=NEEDS.get(row, [])) for how, row in BROKEN.items()])
+@pytest.mark.parametrize("how", [pytest.param(how, marks=NEEDS.get(row, [])) for how, (row, _) in BROKEN.items()])
 def test_trials_find_out_what_is_broken(how: str) -> None:
-    code, said = chaos("--sabotage", how)
+    code, said = chaos("--sabotage", how, "--trials", str(BROKEN[how][1]))
     assert code == 1, said
     assert "violations**" in said and "Traceback" not in said.partition("takes away")[0]

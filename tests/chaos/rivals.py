@@ -46,10 +46,14 @@ def _trials(trials: int, folder: Path, seed: int, *, locked: bool) -> Outcome:
             toy.start(run, Shared()).kill_after(starting + draw.uniform(0, searching))
         with outcome.trial(f"rivals {trial}"), contextlib.ExitStack() as stack:
             all_, drivers = Shared(), []
+            racing = not locked and trial % 4 > 1  # nobody is held back, so that the run may change hands
+            all_[RELEASE] = racing
             for number in range(draw.randint(2, 8)):
                 made = Shared()  # slot n: whether this driver was told that its commit n is made
                 output = folder / f"output-{number}"
-                child = Child(output, _drive, toy.arguments(run), all_, made, locked, draw.uniform(0, 0.05))
+                child = Child(
+                    output, _drive, toy.arguments(run), all_, made, locked, draw.uniform(0, 0.4 if racing else 0.05)
+                )
                 stack.callback(child.signal)
                 drivers.append((child, made))
             all_[GO] = 1

@@ -14,20 +14,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # children are forked, which thre
 
 import argparse
 import contextlib
+import importlib
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # where the package `chaos` lies
 
-from chaos import commits, damage, drivers, rivals, settings, targets
 from chaos.outcome import Outcome
 
 
@@ -36,37 +35,37 @@ class Fault:
     """A row of the table."""
 
     title: str
-    trial: Callable[..., Outcome]
+    trial: str  # "module.function", imported when it is run: some need torch, some only the store
     trials: int | None  # of the whole programme; None for all there are
     needs: tuple[str, ...] = ()  # as the markers of tests: needs_X
 
 
 FAULTS = {
-    "kills": Fault("kill -9 of a writer of commits, at random", commits.trial_kills, 2000),
+    "kills": Fault("kill -9 of a writer of commits, at random", "commits.trial_kills", 2000),
     "syscalls": Fault(
-        "kill, EIO and ENOSPC at every system call of three commits", commits.trial_syscalls, None, ("strace",)
+        "kill, EIO and ENOSPC at every system call of three commits", "commits.trial_syscalls", None, ("strace",)
     ),
-    "power": Fault("power loss (ext4 shut down, journal's tail lost)", commits.trial_power_loss, 100, ("mounts",)),
-    "driver": Fault("kill -9 of the whole driver, then resume", drivers.trial_driver_kills, 200),
-    "resume": Fault("kill -9 while resuming, several times in a row", drivers.trial_resume_kills, 50),
-    "damage": Fault("a bit flipped or a file cut short, in any file", damage.trial_damage, 1200),
-    "rivals": Fault("two to eight drivers at once", rivals.trial_rivals, 50),
-    "lockless": Fault("the same on a file system without locks", rivals.trial_rivals_without_lock, 50),
-    "sigterm": Fault("SIGTERM at random, then resume", drivers.trial_sigterm, 50),
-    "sigint": Fault("SIGINT twice, then resume", drivers.trial_sigint_twice, 20),
-    "targets": Fault("NaN, +Inf, -Inf, exceptions, wrong shapes", targets.trial_targets, 50),
-    "settings": Fault("every configuration key changed on resume", settings.trial_settings, None),
+    "power": Fault("power loss (ext4 shut down, journal's tail lost)", "commits.trial_power_loss", 100, ("mounts",)),
+    "driver": Fault("kill -9 of the whole driver, then resume", "drivers.trial_driver_kills", 200),
+    "resume": Fault("kill -9 while resuming, several times in a row", "drivers.trial_resume_kills", 50),
+    "damage": Fault("a bit flipped or a file cut short, in any file", "damage.trial_damage", 1200),
+    "rivals": Fault("two to eight drivers at once", "rivals.trial_rivals", 50),
+    "lockless": Fault("the same on a file system without locks", "rivals.trial_rivals_without_lock", 50),
+    "sigterm": Fault("SIGTERM at random, then resume", "drivers.trial_sigterm", 50),
+    "sigint": Fault("SIGINT twice, then resume", "drivers.trial_sigint_twice", 20),
+    "targets": Fault("NaN, +Inf, -Inf, exceptions, wrong shapes", "targets.trial_targets", 50),
+    "settings": Fault("every configuration key changed on resume", "settings.trial_settings", None),
 }
 
-# row -> what is taken away from evofool to see that the row's trials can fail, and how many of them are enough
-SABOTAGE: dict[str, tuple[str, Callable[[], Any], int]] = {
-    "commits-in-place": ("kills", commits.SABOTAGE["commits-in-place"], 150),
-    "no-recovery": ("kills", commits.SABOTAGE["no-recovery"], 30),
-    "no-table-sync": ("power", commits.SABOTAGE["no-table-sync"], 10),
-    "no-commit-sync": ("power", commits.SABOTAGE["no-commit-sync"], 10),
-    "no-folder-sync": ("power", commits.SABOTAGE["no-folder-sync"], 30),
-    "no-checksums": ("damage", damage.SABOTAGE["no-checksums"], 100),
-    "commits-replace": ("lockless", rivals.SABOTAGE["commits-replace"], 8),
+# What is taken away from evofool -> the row whose trials must then fail, and how many of them are enough.
+SABOTAGE: dict[str, tuple[str, int]] = {
+    "commits-in-place": ("kills", 150),
+    "no-recovery": ("kills", 30),
+    "no-table-sync": ("power", 10),
+    "no-commit-sync": ("power", 10),
+    "no-folder-sync": ("power", 30),
+    "no-checksums": ("damage", 100),
+    "commits-replace": ("lockless", 8),
 }
 
 
@@ -84,12 +83,14 @@ def main() -> int:
     if not given.inside and os.geteuid() == 0 and shutil.which("unshare"):
         # Mounts end with the process, however it ends.
         inside = ["unshare", "-m", sys.executable, __file__, "--inside", *sys.argv[1:]]
-        if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0:
+        if _works("unshare", "-m", "true"):
             os.execvp(inside[0], inside)
     if given.sabotage:
-        row, broken, trials = SABOTAGE[given.sabotage]
-        with broken():
-            outcome = _run(row, given.trials or trials, given.seed)
+        row, trials = SABOTAGE[given.sabotage]
+        if missing := _missing(row):
+            print(f"{row} left out: this machine has no {', '.join(missing)}")
+            return int(_is_required(missing))
+        outcome = _run(row, given.trials or trials, given.seed, given.sabotage)
         print(f"{row} without what {given.sabotage} takes away: {outcome.text()}")
         for violation in outcome.violations[:5]:
             print(f"  {violation[:400]}", file=sys.stderr)
@@ -106,10 +107,9 @@ def _programme(names: list[str], given: argparse.Namespace) -> int:
     print("| fault | trials | result | seconds |\n|---|---|---|---|")
     for name in names:
         fault = FAULTS[name]
-        if missing := [need for need in fault.needs if not _has(need)]:
-            required = os.environ.get("EVOFOOL_REQUIRE", "").split(",")
+        if missing := _missing(name):
             print(f"| {fault.title} | 0 | left out: this machine has no {', '.join(missing)} | |", flush=True)
-            failed += bool({"all", *missing} & set(required))
+            failed += _is_required(missing)
             continue
         outcome = _run(name, fault.trials if given.trials is None else given.trials, given.seed)
         print(f"| {fault.title} | {outcome.trials:,} | {outcome.text()} | {outcome.seconds:.0f} |", flush=True)
@@ -118,7 +118,7 @@ def _programme(names: list[str], given: argparse.Namespace) -> int:
         failed += bool(outcome.violations)
         results[name] = {"fault": fault.title, **outcome.facts()}
     if not given.no_proofs and given.trials is None:
-        failed += _proofs([name for name, (row, _, _) in SABOTAGE.items() if row in results], given.seed, results)
+        failed += _proofs([name for name, (row, _) in SABOTAGE.items() if row in results], given.seed, results)
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         known = json.loads(given.out.read_text()) if given.out.exists() else {}
@@ -130,9 +130,8 @@ def _proofs(names: list[str], seed: int, results: dict[str, Any]) -> int:
     """One row that says whether every sabotage made trials fail; how many did not."""
     began, found = time.monotonic(), {}
     for name in names:
-        row, broken, trials = SABOTAGE[name]
-        with broken():
-            outcome = _run(row, trials, seed)
+        row, trials = SABOTAGE[name]
+        outcome = _run(row, trials, seed, name)
         found[name] = f"{len(outcome.violations)} of {outcome.trials}"
         results[f"proof {name}"] = {"row": row, **outcome.facts(), "violations": len(outcome.violations)}
     missed = [name for name in names if not results[f"proof {name}"]["violations"]]
@@ -142,20 +141,39 @@ def _proofs(names: list[str], seed: int, results: dict[str, Any]) -> int:
     return len(missed)
 
 
-def _run(name: str, trials: int | None, seed: int) -> Outcome:
-    with tempfile.TemporaryDirectory(prefix="evofool-chaos-", ignore_cleanup_errors=True) as folder:
-        try:
-            return FAULTS[name].trial(trials, Path(folder), seed)
-        finally:
-            with contextlib.suppress(OSError):
-                subprocess.run(["umount", "-q", f"{folder}/mounted"], capture_output=True)
+def _run(name: str, trials: int | None, seed: int, sabotage: str | None = None) -> Outcome:
+    module_name, _, function = FAULTS[name].trial.partition(".")
+    module = importlib.import_module(f"chaos.{module_name}")
+    with contextlib.ExitStack() as stack:
+        folder = tempfile.TemporaryDirectory(prefix="evofool-chaos-", ignore_cleanup_errors=True)
+        place = Path(stack.enter_context(folder))
+        if sabotage:
+            stack.enter_context(module.SABOTAGE[sabotage]())
+        outcome: Outcome = getattr(module, function)(trials, place, seed)
+    return outcome
 
 
-def _has(need: str) -> bool:
-    if need == "strace":
-        return shutil.which("strace") is not None
-    command = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /mnt"]
-    return os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
+def _is_required(missing: list[str]) -> bool:
+    return bool({"all", *missing} & set(os.environ.get("EVOFOOL_REQUIRE", "").split(",")))
+
+
+def _missing(name: str) -> list[str]:
+    """What this machine lacks for a row's trials. It is tried, since a container may forbid what is installed."""
+    return [need for need in FAULTS[name].needs if not {"strace": _can_trace, "mounts": _can_mount}[need]()]
+
+
+def _can_trace() -> bool:
+    return bool(shutil.which("strace")) and _works("strace", "-o", os.devnull, "true")
+
+
+def _can_mount() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        shell = f"truncate -s 16M {folder}/disk && mkfs.ext4 -q -F {folder}/disk && mount -o loop {folder}/disk /mnt"
+        return os.geteuid() == 0 and bool(shutil.which("unshare")) and _works("unshare", "-m", "sh", "-c", shell)
+
+
+def _works(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 if __name__ == "__main__":
