@@ -456,6 +456,22 @@ def test_reading_damaged_tables_never_gives_other_rows(copy: Path, table: str) -
     assert wrong == []
 
 
+def test_a_damaged_name_in_a_footer_is_corrupt_data(copy: Path) -> None:
+    """pyarrow decodes names only when asked for them; readers used to see a UnicodeDecodeError."""
+    path = sorted((copy / TABLES["history"]).iterdir())[0]
+    blob = path.read_bytes()
+    expected = schemas.from_parquet(path, schemas.HISTORY)
+    refused = 0
+    for position in range(len(blob) - int.from_bytes(blob[-8:-4], "little") - 8, len(blob), 3):
+        path.write_bytes(blob[:position] + bytes([blob[position] ^ 0x80]) + blob[position + 1 :])
+        try:
+            assert schemas.from_parquet(path, schemas.HISTORY).equals(expected)
+        except CorruptData as error:
+            assert str(path) in error.message
+            refused += 1
+    assert refused > 100
+
+
 def test_resume_of_a_damaged_run_is_refused_and_changes_nothing(copy: Path) -> None:
     path = table_files(copy)[0]
     path.write_bytes(path.read_bytes()[:-1])

@@ -166,5 +166,5 @@ def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
         if not file.schema_arrow.equals(schema):
             raise CorruptData(f"{path}: its columns are not those of this version of evofool.")
         return file.read()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last where a name is damaged
         raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
