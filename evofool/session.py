@@ -15,7 +15,7 @@ from typing import Any
 
 from evofool import machine
 from evofool.config import Config, differences, fingerprint
-from evofool.encoding import make_encoding
+from evofool.encoding import Encoding, make_encoding
 from evofool.encoding.activations import load_activations
 from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
@@ -30,7 +30,7 @@ from evofool.stopping import Stopper, signals
 from evofool.store.commits import lock
 from evofool.store.reader import Run, activation_sources, encoding_of
 from evofool.store.run import RunStore, Seeds
-from evofool.store.view import ViewWriter, read_view
+from evofool.store.view import ViewWriter, compare_view
 from evofool.targets import Source, Target
 
 __all__ = ["STALE_WARNING", "Session", "refuse_other_target"]
@@ -83,11 +83,13 @@ class Session:
             RunStore.prepare(self.path)
             with lock(self.path):
                 if RunStore.check_place(self.path):
-                    raise ConfigError(
-                        f"{self.path}: another driver has just made this run; say --resume auto to go on with it."
+                    raise RunLocked(
+                        f"{self.path}: another driver has just made this run; this one stops.",
+                        go_on=f"evofool resume {self.path}",
                     )
                 with self._pool(None) as (pool, numerics, cluster_facts):
                     store = RunStore.create(self.path, self.config, self._provenance(numerics, pool, parents), seeds)
+                    store.recover()  # of a driver that was killed before there was a run
                     return self._go(store, pool, numerics, epoch=0, cluster=cluster_facts, seeds=seeds, state=None)
         except RunLocked:
             raise  # the folders are another driver's
@@ -105,7 +107,7 @@ class Session:
             state = store.state()
             seeds = store.seeds() if state is None else None
             stopper = Stopper(self.config)
-            if state is not None and stopper(state.statistics) and _view_generation(store) == state.generation:
+            if state is not None and stopper(state.statistics) and _view_is_whole(store, self.encoding):
                 store.update(config=self.config)
                 self.tell("on_stop", f"nothing to do: {stopper.reason}; raise the limit to go on.")
                 return Run(self.path)
@@ -377,12 +379,13 @@ class _Keeper:
         return error
 
 
-def _view_generation(store: RunStore) -> int | None:
-    """The generation the view shows; None where it is missing or damaged, and so to be written again."""
-    with contextlib.suppress(CorruptData):
-        shown: list[int] = read_view(store)["as_of_generation"].to_pylist()
-        return shown[0] if shown else None
-    return None
+def _view_is_whole(store: RunStore, encoding: Encoding) -> bool:
+    """Whether the view shows what the last commit says; where it does not, it is to be written again."""
+    try:
+        compare_view(store, encoding)
+    except CorruptData:
+        return False
+    return True
 
 
 def refuse_other_target(store: RunStore, target: Target) -> None:

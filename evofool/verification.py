@@ -7,7 +7,6 @@ the archived log-odds, bit for bit under the run's numerics.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from evofool.runner import load_run_target
 from evofool.scores import confidence
 from evofool.store.reader import encoding_of
 from evofool.store.run import RunStore
-from evofool.store.schemas import ELITES, normal
-from evofool.store.view import CurrentElites, decode_png, read_view
+from evofool.store.view import compare_view
 
 __all__ = ["TOLERANCE", "verify"]
 
@@ -54,7 +52,7 @@ def verify(
         raise ConfigError(f"{path}: has no commit yet, so there is nothing to verify.")
     encoding = encoding_of(store, allow_code)
     replayed = replaying.replay(store, replay, allow_code=allow_code) if replay else 0
-    rows, images = _compare_view(store)
+    rows, images = compare_view(store, encoding)
     loaded = load_run_target(store, target, allow_code=allow_code, **live)
     numerics = Numerics.of(last.numerics)
     if numerics.device == "cuda" and not torch.cuda.is_available():
@@ -96,32 +94,6 @@ def verify(
         "archive_hash": last.archive_hash,
         "numerics_epoch": last.numerics["epoch"],
     }
-
-
-def _compare_view(store: RunStore) -> tuple[list[dict[str, Any]], dict[int, Any]]:
-    """The elites as the commits have them and their archived images by class index; the view must agree."""
-    path = store.path / "elites" / "elites.parquet"
-    if not path.is_file():
-        raise CorruptData(f"{path}: missing; `evofool resume {store.path}` writes it again from the commits.")
-    stored = read_view(store).to_pylist()
-    current = CurrentElites()
-    current.catch_up(store)
-    expected = normal(current.rows(store, encoding_of(store), lambda genomes: dict.fromkeys(genomes, b"")), ELITES)
-    if [row["class_index"] for row in stored] != [row["class_index"] for row in expected]:
-        raise CorruptData(
-            f"{path}: holds other classes than the commits; `evofool resume {store.path}` writes it again."
-        )
-    images = {}
-    for found, wanted in zip(stored, expected):
-        name = f"{path}: class {wanted['class_name']}"
-        image = decode_png(found["image"]["bytes"], name)
-        if hashlib.sha256(image.tobytes()).hexdigest() != wanted["image_sha256"]:
-            raise CorruptData(f"{name}: its image is not the one that was scored (a pixel differs).")
-        images[wanted["class_index"]] = image
-        for column, value in wanted.items():
-            if column != "image" and found[column] != value:
-                raise CorruptData(f"{name}: {column} is {str(found[column])[:60]}, the commits say {str(value)[:60]}.")
-    return expected, images
 
 
 def _epochs(store: RunStore) -> Any:

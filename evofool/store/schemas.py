@@ -173,7 +173,7 @@ def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
             raise CorruptData(f"{path}: its columns are not those of this version of evofool.")
         _refuse_bomb(path, file)
         return file.read()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last where a name is damaged
         raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
 
 
