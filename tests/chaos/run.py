@@ -54,6 +54,14 @@ FAULTS = {
     "sigterm": Fault("SIGTERM at random, then resume", "drivers.trial_sigterm", 50),
     "sigint": Fault("SIGINT twice, then resume", "drivers.trial_sigint_twice", 20),
     "targets": Fault("NaN, +Inf, -Inf, exceptions, wrong shapes", "targets.trial_targets", 50),
+    "evaluators": Fault("kill -9 of an evaluator that scores", "evaluators.trial_kills", 50),
+    "segfaults": Fault("an evaluator that scores has a segmentation fault", "evaluators.trial_segfaults", 10),
+    "hangs": Fault("an evaluator that scores hangs", "evaluators.trial_hangs", 10),
+    "memory": Fault("a network without memory", "evaluators.trial_memory", 10),
+    "counts": Fault("1, 2, 3, 5 evaluators, with and without kills, begun by 3", "evaluators.trial_counts", 8),
+    "ray-driver": Fault("kill -9 of the driver over Ray, then resume", "evaluators.trial_driver_kills", 20),
+    "nodes": Fault("a node lost while its evaluator scores", "evaluators.trial_node_losses", 5),
+    "heads": Fault("the head lost, then resume on a new cluster", "evaluators.trial_head_losses", 5),
     "settings": Fault("every configuration key changed on resume", "settings.trial_settings", None),
 }
 
