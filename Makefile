@@ -2,6 +2,7 @@
 # make test   install into .venv and run all tests but the slow proofs
 # make check  linter, types, architecture and fast tests, in under a minute
 # make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; most of an hour
+# make chaos  kills, power loss, full disks, flipped bits by the thousand; Markdown, docs/chaos.json; needs root, strace
 # make figures  the figures of the README that take minutes; prints Markdown
 # make figures-transfer  those of transfer between LeNets; a quarter of an hour
 # make figures-imagenet  those on ImageNet networks; hours
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check bench figures figures-transfer figures-imagenet clean
+.PHONY: demo test check bench chaos figures figures-transfer figures-imagenet clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -34,6 +35,9 @@ check: $(STAMP)
 
 bench: $(STAMP) weights/lenet.safetensors
 	$(BIN)/python tests/benchmarks/bench.py
+
+chaos: $(STAMP)
+	EVOFOOL_REQUIRE=all $(BIN)/python tests/chaos/run.py --out docs/chaos.json
 
 figures: $(STAMP)
 	$(BIN)/python tests/figures/mnist.py

@@ -15,12 +15,12 @@ from typing import Any
 
 from evofool import machine
 from evofool.config import Config, differences, fingerprint
-from evofool.encoding import make_encoding
+from evofool.encoding import Encoding, make_encoding
 from evofool.encoding.activations import load_activations
 from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
 from evofool.evaluate.opening import Work, open_pool
-from evofool.evaluate.pool import Pool
+from evofool.evaluate.pool import Overdue, Pool
 from evofool.objectives import load_objective
 from evofool.observers import Observer
 from evofool.operators import load_operators
@@ -30,7 +30,7 @@ from evofool.stopping import Stopper, signals
 from evofool.store.commits import lock
 from evofool.store.reader import Run, activation_sources, encoding_of
 from evofool.store.run import RunStore, Seeds
-from evofool.store.view import ViewWriter, read_view
+from evofool.store.view import ViewWriter, compare_view
 from evofool.targets import Source, Target
 
 __all__ = ["STALE_WARNING", "Session", "refuse_other_target"]
@@ -50,6 +50,7 @@ class Session:
     allow_numerics_change: bool
     observers: list[Observer]
     allow_code: bool = False
+    grace: float = 10.0  # seconds that a generation may still take after a signal
 
     def __post_init__(self) -> None:
         self.class_indices = self.target.class_indices(self.config.target.classes)
@@ -82,11 +83,13 @@ class Session:
             RunStore.prepare(self.path)
             with lock(self.path):
                 if RunStore.check_place(self.path):
-                    raise ConfigError(
-                        f"{self.path}: another driver has just made this run; say --resume auto to go on with it."
+                    raise RunLocked(
+                        f"{self.path}: another driver has just made this run; this one stops.",
+                        go_on=f"evofool resume {self.path}",
                     )
                 with self._pool(None) as (pool, numerics, cluster_facts):
                     store = RunStore.create(self.path, self.config, self._provenance(numerics, pool, parents), seeds)
+                    store.recover()  # of a driver that was killed before there was a run
                     return self._go(store, pool, numerics, epoch=0, cluster=cluster_facts, seeds=seeds, state=None)
         except RunLocked:
             raise  # the folders are another driver's
@@ -104,7 +107,7 @@ class Session:
             state = store.state()
             seeds = store.seeds() if state is None else None
             stopper = Stopper(self.config)
-            if state is not None and stopper(state.statistics) and _view_generation(store) == state.generation:
+            if state is not None and stopper(state.statistics) and _view_is_whole(store, self.encoding):
                 store.update(config=self.config)
                 self.tell("on_stop", f"nothing to do: {stopper.reason}; raise the limit to go on.")
                 return Run(self.path)
@@ -235,7 +238,8 @@ class Session:
     ) -> Run:
         keep_freed_memory()  # breeding asks for the same large arrays in every generation
         stopper = Stopper(self.config)
-        keeper = _Keeper(self, store, pool, {**asdict(numerics), "canary": pool.canary, "epoch": epoch})
+        pool.overdue = stopper.overdue
+        keeper = _Keeper(self, store, pool, stopper, {**asdict(numerics), "canary": pool.canary, "epoch": epoch})
         search = Search(
             self.config,
             self.encoding,
@@ -262,9 +266,12 @@ class Session:
         }
         self.tell("on_start", self.config, facts)
         try:
-            with signals(stopper, self.warn):
+            with signals(stopper, self.grace, self.warn):
                 try:
                     search.run(stopper)
+                except Overdue:
+                    stopper(search.statistics)
+                    stopper.reason += f" and {self.grace:g} s of grace in the middle of a generation"
                 except StorageError:
                     raise
                 except Exception:
@@ -286,8 +293,10 @@ class Session:
 class _Keeper:
     """Puts every result into the store, and tells the observers."""
 
-    def __init__(self, session: Session, store: RunStore, pool: Pool, numerics: dict[str, Any]) -> None:
-        self.session, self.store, self.pool, self.numerics = session, store, pool, numerics
+    def __init__(
+        self, session: Session, store: RunStore, pool: Pool, stopper: Stopper, numerics: dict[str, Any]
+    ) -> None:
+        self.session, self.store, self.pool, self.stopper, self.numerics = session, store, pool, stopper, numerics
         self.view = ViewWriter(store, session.encoding, pool.render)
         self.search: Search | None = None
         self._viewed = time.monotonic()
@@ -304,10 +313,11 @@ class _Keeper:
         elapsed = time.monotonic() - self._began
         statistics = replace(result.statistics, seconds=elapsed)
         self.store.append(replace(result, statistics=statistics))
-        storage = self.session.config.storage
-        if (statistics.generation + 1) % storage.commit_every == 0:
+        storage, asked = self.session.config.storage, self.stopper.checkpoint
+        if asked or (statistics.generation + 1) % storage.commit_every == 0:
+            self.stopper.checkpoint = False
             self._commit()
-            if time.monotonic() - self._viewed >= storage.snapshot_every:
+            if asked or time.monotonic() - self._viewed >= storage.snapshot_every:
                 self.view.write()
                 self._viewed = time.monotonic()
         report = self.pool.report()
@@ -334,8 +344,11 @@ class _Keeper:
         if self.search.statistics is None:
             return
         self._commit()
-        if view:
-            self.view.write()
+        try:
+            if view:
+                self.view.write()
+        except Overdue:
+            self.session.warn("there was no time left to write the elites view; resuming writes it first.")
         report = self.pool.report()
         session = {
             "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -346,6 +359,7 @@ class _Keeper:
             "driver_core_seconds": round(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 3),
             "requeued_chunks": report.requeued,
             "out_of_order_chunks": report.out_of_order,
+            "compared_chunks": report.compared,
             "driver_peak_rss_mib": round(peak_rss_mib(), 1),
             "evaluator_peak_rss_mib": round(report.peak_rss_mib, 1),
             "versions": machine.versions(),
@@ -365,12 +379,13 @@ class _Keeper:
         return error
 
 
-def _view_generation(store: RunStore) -> int | None:
-    """The generation the view shows; None where it is missing or damaged, and so to be written again."""
-    with contextlib.suppress(CorruptData):
-        shown: list[int] = read_view(store)["as_of_generation"].to_pylist()
-        return shown[0] if shown else None
-    return None
+def _view_is_whole(store: RunStore, encoding: Encoding) -> bool:
+    """Whether the view shows what the last commit says; where it does not, it is to be written again."""
+    try:
+        compare_view(store, encoding)
+    except CorruptData:
+        return False
+    return True
 
 
 def refuse_other_target(store: RunStore, target: Target) -> None:

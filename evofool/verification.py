@@ -7,13 +7,13 @@ the archived log-odds, bit for bit under the run's numerics.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from evofool import replaying
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun
 from evofool.evaluate.pool import Evaluator, InlinePool, other_numerics
 from evofool.records import Numerics
@@ -21,18 +21,20 @@ from evofool.runner import load_run_target
 from evofool.scores import confidence
 from evofool.store.reader import encoding_of
 from evofool.store.run import RunStore
-from evofool.store.schemas import ELITES, normal
-from evofool.store.view import CurrentElites, decode_png, read_view
+from evofool.store.view import compare_view
 
 __all__ = ["TOLERANCE", "verify"]
 
 TOLERANCE = 1e-4  # of confidence, where an elite was scored in an earlier numerics epoch
 
 
-def verify(path: str | Path, *, allow_code: bool = False, target: Any = None, **live: Any) -> dict[str, Any]:
+def verify(
+    path: str | Path, *, replay: int = 0, allow_code: bool = False, target: Any = None, **live: Any
+) -> dict[str, Any]:
     """Verify a run directory.
 
     Args:
+        replay: so many generations, from the first on, are also bred again (see replaying.py).
         allow_code: whether a python: target may run its code.
         target: the live module, with preprocessing= and class_names=, where the run was made with one.
 
@@ -49,7 +51,8 @@ def verify(path: str | Path, *, allow_code: bool = False, target: Any = None, **
     if state is None or last is None:
         raise ConfigError(f"{path}: has no commit yet, so there is nothing to verify.")
     encoding = encoding_of(store, allow_code)
-    rows, images = _compare_view(store)
+    replayed = replaying.replay(store, replay, allow_code=allow_code) if replay else 0
+    rows, images = compare_view(store, encoding)
     loaded = load_run_target(store, target, allow_code=allow_code, **live)
     numerics = Numerics.of(last.numerics)
     if numerics.device == "cuda" and not torch.cuda.is_available():
@@ -86,36 +89,11 @@ def verify(path: str | Path, *, allow_code: bool = False, target: Any = None, **
         "bit_for_bit": exact,
         "within_tolerance": len(rows) - exact,
         "generations": state.generation + 1,
+        "replayed": replayed,
         "commits": len(store.log.commits),
         "archive_hash": last.archive_hash,
         "numerics_epoch": last.numerics["epoch"],
     }
-
-
-def _compare_view(store: RunStore) -> tuple[list[dict[str, Any]], dict[int, Any]]:
-    """The elites as the commits have them and their archived images by class index; the view must agree."""
-    path = store.path / "elites" / "elites.parquet"
-    if not path.is_file():
-        raise CorruptData(f"{path}: missing; `evofool resume {store.path}` writes it again from the commits.")
-    stored = read_view(store).to_pylist()
-    current = CurrentElites()
-    current.catch_up(store)
-    expected = normal(current.rows(store, encoding_of(store), lambda genomes: dict.fromkeys(genomes, b"")), ELITES)
-    if [row["class_index"] for row in stored] != [row["class_index"] for row in expected]:
-        raise CorruptData(
-            f"{path}: holds other classes than the commits; `evofool resume {store.path}` writes it again."
-        )
-    images = {}
-    for found, wanted in zip(stored, expected):
-        name = f"{path}: class {wanted['class_name']}"
-        image = decode_png(found["image"]["bytes"], name)
-        if hashlib.sha256(image.tobytes()).hexdigest() != wanted["image_sha256"]:
-            raise CorruptData(f"{name}: its image is not the one that was scored (a pixel differs).")
-        images[wanted["class_index"]] = image
-        for column, value in wanted.items():
-            if column != "image" and found[column] != value:
-                raise CorruptData(f"{name}: {column} is {str(found[column])[:60]}, the commits say {str(value)[:60]}.")
-    return expected, images
 
 
 def _epochs(store: RunStore) -> Any:

@@ -456,6 +456,22 @@ def test_reading_damaged_tables_never_gives_other_rows(copy: Path, table: str) -
     assert wrong == []
 
 
+def test_a_damaged_name_in_a_footer_is_corrupt_data(copy: Path) -> None:
+    """pyarrow decodes names only when asked for them; readers used to see a UnicodeDecodeError."""
+    path = sorted((copy / TABLES["history"]).iterdir())[0]
+    blob = path.read_bytes()
+    expected = schemas.from_parquet(path, schemas.HISTORY)
+    refused = 0
+    for position in range(len(blob) - int.from_bytes(blob[-8:-4], "little") - 8, len(blob), 3):
+        path.write_bytes(blob[:position] + bytes([blob[position] ^ 0x80]) + blob[position + 1 :])
+        try:
+            assert schemas.from_parquet(path, schemas.HISTORY).equals(expected)
+        except CorruptData as error:
+            assert str(path) in error.message
+            refused += 1
+    assert refused > 100
+
+
 def test_resume_of_a_damaged_run_is_refused_and_changes_nothing(copy: Path) -> None:
     path = table_files(copy)[0]
     path.write_bytes(path.read_bytes()[:-1])
@@ -510,6 +526,59 @@ def test_a_lost_configuration_of_a_run_is_corrupt_data(copy: Path) -> None:
         evofool.open_run(copy)
 
 
+def flipped(blob: bytes, position: int, bit: int) -> bytes:
+    return blob[:position] + bytes([blob[position] ^ 1 << bit]) + blob[position + 1 :]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "run.json", "seeds.parquet"])
+def test_any_bit_of_what_describes_a_run_that_changes_is_found(finished: Path, tmp_path: Path, name: str) -> None:
+    """Comments, operational keys, provenance and the origins of seeds used to be believed as they were."""
+    seeded = evofool.run(RunStore(finished).config, ["seed=5"], out=tmp_path / "run", seed_from=[finished]).path
+    path = seeded / "_evofool" / name
+    blob = path.read_bytes()
+    for position in range(0, len(blob), max(1, len(blob) // 40)):
+        path.write_bytes(flipped(blob, position, position % 8))
+        for attempt in (lambda: RunStore(seeded).state(), lambda: evofool.resume(seeded)):
+            with pytest.raises(CorruptData, match=re.escape(str(path))):
+                attempt()
+        assert path.read_bytes() == flipped(blob, position, position % 8)
+    path.write_bytes(blob)
+    assert RunStore(seeded).state() is not None
+
+
+def test_bits_of_the_view_that_no_column_shows_are_checked_too(copy: Path) -> None:
+    """A footer has statistics and attributes; verify and a resume with nothing to do used to look at rows only."""
+    path = copy / "elites" / "elites.parquet"
+    blob = path.read_bytes()
+    for position in range(len(blob) - 2000, len(blob), 97):
+        path.write_bytes(flipped(blob, position, position % 8))
+        with pytest.raises(CorruptData, match=re.escape(str(path))):
+            evofool.verify(copy)
+        evofool.resume(copy)
+        assert path.read_bytes() == blob
+
+
+def without_seals(run: Path) -> None:
+    folder = run / "_evofool"
+    facts = json.loads((folder / "run.json").read_text())
+    del facts["sha256"]
+    (folder / "run.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text[: text.index("# sha256 of the lines above")])
+
+
+def test_a_run_from_before_its_description_was_sealed_goes_on(copy: Path, finished: Path, tmp_path: Path) -> None:
+    without_seals(copy)
+    evofool.resume(copy, ["search.generations=5", "storage.commit_every=2"])
+    evofool.resume(copy, ["search.generations=6"])
+    assert evofool.verify(copy)["generations"] == 6
+    for name in ("run.json", "config.yaml"):  # but one seal of two is a seal that was lost
+        half = Path(shutil.copytree(finished, tmp_path / f"without-{name}"))
+        shutil.copy(copy / "_evofool" / name, half / "_evofool" / name)
+        with pytest.raises(CorruptData, match=r"config\.yaml"):
+            evofool.resume(half)
+
+
 @pytest.mark.parametrize("keep", [0, 100, -1], ids=["empty", "cut short", "one bit flipped"])
 def test_a_damaged_view_is_corrupt_data_to_readers_and_is_made_anew_by_resume(copy: Path, keep: int) -> None:
     path = copy / "elites" / "elites.parquet"
@@ -556,6 +625,15 @@ def test_leftovers_of_a_kill_are_removed(copy: Path) -> None:
     assert store.recover() == len(leftovers)
     assert tree(copy) == before
     assert store.recover() == 0
+
+
+def test_leftovers_of_a_kill_before_there_was_a_run_are_removed(config: Config, tmp_path: Path) -> None:
+    """Only resuming used to tidy up, so a probe's 4 MiB could stay for ever."""
+    left = tmp_path / "run" / "_evofool" / f"_tmp-{1:016x}"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"probe")
+    evofool.run(config, out=tmp_path / "run")
+    assert not left.exists()
 
 
 def test_what_is_no_leftover_stays_and_links_are_not_followed(copy: Path, tmp_path: Path) -> None:
@@ -848,6 +926,80 @@ def test_of_two_drivers_only_one_writes_a_commit(copy: Path) -> None:
         stores[1].log.append(GENERATIONS, "1" * 64, {}, **more)
     assert RunStore(copy).log.commits[-1].archive_hash == "0" * 64
     assert len(RunStore(copy).log.commits) == GENERATIONS + 1
+
+
+def one_table(log: Any, blob: bytes) -> None:
+    log.append(GENERATIONS, "0" * 64, {"history": (blob, 1)}, dropped_genomes=[], numerics={}, counters={})
+
+
+def test_the_loser_of_two_drivers_leaves_the_tables_of_the_winner_alone(copy: Path) -> None:
+    """Its own table used to take the place of the one that the winner's commit was about to name."""
+    loser, winner = (RunStore(copy).log for _ in range(2))
+    create = files.create
+
+    def late(path: Path, data: bytes) -> bool:
+        if path.suffix == ".json" and data.count(b"history"):
+            with pytest.raises(RunLocked):
+                patch.undo()
+                one_table(loser, b"loser")
+        return create(path, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "create", late)
+        one_table(winner, b"winner")
+    RunStore(copy).log.verify_files()
+    assert winner.path("history", GENERATIONS).read_bytes() == b"winner"
+
+
+def test_what_another_driver_took_for_a_leftover_is_put_back(copy: Path) -> None:
+    """Without locks a second driver recovers while the first is between its tables and its commit."""
+    first, second = (RunStore(copy).log for _ in range(2))
+    create = files.create
+
+    def late(path: Path, data: bytes) -> bool:
+        if path.suffix == ".json":
+            assert second.remove_leftovers() == 1
+        return create(path, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "create", late)
+        one_table(first, b"first")
+    RunStore(copy).log.verify_files()
+    assert second.remove_leftovers() == 0, "a commit made since is nobody's leftover"
+    RunStore(copy).log.verify_files()
+
+
+@pytest.mark.parametrize("step", ["listing", "reading", "deleting"])
+def test_a_disk_that_fails_while_a_log_is_read_or_tidied_is_a_storage_error(copy: Path, step: str) -> None:
+    """Errors of the system calls that are not writes used to come through as they were."""
+    log = RunStore(copy).log
+    (log.folder / f"_tmp-{0:016x}").touch()
+    attempt: dict[str, tuple[Any, str, Callable[[], Any]]] = {
+        "listing": (os, "listdir", log.remove_leftovers),
+        "reading": (files, "sha256_of", log.verify_files),
+        "deleting": (Path, "unlink", log.remove_leftovers),
+    }
+    owner, name, work = attempt[step]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, fail(errno.EIO))
+        with pytest.raises(StorageError, match="Input/output error"):
+            work()
+    log.verify_files()
+
+
+def test_of_two_drivers_only_one_makes_the_run(config: Config, tmp_path: Path) -> None:
+    """Where nothing locks, the second used to replace run.json, and was told to say what is the default anyway."""
+    made = evofool.run(config, out=tmp_path / "run")
+    facts = {k: v for k, v in made.provenance.items() if k != "schema_version"}
+    before = tree(tmp_path / "run")
+    with pytest.raises(RunLocked):
+        RunStore.create(tmp_path / "run", config, {**facts, "run_id": "0" * 16}, None)
+    assert tree(tmp_path / "run") == before
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RunLocked, match="just made this run"):
+        answers = iter((False, True))  # nothing there at first; once we have the lock, another's run is
+        patch.setattr(RunStore, "check_place", lambda path: next(answers))
+        evofool.run(config, out=tmp_path / "run")
+    assert tree(tmp_path / "run") == before
 
 
 # -------------------------------------------------------------------------------------------------- large genomes

@@ -61,20 +61,37 @@ class Commit:
 
 
 class CommitLog:
-    """The commits of one run directory, checked link by link when opened."""
+    """The commits of one run directory, checked link by link when opened.
 
-    def __init__(self, run: Path) -> None:
+    Args:
+        tolerant: keep the commits before the first that is damaged; what is wrong with that one is in `broken`.
+
+    Raises:
+        CorruptData: a commit is missing, damaged, or does not follow the one before it.
+    """
+
+    def __init__(self, run: Path, *, tolerant: bool = False) -> None:
         self.run = run
+        self.broken: CorruptData | None = None
         self.folder = run / "_evofool" / "commits"
         self.commits: list[Commit] = []
         self._last_sha256 = ""
+        try:
+            self._read()
+        except CorruptData as error:
+            if not tolerant:
+                raise
+            self.broken = error
+
+    def _read(self) -> None:
         with files.guard(self.folder, "read"):
             names = sorted(entry.name for entry in self.folder.iterdir() if _NAME.fullmatch(entry.name))
         for number, name in enumerate(names):
             path = self.folder / name
             if name != f"{number:08d}.json":
                 raise CorruptData(f"{self.folder / f'{number:08d}.json'}: missing, though later commits are there.")
-            blob = path.read_bytes()
+            with files.guard(path, "read"):
+                blob = path.read_bytes()
             self._append(_parse(path, blob, number, self._last_sha256), blob)
 
     def _append(self, commit: Commit, blob: bytes) -> None:
@@ -108,7 +125,8 @@ class CommitLog:
             path = self.path(table, number)
             if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
                 raise CorruptData(f"{path}: missing (or a link), though commit {number} names it.")
-            found = files.sha256_of(path)
+            with files.guard(path, "read"):
+                found = files.sha256_of(path)
             if found != facts["sha256"]:
                 raise CorruptData(
                     f"{path}: damaged; its sha256 is {found[:16]}..., commit {number} says {facts['sha256'][:16]}..."
@@ -134,8 +152,11 @@ class CommitLog:
             StorageError: the file system refused; nothing was acknowledged.
         """
         number = len(self.commits)
+        taken = RunLocked(f"{self.run}: another driver wrote commit {number}; this one stops.")
         for table, (data, _) in tables.items():
-            files.put(self.path(table, number), data)
+            # Not replaced: where locks do not hold, another driver's commit may be about to name what is there.
+            if not files.create(self.path(table, number), data):
+                raise taken
         commit = Commit(
             number=number,
             generation=generation,
@@ -151,11 +172,21 @@ class CommitLog:
         )
         blob = commit.to_json()
         if not files.create(self.folder / f"{number:08d}.json", blob):
-            raise RunLocked(f"{self.run}: another driver wrote commit {number}; this one stops.")
+            raise taken
         self._append(commit, blob)
+        for table, (data, _) in tables.items():
+            self._put_back(self.path(table, number), data)
         for old in dropped_genomes:
-            self.path("genomes", old).unlink(missing_ok=True)
+            with files.guard(self.path("genomes", old), "delete"):
+                self.path("genomes", old).unlink(missing_ok=True)
         return commit
+
+    def _put_back(self, path: Path, data: bytes) -> None:
+        """Write a table again if a driver that ignored the lock took it for a leftover before its commit was there."""
+        with files.guard(path, "read"):
+            there = path.is_file() and path.read_bytes() == data
+        if not there:
+            files.put(path, data)
 
     def remove_leftovers(self) -> int:
         """Delete temporary files and tables that no commit names, returning how many. Only under the lock."""
@@ -163,16 +194,23 @@ class CommitLog:
         gone = 0
         tables = [self.run / name for name in TABLES.values()]
         for folder in (self.folder, self.run / "_evofool", *tables):
-            for entry in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
-                ours = files.TEMPORARY.fullmatch(entry.name) or (folder in tables and _SEGMENT.fullmatch(entry.name))
-                if ours and entry not in live and entry.is_file() and not entry.is_symlink():
-                    entry.unlink()
-                    gone += 1
+            with files.guard(folder, "remove what a kill left"):
+                for entry in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
+                    segment = folder in tables and _SEGMENT.fullmatch(entry.name)
+                    if entry in live or not entry.is_file() or entry.is_symlink():
+                        continue
+                    if files.TEMPORARY.fullmatch(entry.name) or (segment and not self._was_committed(entry)):
+                        entry.unlink()
+                        gone += 1
         return gone
+
+    def _was_committed(self, table: Path) -> bool:
+        """Whether a driver that ignored the lock has committed a table since this log was read."""
+        return int(table.stem) >= len(self.commits) and (self.folder / f"{table.stem}.json").exists()
 
 
 def _parse(path: Path, blob: bytes, number: int, previous: str) -> Commit:
-    data = files.read_json(path)
+    data = files.read_json(path, blob)
     try:
         del data["sha256"]
         commit = Commit(**data)

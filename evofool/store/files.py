@@ -20,9 +20,21 @@ from typing import Any
 
 from evofool.errors import CorruptData, StorageError
 
-__all__ = ["create", "guard", "probe", "put", "read_json", "sha256_of", "sync_folder"]
+__all__ = [
+    "create",
+    "guard",
+    "is_sealed",
+    "probe",
+    "put",
+    "read_json",
+    "seal",
+    "seal_holds",
+    "sha256_of",
+    "sync_folder",
+]
 
 PROBE_BYTES = 4 << 20
+_SEAL = re.compile(rb"^# sha256 of the lines above: [0-9a-f]{64}\n\Z", re.MULTILINE)
 TEMPORARY = re.compile(r"_tmp-[0-9a-f]{16}(-link)?")
 
 
@@ -117,14 +129,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+def read_json(path: Path, blob: bytes | None = None) -> dict[str, Any]:
+    """A JSON object from a file, or from its bytes where they were read already.
 
     Raises:
         CorruptData: missing, or not a JSON object.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes() if blob is None else blob)
     except FileNotFoundError:
         raise CorruptData(f"{path}: missing.") from None
     except (ValueError, RecursionError) as error:
@@ -132,3 +144,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CorruptData(f"{path}: not a JSON object.")
     return data
+
+
+def seal(text: bytes) -> bytes:
+    """Text of lines, with its sha256 in a last line that is a comment in YAML."""
+    return text + b"# sha256 of the lines above: %s\n" % hashlib.sha256(text).hexdigest().encode()
+
+
+def is_sealed(blob: bytes) -> bool:
+    """Whether text ends in such a line, right or wrong."""
+    return _SEAL.search(blob) is not None
+
+
+def seal_holds(blob: bytes) -> bool:
+    """Whether the last line is the sha256 of the others."""
+    found = _SEAL.search(blob)
+    return found is not None and seal(blob[: found.start()]) == blob

@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from evofool import archive as archives
 from evofool.config import Config, fingerprint, load_config, to_yaml
-from evofool.errors import ConfigError, CorruptData
+from evofool.errors import ConfigError, CorruptData, RunLocked
 from evofool.records import NO_PARENT, GenerationResult, Placements, Statistics, individual_id
 from evofool.store import files, schemas
 from evofool.store.commits import TABLES, Commit, CommitLog
@@ -72,7 +73,8 @@ class RunStore:
             raise ConfigError(f"{path}: no such run.")
         if not (path / "_evofool" / "run.json").is_file():
             raise ConfigError(f"{path}: not a run directory (it has no _evofool/run.json).")
-        self.provenance = files.read_json(path / "_evofool" / "run.json")
+        self._sealed = True  # whether run.json and config.yaml hold their own sha256; the first versions' did not
+        self.provenance = self._stored_provenance()
         if self.provenance.get("schema_version") != schemas.SCHEMA_VERSION:
             raise CorruptData(f"{path}: written by another version of evofool ({self.provenance.get('evofool')}).")
         self.config = self._stored_config()
@@ -81,9 +83,26 @@ class RunStore:
         self._displaced: dict[int, set[int]] = {}  # generation -> ids that lost a cell in it
         self._segments: dict[int, set[int]] = {}  # commit number -> ids of large genomes it still holds
 
+    def _stored_provenance(self) -> dict[str, Any]:
+        path = self.path / "_evofool" / "run.json"
+        with files.guard(path, "read"):
+            blob = path.read_bytes()
+        data = files.read_json(path, blob)
+        self._sealed = data.pop("sha256", None) is not None
+        if self._sealed and _json(data, sealed=True) != blob:
+            raise CorruptData(f"{path}: damaged, or edited; its sha256 is not the one it names.")
+        return data
+
     def _stored_config(self) -> Config:
         path = self.path / "_evofool" / "config.yaml"
         try:
+            blob = path.read_bytes() if path.is_file() else b""
+            # Of one run either both files are sealed or none is, so a seal that was lost is missed.
+            if files.is_sealed(blob) != self._sealed or (self._sealed and not files.seal_holds(blob)):
+                raise CorruptData(
+                    f"{path}: damaged, missing or edited; its sha256 is not the one it names. "
+                    f"Changes are made by `evofool resume {self.path} KEY=VALUE`."
+                )
             config = load_config(path)
         except ConfigError as error:
             raise CorruptData(error.message) from None
@@ -138,27 +157,34 @@ class RunStore:
 
     @classmethod
     def create(cls, path: Path, config: Config, provenance: dict[str, Any], seeds: Seeds | None) -> RunStore:
-        """Write what a new run is, run.json last: a run exists once that file does."""
+        """Write what a new run is, run.json last: a run exists once that file does.
+
+        Raises:
+            RunLocked: another driver made the run first.
+        """
         if seeds is not None:
             rows = [{"genome": g, "origin": o} for g, o in zip(seeds.genomes, seeds.origins)]
             files.put(path / "_evofool" / "seeds.parquet", schemas.to_parquet(rows, schemas.SEEDS))
-        files.put(path / "_evofool" / "config.yaml", to_yaml(config).encode())
+        files.put(path / "_evofool" / "config.yaml", files.seal(to_yaml(config).encode()))
         facts = {
             "schema_version": schemas.SCHEMA_VERSION,
             **provenance,
             "seeds_sha256": seeds.sha256() if seeds else None,
+            "seeds_file_sha256": files.sha256_of(path / "_evofool" / "seeds.parquet") if seeds else None,
         }
-        files.put(path / "_evofool" / "run.json", _json(facts))
+        if not files.create(path / "_evofool" / "run.json", _json(facts, sealed=True)):
+            raise RunLocked(f"{path}: another driver has just made this run; this one stops.")
         return cls(path)
 
     def update(self, config: Config | None = None, **facts: Any) -> None:
         """Rewrite the configuration, or add facts to the provenance (never those that name the run)."""
         if config is not None and config != self.config:
-            files.put(self.path / "_evofool" / "config.yaml", to_yaml(config).encode())
+            text = to_yaml(config).encode()
+            files.put(self.path / "_evofool" / "config.yaml", files.seal(text) if self._sealed else text)
             self.config = config
         if facts:
             self.provenance.update(facts)
-            files.put(self.path / "_evofool" / "run.json", _json(self.provenance))
+            files.put(self.path / "_evofool" / "run.json", _json(self.provenance, sealed=self._sealed))
 
     def seeds(self) -> Seeds | None:
         """The genomes this run started from, if it was seeded.
@@ -169,6 +195,10 @@ class RunStore:
         if self.provenance.get("seeds_sha256") is None:
             return None
         path = self.path / "_evofool" / "seeds.parquet"
+        if not path.is_file() or files.sha256_of(path) != self.provenance.get(
+            "seeds_file_sha256", files.sha256_of(path)
+        ):
+            raise CorruptData(f"{path}: missing or damaged; its sha256 is not the one in run.json.")
         table = schemas.from_parquet(path, schemas.SEEDS)
         seeds = Seeds(table["genome"].to_pylist(), table["origin"].to_pylist())
         if seeds.sha256() != self.provenance["seeds_sha256"]:
@@ -271,6 +301,7 @@ class RunStore:
         if last is None:
             return None
         self.log.verify_files()
+        self.seeds()  # raises where they are damaged
         lag = self.config.search.lag
         archive = start = archives.empty(len(self.provenance["class_indices"]))
         pending: list[tuple[Placements, Any]] = []
@@ -304,8 +335,6 @@ class RunStore:
         Raises:
             CorruptData: one is missing or differs.
         """
-        import pyarrow.compute as pc
-
         keys = pa.array(sorted(wanted), type=pa.int64())
 
         def select(name: str) -> pa.Table:
@@ -345,5 +374,7 @@ _SCHEMAS = {
 }
 
 
-def _json(data: dict[str, Any]) -> bytes:
-    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
+def _json(data: dict[str, Any], *, sealed: bool) -> bytes:
+    """run.json: if sealed, with the sha256 of what it would be without."""
+    blob = (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
+    return _json({**data, "sha256": hashlib.sha256(blob).hexdigest()}, sealed=False) if sealed else blob

@@ -16,13 +16,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from evofool import machine
 from evofool.encoding import Encoding
 from evofool.errors import CorruptData
 from evofool.scores import confidence
 from evofool.store import files, schemas
 from evofool.store.run import RunStore
 
-__all__ = ["CurrentElites", "ViewWriter", "decode_png", "encode_png", "read_view"]
+__all__ = ["CurrentElites", "ViewWriter", "compare_view", "decode_png", "encode_png", "read_view"]
 
 MAX_PIXELS = 1 << 24
 _DRAWN = 256  # elites at a time
@@ -148,6 +149,60 @@ def read_view(store: RunStore) -> pa.Table:
     return schemas.from_parquet(path, schemas.ELITES) if path.is_file() else schemas.ELITES.empty_table()
 
 
+def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[dict[str, Any]], dict[int, NDArray[np.uint8]]]:
+    """The elites as the commits have them and their archived images by class index; the view must agree.
+
+    Raises:
+        CorruptData: it does not, by name.
+    """
+    path = store.path / "elites" / "elites.parquet"
+    again = f"`evofool resume {store.path}` writes it again"
+    if not path.is_file():
+        raise CorruptData(f"{path}: missing; {again} from the commits.")
+    stored = read_view(store).to_pylist()
+    current = CurrentElites()
+    current.catch_up(store)
+    rows = current.rows(store, encoding, lambda genomes: dict.fromkeys(genomes, b""))
+    expected = schemas.normal(rows, schemas.ELITES)
+    if [row["class_index"] for row in stored] != [row["class_index"] for row in expected]:
+        raise CorruptData(f"{path}: holds other classes than the commits; {again}.")
+    images = {}
+    for row, found, wanted in zip(rows, stored, expected):
+        name = f"{path}: class {wanted['class_name']}"
+        image = decode_png(found["image"]["bytes"], name)
+        if hashlib.sha256(image.tobytes()).hexdigest() != wanted["image_sha256"]:
+            raise CorruptData(f"{name}: its image is not the one that was scored (a pixel differs).")
+        images[wanted["class_index"]] = image
+        for column, value in wanted.items():
+            if column != "image" and found[column] != value:
+                raise CorruptData(f"{name}: {column} is {str(found[column])[:60]}, the commits say {str(value)[:60]}.")
+        row["image"] = found["image"]
+    # Bits that no column shows: the footer, its statistics, the attributes.
+    if _written_alike(store) and path.read_bytes() != _file(store, rows):
+        raise CorruptData(f"{path}: damaged outside its columns; {again}.")
+    return expected, images
+
+
+def _written_alike(store: RunStore) -> bool:
+    """Whether the last session had the versions of this one, which write equal rows as equal bytes."""
+    sessions = store.provenance["sessions"]
+    wrote = (sessions[-1] if sessions else store.provenance)["versions"]
+    now = machine.versions()
+    return all(wrote.get(name) == now[name] for name in ("evofool", "pyarrow"))
+
+
+def _file(store: RunStore, rows: list[dict[str, Any]]) -> bytes:
+    last = store.log.last
+    attrs = {
+        "run_id": store.provenance["run_id"],
+        "archive_hash": last.archive_hash if last else None,
+        "generation": last.generation if last else None,
+        "config_fingerprint": store.provenance["config_fingerprint"],
+        "evofool": store.provenance["versions"]["evofool"],
+    }
+    return schemas.to_parquet(rows, schemas.ELITES, attrs)
+
+
 class ViewWriter:
     """Writes the view, keeping the PNG of every image it has seen among current elites.
 
@@ -170,18 +225,10 @@ class ViewWriter:
         """
         self._current.catch_up(self.store)
         rows = self._current.rows(self.store, self.encoding, self._pngs_of)
-        last = self.store.log.last
-        if not rows or last is None:
+        if not rows or self.store.log.last is None:
             return
-        attrs = {
-            "run_id": self.store.provenance["run_id"],
-            "archive_hash": last.archive_hash,
-            "generation": last.generation,
-            "config_fingerprint": self.store.provenance["config_fingerprint"],
-            "evofool": self.store.provenance["versions"]["evofool"],
-        }
-        data = schemas.to_parquet(rows, schemas.ELITES, attrs)
-        files.put(self.store.path / "elites" / "elites.parquet", data, temporary_folder=self.store.path / "_evofool")
+        path = self.store.path / "elites" / "elites.parquet"
+        files.put(path, _file(self.store, rows), temporary_folder=self.store.path / "_evofool")
 
     def _pngs_of(self, genomes: dict[str, bytes]) -> dict[str, bytes]:
         """PNGs by image sha256; those not seen before are drawn together, so that evaluators are asked once."""

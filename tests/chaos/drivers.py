@@ -1,0 +1,118 @@
+"""The whole driver: killed, killed while it resumes, told to stop. Resumed, it is the run that nothing happened to."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import evofool
+from chaos.forks import Shared, wait_for
+from chaos.outcome import Outcome
+from chaos.toy import SCORED, SCORING, SUBMITTED, Toy, promised_commits_are_there
+
+__all__ = ["trial_driver_kills", "trial_resume_kills", "trial_sigint_twice", "trial_sigterm"]
+
+GRACE = 12.0  # seconds that a driver has to end in
+
+
+def trial_driver_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:
+    """kill -9 at a random instant of a run, one in ten while it starts; then it is resumed to its end."""
+    draw, outcome, toy = random.Random(seed), Outcome(), Toy(folder)
+    whole = toy.undisturbed()
+    starting, searching = toy.seconds()
+    for trial in range(trials):
+        run, shared = folder / f"run-{trial}", Shared()
+        with outcome.trial(f"kill {trial}"):
+            child = toy.start(run, shared)
+            if trial % 10 == 9:
+                child.kill_after(draw.uniform(0, starting))
+            else:
+                wait_for(lambda: bool(shared[SUBMITTED]), child)  # noqa: B023 - called at once
+                if child.kill_after(draw.uniform(0, searching)) != -signal.SIGKILL:
+                    outcome.counts["ended before its kill"] += 1
+            outcome.counts["with a generation in flight"] += shared[SUBMITTED] > shared[SCORED]
+            outcome.counts["in the middle of scoring"] += bool(shared[SCORING])
+            promised_commits_are_there(run, shared)
+            assert toy.finish(run) == whole, "another archive"
+            if trial % 10 == 0:
+                evofool.verify(run, allow_code=True)
+        shutil.rmtree(run, ignore_errors=True)
+    return outcome
+
+
+def trial_resume_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:
+    """A driver is killed, and so are the next two to five that resume, half of them before they search again."""
+    draw, outcome, toy = random.Random(seed), Outcome(), Toy(folder)
+    whole = toy.undisturbed()
+    starting, searching = toy.seconds()
+    for trial in range(trials):
+        run = folder / f"run-{trial}"
+        with outcome.trial(f"kills {trial}"):
+            for kill in range(1 + draw.randint(2, 5)):
+                shared = Shared()
+                # Short pieces, so that several fit into one run.
+                longest = starting if kill and draw.random() < 0.5 else starting + searching / 4
+                toy.start(run, shared).kill_after(draw.uniform(0, longest))
+                outcome.counts["kills of a resume"] += bool(kill)
+                promised_commits_are_there(run, shared)
+            assert toy.finish(run) == whole, "another archive"
+        shutil.rmtree(run, ignore_errors=True)
+    return outcome
+
+
+def trial_sigterm(trials: int, folder: Path, seed: int = 0) -> Outcome:
+    """SIGTERM at a random instant, with a target that takes its time; then it is resumed to its end."""
+    draw, outcome, toy = random.Random(seed), Outcome(), Toy(folder)
+    whole = toy.undisturbed()
+    slowest = 0.0
+    for trial in range(trials):
+        run, shared = folder / f"run-{trial}", Shared()
+        with outcome.trial(f"SIGTERM {trial}"):
+            child = toy.start(run, shared, pause=0.02)
+            wait_for(lambda: shared[SCORED] + shared[SCORING] > 0, child)  # noqa: B023
+            time.sleep(draw.uniform(0, 0.8))
+            sent = time.monotonic()
+            child.signal(signal.SIGTERM)
+            code = child.wait(GRACE)
+            slowest = max(slowest, time.monotonic() - sent)
+            assert code == 143, f"ended with {code}: {child.said()}"
+            promised_commits_are_there(run, shared)
+            assert toy.finish(run) == whole, "another archive"
+        shutil.rmtree(run, ignore_errors=True)
+    outcome.counts["ms at most until it had ended"] = round(slowest * 1000)
+    return outcome
+
+
+def trial_sigint_twice(trials: int, folder: Path, seed: int = 0) -> Outcome:
+    """SIGINT while a forward pass takes ten seconds, and again a tenth of a second later: it has to end at once."""
+    draw, outcome, toy = random.Random(seed), Outcome(), Toy(folder)
+    whole = toy.undisturbed()
+    slowest = 0.0
+    for trial in range(trials):
+        run, shared = folder / f"run-{trial}", Shared()
+        with outcome.trial(f"SIGINT {trial}"):
+            quick = toy.start(run, shared)
+            wait_for(lambda: shared[SCORED] > 4, quick)  # noqa: B023
+            quick.signal()
+            quick.wait()
+            # The canary is one slow pass of its own; from then on the handlers are there.
+            child = toy.start(run, shared := Shared(), pause=1.0)
+            wait_for(lambda: bool(shared[SCORING]), child)  # noqa: B023
+            time.sleep(draw.uniform(0, 0.5))
+            child.signal(signal.SIGINT)
+            time.sleep(0.1)
+            assert not child.ended(0), f"the first one ended it: {child.said()}"
+            sent = time.monotonic()
+            child.signal(signal.SIGINT)
+            code = child.wait(GRACE)
+            slowest = max(slowest, time.monotonic() - sent)
+            assert code == 130, f"ended with {code}: {child.said()}"
+            assert time.monotonic() - sent < 0.7, "it went on scoring"
+            assert "Traceback" not in child.said(), child.said()
+            assert toy.finish(run) == whole, "another archive"
+        shutil.rmtree(run, ignore_errors=True)
+    outcome.counts["ms at most until it had ended"] = round(slowest * 1000)
+    return outcome

@@ -1,0 +1,61 @@
+"""A few of the trials of `make chaos`, and that each kind can fail: evofool broken on purpose must be found out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = Path(__file__).parent / "chaos" / "run.py"
+NEEDS = {"syscalls": [pytest.mark.needs_strace], "power": [pytest.mark.needs_root, pytest.mark.needs_mounts]}
+TRIALS = {
+    "kills": 60,
+    "syscalls": 45,
+    "power": 10,
+    "driver": 5,
+    "resume": 2,
+    "damage": 76,
+    "rivals": 2,
+    "lockless": 4,
+    "sigterm": 2,
+    "sigint": 1,
+    "targets": 10,
+    "settings": 14,
+}
+# How evofool is broken -> the row whose trials must find it out, and how many.
+BROKEN = {
+    "commits-in-place": ("kills", 100),
+    "no-recovery": ("kills", 20),
+    "no-table-sync": ("power", 6),
+    "no-commit-sync": ("power", 8),
+    "no-folder-sync": ("power", 30),
+    "no-checksums": ("damage", 57),
+    "commits-replace": ("lockless", 4),
+}
+
+
+def chaos(*arguments: str) -> tuple[int, str]:
+    """The program in a process of its own, since it forks and mounts: exit code, all that it printed."""
+    done = subprocess.run([sys.executable, str(PROGRAM), *arguments], capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    if done.returncode == 0 and "left out" in said:
+        pytest.skip(said)  # what the markers ask for is there, but not allowed
+    return done.returncode, said
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, marks=NEEDS.get(row, [])) for row in TRIALS])
+def test_trials_find_no_violation(row: str) -> None:
+    code, said = chaos("--only", row, "--trials", str(TRIALS[row]))
+    assert code == 0, said
+    assert " | 0 violations" in said
+
+
+@pytest.mark.parametrize("how", [pytest.param(how, marks=NEEDS.get(row, [])) for how, (row, _) in BROKEN.items()])
+def test_trials_find_out_what_is_broken(how: str) -> None:
+    code, said = chaos("--sabotage", how, "--trials", str(BROKEN[how][1]))
+    assert code == 1, said
+    assert "violations**" in said and "Traceback" not in said.partition("takes away")[0]
