@@ -987,6 +987,24 @@ def test_a_disk_that_fails_while_a_log_is_read_or_tidied_is_a_storage_error(copy
     log.verify_files()
 
 
+@pytest.mark.parametrize("resuming", [False, True])
+def test_the_probe_of_the_file_system_is_made_under_the_lock(
+    config: Config, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resuming: bool
+) -> None:
+    """A driver that makes a run removes leftovers, and must not take the probe of another that waits for one."""
+    path = copy if resuming else tmp_path / "run"
+    probes = []
+
+    def probe(folder: Path) -> None:
+        with pytest.raises(RunLocked), lock(path):
+            pass
+        probes.append(folder)
+
+    monkeypatch.setattr(files, "probe", probe)
+    evofool.run(RunStore(copy).config if resuming else config, ["search.generations=5"], out=path)
+    assert probes == [path / "_evofool"]
+
+
 def test_of_two_drivers_only_one_makes_the_run(config: Config, tmp_path: Path) -> None:
     """Where nothing locks, the second used to replace run.json, and was told to say what is the default anyway."""
     made = evofool.run(config, out=tmp_path / "run")
