@@ -84,6 +84,12 @@ class Scores:
         return Scores(*(getattr(self, name)[start:stop] for name in self.__dataclass_fields__))
 
     @staticmethod
+    def not_finite(n: int, cells: int) -> Scores:
+        """Of individuals that could not be scored: they take no cell, and count as not finite."""
+        odds, none = np.full((n, cells), np.nan, dtype=np.float32), np.zeros(n, dtype=np.float32)
+        return Scores(odds, odds, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
+
+    @staticmethod
     def concatenate(parts: list[Scores]) -> Scores:
         """One record of several, in order."""
         return Scores(*(np.concatenate([getattr(p, name) for p in parts]) for name in Scores.__dataclass_fields__))

@@ -41,6 +41,7 @@ def run(
     allow_code: bool = False,
     allow_numerics_change: bool = False,
     observers: Sequence[Observer] = (),
+    grace: float = 10.0,
 ) -> Run:
     """Run a search, or go on with one.
 
@@ -57,6 +58,7 @@ def run(
         allow_code: whether python: targets may run their code.
         allow_numerics_change: go on although scores may have other bits; marked in the next commit.
         observers: told what happens; progress is not among them unless given.
+        grace: seconds that SIGINT or SIGTERM leave for the generation under way before it is given up.
 
     Returns:
         The run, with `logbook` of this session.
@@ -76,7 +78,9 @@ def run(
     if not exists and resume == "must":
         raise ConfigError(f"{path}: there is no run to go on with; check the path, or say --resume auto.")
     loaded, source = _target(settings, target, preprocessing, class_names, allow_code)
-    session = Session(settings, path, loaded, source, address, allow_numerics_change, list(observers), allow_code)
+    session = Session(
+        settings, path, loaded, source, address, allow_numerics_change, list(observers), allow_code, grace
+    )
     return session.resume() if exists else session.create([Path(p) for p in seed_from])
 
 

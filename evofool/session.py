@@ -20,7 +20,7 @@ from evofool.encoding.activations import load_activations
 from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
 from evofool.evaluate.opening import Work, open_pool
-from evofool.evaluate.pool import Pool
+from evofool.evaluate.pool import Overdue, Pool
 from evofool.objectives import load_objective
 from evofool.observers import Observer
 from evofool.operators import load_operators
@@ -50,6 +50,7 @@ class Session:
     allow_numerics_change: bool
     observers: list[Observer]
     allow_code: bool = False
+    grace: float = 10.0  # seconds that a generation may still take after a signal
 
     def __post_init__(self) -> None:
         self.class_indices = self.target.class_indices(self.config.target.classes)
@@ -238,7 +239,8 @@ class Session:
     ) -> Run:
         keep_freed_memory()  # breeding asks for the same large arrays in every generation
         stopper = Stopper(self.config)
-        keeper = _Keeper(self, store, pool, {**asdict(numerics), "canary": pool.canary, "epoch": epoch})
+        pool.overdue = stopper.overdue
+        keeper = _Keeper(self, store, pool, stopper, {**asdict(numerics), "canary": pool.canary, "epoch": epoch})
         search = Search(
             self.config,
             self.encoding,
@@ -265,9 +267,12 @@ class Session:
         }
         self.tell("on_start", self.config, facts)
         try:
-            with signals(stopper, self.warn):
+            with signals(stopper, self.grace, self.warn):
                 try:
                     search.run(stopper)
+                except Overdue:
+                    stopper(search.statistics)
+                    stopper.reason += f" and {self.grace:g} s of grace in the middle of a generation"
                 except StorageError:
                     raise
                 except Exception:
@@ -289,8 +294,10 @@ class Session:
 class _Keeper:
     """Puts every result into the store, and tells the observers."""
 
-    def __init__(self, session: Session, store: RunStore, pool: Pool, numerics: dict[str, Any]) -> None:
-        self.session, self.store, self.pool, self.numerics = session, store, pool, numerics
+    def __init__(
+        self, session: Session, store: RunStore, pool: Pool, stopper: Stopper, numerics: dict[str, Any]
+    ) -> None:
+        self.session, self.store, self.pool, self.stopper, self.numerics = session, store, pool, stopper, numerics
         self.view = ViewWriter(store, session.encoding, pool.render)
         self.search: Search | None = None
         self._viewed = time.monotonic()
@@ -307,10 +314,11 @@ class _Keeper:
         elapsed = time.monotonic() - self._began
         statistics = replace(result.statistics, seconds=elapsed)
         self.store.append(replace(result, statistics=statistics))
-        storage = self.session.config.storage
-        if (statistics.generation + 1) % storage.commit_every == 0:
+        storage, asked = self.session.config.storage, self.stopper.checkpoint
+        if asked or (statistics.generation + 1) % storage.commit_every == 0:
+            self.stopper.checkpoint = False
             self._commit()
-            if time.monotonic() - self._viewed >= storage.snapshot_every:
+            if asked or time.monotonic() - self._viewed >= storage.snapshot_every:
                 self.view.write()
                 self._viewed = time.monotonic()
         report = self.pool.report()
@@ -337,8 +345,11 @@ class _Keeper:
         if self.search.statistics is None:
             return
         self._commit()
-        if view:
-            self.view.write()
+        try:
+            if view:
+                self.view.write()
+        except Overdue:
+            self.session.warn("there was no time left to write the elites view; resuming writes it first.")
         report = self.pool.report()
         session = {
             "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -349,6 +360,7 @@ class _Keeper:
             "driver_core_seconds": round(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 3),
             "requeued_chunks": report.requeued,
             "out_of_order_chunks": report.out_of_order,
+            "compared_chunks": report.compared,
             "driver_peak_rss_mib": round(peak_rss_mib(), 1),
             "evaluator_peak_rss_mib": round(report.peak_rss_mib, 1),
             "versions": machine.versions(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -26,8 +27,18 @@ class Stopper:
         self._search = config.search
         self._conditions = [parse_condition(text) for text in config.search.stop_when]
         self._started = time.monotonic()
+        self._deadline = math.inf
         self.signal: int | None = None
+        self.checkpoint = False  # asked for by SIGUSR1
         self.reason = ""
+
+    def stop(self, number: int, grace: float) -> None:
+        """A signal came: finish the generation, for so many seconds at most."""
+        self.signal, self._deadline = number, time.monotonic() + grace
+
+    def overdue(self) -> bool:
+        """Whether what is in flight is to be given up."""
+        return time.monotonic() > self._deadline
 
     def __call__(self, s: Statistics | None) -> bool:
         limits = self._search
@@ -48,8 +59,12 @@ class Stopper:
 
 
 @contextlib.contextmanager
-def signals(stopper: Stopper, tell: Callable[[str], None]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks the loop to finish its generation and commit; a second SIGINT stops at once."""
+def signals(stopper: Stopper, grace: float, tell: Callable[[str], None]) -> Iterator[None]:
+    """What signals do meanwhile.
+
+    The first SIGINT or SIGTERM asks the loop to finish its generation, for `grace` seconds at most, and to commit; a
+    second SIGINT stops at once. SIGUSR1 asks for a commit and a view at the end of the generation.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -57,10 +72,14 @@ def signals(stopper: Stopper, tell: Callable[[str], None]) -> Iterator[None]:
     def handle(number: int, frame: Any) -> None:
         if stopper.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stopper.signal = number
+        stopper.stop(number, grace)
         tell("finishing this generation, then committing; interrupt again to stop at once.")
 
+    def checkpoint(number: int, frame: Any) -> None:
+        stopper.checkpoint = True
+
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    old[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, checkpoint)
     try:
         yield
     finally:

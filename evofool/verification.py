@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evofool import replaying
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun
 from evofool.evaluate.pool import Evaluator, InlinePool, other_numerics
 from evofool.records import Numerics
@@ -27,10 +28,13 @@ __all__ = ["TOLERANCE", "verify"]
 TOLERANCE = 1e-4  # of confidence, where an elite was scored in an earlier numerics epoch
 
 
-def verify(path: str | Path, *, allow_code: bool = False, target: Any = None, **live: Any) -> dict[str, Any]:
+def verify(
+    path: str | Path, *, replay: int = 0, allow_code: bool = False, target: Any = None, **live: Any
+) -> dict[str, Any]:
     """Verify a run directory.
 
     Args:
+        replay: so many generations, from the first on, are also bred again (see replaying.py).
         allow_code: whether a python: target may run its code.
         target: the live module, with preprocessing= and class_names=, where the run was made with one.
 
@@ -47,6 +51,7 @@ def verify(path: str | Path, *, allow_code: bool = False, target: Any = None, **
     if state is None or last is None:
         raise ConfigError(f"{path}: has no commit yet, so there is nothing to verify.")
     encoding = encoding_of(store, allow_code)
+    replayed = replaying.replay(store, replay, allow_code=allow_code) if replay else 0
     rows, images = compare_view(store, encoding)
     loaded = load_run_target(store, target, allow_code=allow_code, **live)
     numerics = Numerics.of(last.numerics)
@@ -84,6 +89,7 @@ def verify(path: str | Path, *, allow_code: bool = False, target: Any = None, **
         "bit_for_bit": exact,
         "within_tolerance": len(rows) - exact,
         "generations": state.generation + 1,
+        "replayed": replayed,
         "commits": len(store.log.commits),
         "archive_hash": last.archive_hash,
         "numerics_epoch": last.numerics["epoch"],

@@ -272,6 +272,29 @@ def test_addresses_that_cannot_be_meant(fresh_python: Any) -> None:
     assert shape.startswith("3 --address=somewhere is not HOST:PORT")
 
 
+SEEN = """
+import sys
+from evofool.evaluate.ray_cluster import connect
+import ray
+cluster = connect("local", 1)
+seen = ray.remote(lambda: (sys.path, "ray.data" in sys.modules))
+print(*ray.get(seen.remote()), sep=chr(10))
+cluster.close()
+"""
+
+
+def test_workers_do_not_import_from_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "script.py").write_text(SEEN)
+    command = [sys.executable, str(tmp_path / "elsewhere" / "script.py")]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    result = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, cwd=tmp_path)
+    path, data = result.stdout.splitlines()
+    assert str(tmp_path / "elsewhere") in path  # the driver's own: a live target's class may be defined there
+    assert repr(str(tmp_path)) not in path
+    assert data == "False"
+
+
 def test_an_initialised_ray_is_used_as_it_is() -> None:
     cluster = ray_cluster.connect(None, 1)
     assert not cluster.started

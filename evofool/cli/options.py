@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Address", "AllowCode", "ConfigPath", "Json", "NumericsChange", "Overrides", "RunPath", "app", "group"]
+__all__ = [
+    "Address",
+    "AllowCode",
+    "ConfigPath",
+    "Grace",
+    "Json",
+    "NumericsChange",
+    "Overrides",
+    "RunPath",
+    "app",
+    "group",
+]
 
 app = typer.Typer(
     name="evofool",
@@ -35,6 +46,12 @@ AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let a python: tar
 Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster: HOST:PORT, auto or local. Default: RAY_ADDRESS, else one on this machine."),
+]
+Grace = Annotated[
+    float,
+    typer.Option(
+        help="Seconds that Ctrl-C or SIGTERM leave for the generation under way; then what is done is committed.", min=0
+    ),
 ]
 NumericsChange = Annotated[
     bool,

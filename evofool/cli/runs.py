@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evofool import output
-from evofool.cli.options import Address, AllowCode, ConfigPath, NumericsChange, Overrides, RunPath, app
+from evofool.cli.options import Address, AllowCode, ConfigPath, Grace, NumericsChange, Overrides, RunPath, app
 from evofool.errors import ConfigError
 
 __all__: list[str] = []
@@ -29,6 +29,7 @@ def run(
     address: Address = None,
     allow_code: AllowCode = False,
     allow_numerics_change: NumericsChange = False,
+    grace: Grace = 10.0,
 ) -> None:
     """Run a search, or go on with one that is there."""
     from evofool.config import load_config
@@ -54,6 +55,7 @@ def run(
             address=address,
             allow_code=allow_code,
             allow_numerics_change=allow_numerics_change,
+            grace=grace,
             observers=[make_progress(one.observers.progress)],
         )
         output.print_elites(finished, None, None)
@@ -67,6 +69,7 @@ def resume(
     address: Address = None,
     allow_code: AllowCode = False,
     allow_numerics_change: NumericsChange = False,
+    grace: Grace = 10.0,
 ) -> None:
     """Go on with a run; overrides may change stopping and operational keys, e.g. search.generations=500."""
     from evofool.config import load_config
@@ -83,6 +86,7 @@ def resume(
         address=address,
         allow_code=allow_code,
         allow_numerics_change=allow_numerics_change,
+        grace=grace,
         observers=[make_progress(config.observers.progress)],
     )
     output.print_elites(finished, None, None)

@@ -28,7 +28,17 @@ from evofool.records import Numerics, Offspring, Scores
 from evofool.scores import score_outputs
 from evofool.targets import Target
 
-__all__ = ["AskTellPool", "Evaluator", "InlinePool", "Pool", "PoolReport", "chunks"]
+__all__ = [
+    "AskTellPool",
+    "Evaluator",
+    "InlinePool",
+    "Overdue",
+    "Pool",
+    "PoolReport",
+    "chunks",
+    "never",
+    "other_numerics",
+]
 
 _CANARY_SEED = 20150607  # a constant: every evaluator of every run scores the same genomes
 
@@ -42,7 +52,17 @@ class PoolReport:
     core_seconds: float = 0.0  # inside evaluators
     requeued: int = 0  # chunks scored again because their evaluator was lost
     out_of_order: int = 0  # chunks that finished before one submitted earlier
+    compared: int = 0  # chunks that two evaluators scored, with the same bits
     peak_rss_mib: float = 0.0  # of the largest evaluator
+
+
+class Overdue(Exception):
+    """The run is to stop now, with work in flight."""
+
+
+def never() -> bool:
+    """The `overdue` of a pool that nobody hurries."""
+    return False
 
 
 class Evaluator:
@@ -125,6 +145,7 @@ class Pool(Protocol):
     """What the search needs of whoever evaluates."""
 
     canary: str
+    overdue: Callable[[], bool]  # asked now and then; once it says yes, `collect` and `render` raise Overdue
 
     def submit(self, offspring: Offspring) -> None:
         """Begin to score a generation."""
@@ -172,6 +193,7 @@ class InlinePool:
         self._deterministic = torch.are_deterministic_algorithms_enabled()
         self._pending: dict[int, Offspring] = {}
         self._report = PoolReport(evaluators=1)
+        self.overdue = never
         try:
             self._evaluator = build()
             self.canary = self._evaluator.canary()
@@ -187,10 +209,12 @@ class InlinePool:
         """Score a remembered generation, chunk by chunk."""
         offspring = self._pending.pop(generation)
         started = time.perf_counter()
-        encoding, size = self._evaluator.encoding, self._evaluator.numerics.chunk
-        scores = Scores.concatenate(
-            [self._evaluator.score(encoding.take(offspring.genomes, rows)) for rows in chunks(len(offspring), size)]
-        )
+        encoding, size, parts = self._evaluator.encoding, self._evaluator.numerics.chunk, []
+        for rows in chunks(len(offspring), size):
+            if self.overdue():
+                raise Overdue
+            parts.append(self._evaluator.score(encoding.take(offspring.genomes, rows)))
+        scores = Scores.concatenate(parts)
         self._report = replace(
             self._report,
             evaluations=self._report.evaluations + len(offspring),
@@ -201,6 +225,8 @@ class InlinePool:
 
     def render(self, genomes: Any) -> NDArray[np.uint8]:
         """The images of a batch of genomes."""
+        if self.overdue():
+            raise Overdue
         return self._evaluator.render(genomes)
 
     def score_images(self, images: NDArray[np.uint8]) -> Scores:
@@ -224,6 +250,7 @@ class AskTellPool:
 
     def __init__(self, encoding: Encoding) -> None:
         self._encoding = encoding
+        self.overdue = never
 
     def submit(self, offspring: Offspring) -> None:
         """Nothing to do before the images are asked for."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import ray
+import torch
 
 from evofool.evaluate.memory import peak_rss_mib
 from evofool.evaluate.pool import Evaluator
@@ -18,11 +20,28 @@ __all__ = ["Actor"]
 
 Answer = tuple[Any, float, float]  # a result, the seconds it took, and the evaluator's peak RSS in MiB
 
+WATCH_SECONDS = 1.0
+
+
+def _end_with_parent() -> None:
+    """End this process once its raylet is gone. Ray leaves such workers alive for long, and they hold the GPU."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="evofool-watchdog").start()
+
 
 class Actor:
     """What runs in a Ray worker; `hello` comes first, and again after a restart."""
 
     _evaluator: Evaluator
+
+    def __init__(self) -> None:
+        _end_with_parent()
 
     def hello(self, recipe: Recipe) -> dict[str, Any]:
         """Build the evaluator, here rather than in the constructor so that its errors come back as errors."""
@@ -48,5 +67,10 @@ class Actor:
     @staticmethod
     def _timed(method: Callable[[Any], Any], batch: Any) -> Answer:
         started = time.perf_counter()
-        result = method(batch)
+        try:
+            result = method(batch)
+        except torch.OutOfMemoryError as error:
+            # The device's memory may stay in disorder, so a new process goes on; the driver treats it as a loss.
+            print(f"evofool: out of memory, ending this evaluator: {error}", flush=True)
+            os._exit(1)
         return result, time.perf_counter() - started, peak_rss_mib()

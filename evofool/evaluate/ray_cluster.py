@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 from evofool.errors import ResourcesMissing
 
@@ -61,7 +64,12 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
         )
     if named and named not in ("auto", "local"):
         _refuse_silent(named, where)
-    options: dict[str, Any] = {"namespace": "evofool", "log_to_driver": False, "logging_level": "ERROR"}
+    options: dict[str, Any] = {
+        "namespace": "evofool",
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+        "job_config": _job_config(),
+    }
     if named != "local":
         try:
             ray.init(address=named or "auto", **options)
@@ -76,6 +84,23 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
     # Chunks are small, so a large object store would only take memory from the evaluators.
     ray.init(address="local", include_dashboard=False, num_cpus=local_cpus, object_store_memory=256 << 20, **options)
     return Cluster(started=True)
+
+
+class _OwnPath(list[str]):
+    """What workers get in front of their import path: of what Ray wants to add, what this process imports from too.
+
+    Ray adds the working directory, so that a torch.py that lies there would run in every worker.
+    """
+
+    def extend(self, paths: Iterable[str]) -> None:
+        own = {os.path.realpath(entry) for entry in sys.path}
+        super().extend(path for path in paths if os.path.realpath(path) in own)
+
+
+def _job_config() -> JobConfig:
+    config = JobConfig()
+    config._py_driver_sys_path = _OwnPath()
+    return config
 
 
 def _refuse_silent(address: str, where: str) -> None:

@@ -19,10 +19,11 @@ import ray
 from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
-from evofool.errors import EvaluationFailed, EvofoolError, ResourcesMissing
-from evofool.evaluate.pool import PoolReport, chunks, other_numerics
+from evofool.errors import CorruptData, EvaluationFailed, ResourcesMissing
+from evofool.evaluate.pool import Overdue, PoolReport, chunks, never, other_numerics
 from evofool.evaluate.ray_actor import Actor
 from evofool.evaluate.ray_cluster import Cluster
+from evofool.evaluate.ray_failures import Verdict, stopping, verdict
 from evofool.evaluate.recipe import Recipe
 from evofool.records import Offspring, Scores
 
@@ -30,15 +31,13 @@ __all__ = ["RayPool"]
 
 IN_FLIGHT = 2  # chunks sent to an evaluator at a time: one is scored while the next travels
 PATIENCE = 2.0  # times the mean of all chunks, after which an idle evaluator is given a chunk that another still has
-MAX_ATTEMPTS = 5  # evaluators that one chunk may take down before it counts as poison
-_LOST = (
-    ray_errors.ActorDiedError,
-    ray_errors.ActorUnavailableError,
-    ray_errors.WorkerCrashedError,
-    ray_errors.NodeDiedError,
-    ray_errors.OutOfMemoryError,
-    ray_errors.ObjectLostError,
-)
+MAX_ATTEMPTS = 5  # evaluators that one chunk may take down before it is halved to find out which rows do it
+MAX_ATTEMPTS_OF_A_PART = 2  # then, down to single rows
+MAX_POISON = 10  # individuals that may be left out for that
+MAX_HELLOS = 5  # in a row that one evaluator may fail before the others go on without it
+COMPARED = 100  # of so many chunks one is scored by two evaluators, whose bits must agree
+SETTLING = 10.0  # seconds that a new run waits for more evaluators once one is ready: most of them decide its canary
+GROWING = 10.0  # seconds between looks for room for more evaluators
 
 
 # -------------------------------------------------------------------------------------------------------------- pool
@@ -47,18 +46,31 @@ _LOST = (
 @dataclass
 class _Chunk:
     job: int  # a generation, or below 0 for something else
-    index: int
     sequence: int  # order of submission
     verb: str  # of an Evaluator
     batch: Any
     rows: slice
+    take: Callable[[Any, slice], Any]  # some rows of a batch
     attempts: int = 0
-    doubled: bool = False  # sent to a second evaluator, since the first is slow
+    doubled: bool = False  # sent to a second evaluator: the first is slow, or the two are to be compared
+    answer: Any = None  # the first of a doubled one
     done: bool = False
 
     def __str__(self) -> str:
         what = f"generation {self.job}, slots" if self.job >= 0 else f"{self.verb.replace('_', ' ')}, rows"
         return f"{what} {self.rows.start} to {self.rows.stop - 1}"
+
+    def __len__(self) -> int:
+        return self.rows.stop - self.rows.start
+
+    def halves(self) -> list[_Chunk]:
+        """Two chunks of half the rows; an evaluator pads them to the same forward passes."""
+        start, middle, stop = self.rows.start, (self.rows.start + self.rows.stop) // 2, self.rows.stop
+        attempts = MAX_ATTEMPTS - MAX_ATTEMPTS_OF_A_PART
+        return [
+            replace(self, batch=self.take(self.batch, slice(a - start, b - start)), rows=slice(a, b), attempts=attempts)
+            for a, b in ((start, middle), (middle, stop))
+        ]
 
 
 @dataclass(eq=False)
@@ -70,6 +82,7 @@ class _Worker:
     sent: deque[tuple[Any, _Chunk]] = field(default_factory=deque)  # oldest first
     since: float = 0.0  # when the oldest began, as far as the driver knows
     facts: dict[str, Any] = field(default_factory=dict)
+    failed_hellos: int = 0  # in a row
 
 
 class RayPool:
@@ -105,17 +118,21 @@ class RayPool:
         self._chunk_timeout, self._ready_timeout = chunk_timeout, ready_timeout
         self._cluster, self._numerics, self._per_gpu = cluster, recipe.numerics, per_gpu
         self._queue: deque[_Chunk] = deque()
-        self._results: dict[int, dict[int, Any]] = {}
-        self._expected: dict[int, int] = {}
+        self._results: dict[int, dict[int, Any]] = {}  # job -> first row -> part
+        self._missing: dict[int, int] = {}  # job -> rows
         self._sequence = 0
         self._errands = self._answers = 0
         self._unfinished: set[int] = set()
         self._report = PoolReport()
         self._no_worker_since: float | None = None
+        self._cells = len(recipe.class_indices)
+        self._poison: list[str] = []
+        self._grows, self._looked = evaluators == "auto", time.monotonic()
         possible = self._possible()
         count = max(1, possible) if evaluators == "auto" else int(evaluators)
         if 0 < possible < count:
             warn(f"{count} evaluators were asked for; the cluster has room for {possible}.")
+        self.overdue = never
         self._workers = [self._start() for _ in range(count)]
         self.canary = canary or ""
         self._await_first(min(count, max(possible, 1)))
@@ -147,10 +164,13 @@ class RayPool:
         deadline = time.monotonic() + self._ready_timeout
         greeted: list[_Worker] = []
         while len(greeted) < wanted and time.monotonic() < deadline:
-            ready, _ = ray.wait([w.hello for w in self._workers if not w.facts], timeout=min(1.0, self._ready_timeout))
-            for worker in self._workers:
+            waiting = [w.hello for w in self._workers if not w.facts]
+            ready, _ = ray.wait(waiting, timeout=min(1.0, self._ready_timeout)) if waiting else ([], [])
+            for worker in list(self._workers):
                 if worker.hello in ready and not worker.facts and self._greet(worker):
                     greeted.append(worker)
+                    # Late ones are taken in whenever they come.
+                    deadline = min(deadline, time.monotonic() + (0.0 if self.canary else SETTLING))
         if not greeted:
             demand = ", ".join(f"{amount:g} {name}" for name, amount in self._demand().items())
             supply = ", ".join(f"{self._cluster.supply(name):g} {name}" for name in self._demand())
@@ -171,12 +191,19 @@ class RayPool:
         """Take a finished hello; False if the actor was lost meanwhile and says hello again later."""
         try:
             worker.facts = ray.get(worker.hello)
-            return True
-        except _LOST:
-            self._lost(worker)
-        except ray_errors.RayTaskError as error:
-            raise _our_error(error) from error
-        return False
+        except ray_errors.RayError as error:
+            worker.failed_hellos += 1
+            if (found := verdict(error)) is Verdict.STOP:
+                raise stopping(error) from error
+            if worker.failed_hellos >= MAX_HELLOS and len(self._workers) > 1:
+                self._warn(f"an evaluator failed to start {MAX_HELLOS} times and is given up ({_first_line(error)}).")
+                self._workers.remove(worker)
+                ray.kill(worker.handle)
+            else:
+                self._lost(worker, found)
+            return False
+        worker.failed_hellos = 0
+        return True
 
     def _admit(self, worker: _Worker) -> None:
         if worker.facts["canary"] == self.canary:
@@ -186,28 +213,52 @@ class RayPool:
         self._workers.remove(worker)
         ray.kill(worker.handle)
 
-    def _lost(self, worker: _Worker) -> None:
+    def _lost(self, worker: _Worker, found: Verdict = Verdict.RESTART) -> None:
         """Put a lost evaluator's chunks back at the head of the queue and wait for its successor."""
         lost = [(position, chunk) for position, (_, chunk) in enumerate(worker.sent) if not chunk.done]
+        worker.sent.clear()
         for position, chunk in reversed(lost):
             # Only the oldest can have been at fault; the others were waiting.
             chunk.attempts += position == 0
-            if chunk.attempts >= MAX_ATTEMPTS:
-                raise EvaluationFailed(
-                    f"{chunk}: {chunk.attempts} evaluators were lost while scoring them; the network may need too much "
-                    "memory (lower evaluation.micro_batch) or crash on them."
-                )
-            self._queue.appendleft(chunk)
-            self._report = replace(self._report, requeued=self._report.requeued + 1)
+            self._again(chunk)
         if lost:
             self._warn(f"an evaluator was lost; {len(lost)} chunks go to others.")
-        worker.sent.clear()
         worker.facts = {}
-        try:
-            worker.hello = worker.handle.hello.remote(self._recipe)
-        except ray_errors.RayError:
-            fresh = self._start()
-            worker.handle, worker.hello = fresh.handle, fresh.hello
+        if found is not Verdict.REPLACE:
+            try:
+                worker.hello = worker.handle.hello.remote(self._recipe)
+                return
+            except ray_errors.RayError:
+                pass
+        fresh = self._start()
+        worker.handle, worker.hello = fresh.handle, fresh.hello
+
+    def _again(self, chunk: _Chunk) -> None:
+        """Queue a chunk whose answer was lost, in halves if it has cost too many evaluators."""
+        if any(other is chunk for worker in self._workers for _, other in worker.sent):
+            return  # another evaluator has it as well
+        chunk.doubled = False
+        self._report = replace(self._report, requeued=self._report.requeued + 1)
+        if chunk.attempts < MAX_ATTEMPTS:
+            self._queue.appendleft(chunk)
+            return
+        if chunk.verb != "score" or not self._answers:  # nothing was ever scored: it is not the individuals' fault
+            raise EvaluationFailed(
+                f"{chunk}: {chunk.attempts} evaluators were lost while scoring them; the network may need too much "
+                "memory (lower evaluation.micro_batch) or crash on them."
+            )
+        if len(chunk) > 1:
+            self._warn(f"{chunk}: {MAX_ATTEMPTS} evaluators were lost while scoring them; halving them to see by whom.")
+            self._queue.extendleft(reversed(chunk.halves()))
+            return
+        self._poison.append(f"generation {chunk.job}, slot {chunk.rows.start}")
+        self._warn(f"{self._poison[-1]}: every evaluator that scores it is lost, so it counts as not finite.")
+        if len(self._poison) > MAX_POISON:
+            raise EvaluationFailed(
+                f"the network takes its process down for more than {MAX_POISON} individuals ({self._poison[0]}; ... "
+                f"{self._poison[-1]}); give it more memory (lower evaluation.micro_batch), or mend what crashes."
+            )
+        self._finished(chunk, Scores.not_finite(1, self._cells))
 
     # ------------------------------------------------------------------------------------------------- the pool's verbs
 
@@ -251,11 +302,11 @@ class RayPool:
 
     def _chunks(self, job: int, verb: str, batch: Any, take: Callable[[Any, slice], Any]) -> list[_Chunk]:
         made = []
-        for index, rows in enumerate(chunks(len(batch), self._size)):
-            made.append(_Chunk(job, index, self._sequence, verb, take(batch, rows), rows))
+        for rows in chunks(len(batch), self._size):
+            made.append(_Chunk(job, self._sequence, verb, take(batch, rows), rows, take))
             self._unfinished.add(self._sequence)
             self._sequence += 1
-        self._results[job], self._expected[job] = {}, len(made)
+        self._results[job], self._missing[job] = {}, len(batch)
         return made
 
     def _at_once(self, verb: str, batch: Any, take: Callable[[Any, slice], Any]) -> list[Any]:
@@ -266,11 +317,11 @@ class RayPool:
         return self._collect(-self._errands)
 
     def _collect(self, job: int) -> list[Any]:
-        while len(self._results[job]) < self._expected[job]:
+        while self._missing[job]:
             self._step()
-        del self._expected[job]
+        del self._missing[job]
         parts = self._results.pop(job)
-        return [parts[index] for index in range(len(parts))]
+        return [parts[first] for first in sorted(parts)]
 
     def _dispatch(self) -> None:
         for room in range(1, IN_FLIGHT + 1):  # every evaluator gets one before any gets two
@@ -307,6 +358,8 @@ class RayPool:
 
     def _step(self) -> None:
         """Wait for one thing to happen, and deal with all that has."""
+        if self.overdue():
+            raise Overdue
         refs = {ref: worker for worker in self._workers for ref, _ in worker.sent}
         refs |= {worker.hello: worker for worker in self._workers if worker.hello is not None}
         idle = any(worker.hello is None and not worker.sent for worker in self._workers)
@@ -319,19 +372,28 @@ class RayPool:
             else:
                 self._take(worker, ref)
         self._look_for_silence()
+        self._grow()
         self._dispatch()
 
     def _take(self, worker: _Worker, ref: Any) -> None:
         entry = next(((r, chunk) for r, chunk in worker.sent if r == ref), None)
         if entry is None:
             return
+        chunk = entry[1]
         try:
             result, seconds, rss = ray.get(ref)
-        except _LOST:
-            self._lost(worker)
+        except ray_errors.RayError as error:
+            found = verdict(error)
+            if found is Verdict.STOP:
+                raise stopping(error) from error
+            if found is Verdict.REQUEUE:
+                worker.sent.remove(entry)
+                chunk.attempts += 1
+                if not chunk.done:
+                    self._again(chunk)
+            else:
+                self._lost(worker, found)
             return
-        except ray_errors.RayTaskError as error:
-            raise _our_error(error) from error
         worker.sent.remove(entry)
         worker.since = time.monotonic()
         self._answers += 1
@@ -340,12 +402,20 @@ class RayPool:
             core_seconds=self._report.core_seconds + seconds,
             peak_rss_mib=max(self._report.peak_rss_mib, rss),
         )
-        chunk = entry[1]
         if chunk.done:  # another evaluator was faster
-            return
+            self._compare(chunk, result, worker)
+        else:
+            self._finished(chunk, result)
+            if chunk.verb == "score" and chunk.sequence % COMPARED == 0:
+                self._double(chunk, worker)
+            if chunk.doubled:
+                chunk.answer = result
+
+    def _finished(self, chunk: _Chunk, result: Any) -> None:
         chunk.done = True
         self._unfinished.discard(chunk.sequence)
-        self._results[chunk.job][chunk.index] = result
+        self._results[chunk.job][chunk.rows.start] = result
+        self._missing[chunk.job] -= len(chunk)
         if chunk.verb == "score":
             early = bool(self._unfinished) and min(self._unfinished) < chunk.sequence
             self._report = replace(
@@ -353,6 +423,30 @@ class RayPool:
                 evaluations=self._report.evaluations + len(result),
                 out_of_order=self._report.out_of_order + early,
             )
+
+    def _double(self, chunk: _Chunk, first: _Worker) -> None:
+        """Have another evaluator score a chunk as well, behind what it has to do."""
+        others = [worker for worker in self._workers if worker.hello is None and worker is not first]
+        if others and not chunk.doubled:
+            chunk.doubled = True
+            self._send(min(others, key=lambda worker: len(worker.sent)), chunk)
+
+    def _compare(self, chunk: _Chunk, result: Any, worker: _Worker) -> None:
+        """Two evaluators' answers for the same chunk: whichever came first, the archive must not depend on it."""
+        self._report = replace(self._report, compared=self._report.compared + 1)
+        if _bits(result) != _bits(chunk.answer):
+            raise CorruptData(
+                f"{chunk}: two evaluators gave different bits (the second is process {worker.facts.get('pid')} on "
+                f"{worker.facts.get('host')}); a processor or memory is faulty, or the network is not deterministic."
+            )
+        chunk.answer = None
+
+    def _grow(self) -> None:
+        """Start more evaluators where the cluster has grown."""
+        if not self._grows or time.monotonic() - self._looked < GROWING:
+            return
+        self._looked = time.monotonic()
+        self._workers += [self._start() for _ in range(self._possible() - len(self._workers))]
 
     def _look_for_silence(self) -> None:
         now = time.monotonic()
@@ -369,11 +463,11 @@ class RayPool:
             raise EvaluationFailed(f"no evaluator came back within {self._ready_timeout:g} s.")
 
 
-def _our_error(error: ray_errors.RayTaskError) -> EvofoolError:
-    """The evofool error inside Ray's wrapping, or one that tells what else went wrong in the evaluator."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, EvofoolError):
-        return cause
-    return EvaluationFailed(
-        f"an evaluator failed: {type(cause or error).__name__}: {str(cause or error).splitlines()[0]}"
-    )
+def _bits(result: Any) -> list[bytes]:
+    """Of an answer: scores, or images."""
+    arrays = [result] if isinstance(result, np.ndarray) else vars(result).values()
+    return [array.tobytes() for array in arrays]
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -61,13 +61,29 @@ class Commit:
 
 
 class CommitLog:
-    """The commits of one run directory, checked link by link when opened."""
+    """The commits of one run directory, checked link by link when opened.
 
-    def __init__(self, run: Path) -> None:
+    Args:
+        tolerant: keep the commits before the first that is damaged; what is wrong with that one is in `broken`.
+
+    Raises:
+        CorruptData: a commit is missing, damaged, or does not follow the one before it.
+    """
+
+    def __init__(self, run: Path, *, tolerant: bool = False) -> None:
         self.run = run
+        self.broken: CorruptData | None = None
         self.folder = run / "_evofool" / "commits"
         self.commits: list[Commit] = []
         self._last_sha256 = ""
+        try:
+            self._read()
+        except CorruptData as error:
+            if not tolerant:
+                raise
+            self.broken = error
+
+    def _read(self) -> None:
         with files.guard(self.folder, "read"):
             names = sorted(entry.name for entry in self.folder.iterdir() if _NAME.fullmatch(entry.name))
         for number, name in enumerate(names):

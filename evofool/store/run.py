@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from evofool import archive as archives
 from evofool.config import Config, fingerprint, load_config, to_yaml
@@ -343,8 +344,6 @@ class RunStore:
         Raises:
             CorruptData: one is missing or differs.
         """
-        import pyarrow.compute as pc
-
         keys = pa.array(sorted(wanted), type=pa.int64())
 
         def select(name: str) -> pa.Table:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from evofool.errors import CorruptData
@@ -132,6 +133,11 @@ ELITES = _schema(
     ]
 )
 
+MAX_VALUES = 50_000_000  # in all columns of a file
+MAX_BYTES = 8 << 30  # of a file, once decoded
+_BATCH = 4096  # rows
+_CAREFULLY = {"page_checksum_verification": True, "arrow_extensions_enabled": False}
+
 # Hugging Face's `datasets` shows the column as pictures when told so.
 _IMAGE_FEATURE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
 
@@ -162,9 +168,45 @@ def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
         CorruptData: not Parquet, damaged, or of another schema.
     """
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True, arrow_extensions_enabled=False)
+        file = pq.ParquetFile(path, **_CAREFULLY)
         if not file.schema_arrow.equals(schema):
             raise CorruptData(f"{path}: its columns are not those of this version of evofool.")
+        _refuse_bomb(path, file)
         return file.read()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last where a name is damaged
         raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
+
+
+def _refuse_bomb(path: Path, file: pq.ParquetFile) -> None:
+    """Refuse a small file that would fill the memory: one long value, named by millions of rows, is stored only once.
+
+    The sizes in a file's metadata do not tell, so values are counted by reading them without repeating them.
+    """
+    chunks = [
+        file.metadata.row_group(group).column(column)
+        for group in range(file.metadata.num_row_groups)
+        for column in range(file.metadata.num_columns)
+    ]
+    if sum(chunk.num_values for chunk in chunks) > MAX_VALUES:
+        raise CorruptData(f"{path}: holds more than {MAX_VALUES:,} values, which no file of a run does.")
+    columns = [file.schema.column(i) for i in range(len(file.schema))]
+    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    total = 0
+    for batch in pq.ParquetFile(path, read_dictionary=texts, **_CAREFULLY).iter_batches(_BATCH):
+        total += sum(_bytes_of(column) for column in batch.columns)
+        if total > MAX_BYTES:
+            raise CorruptData(
+                f"{path}: would take more than {MAX_BYTES >> 30} GiB of memory, which no file of a run does."
+            )
+
+
+def _bytes_of(array: pa.Array) -> int:
+    """What an array takes once every value stands for itself."""
+    if isinstance(array, pa.DictionaryArray):
+        lengths = pc.binary_length(array.dictionary).take(array.indices)
+        return int(pc.sum(lengths, min_count=0).as_py() or 0)
+    if isinstance(array, pa.StructArray):
+        return sum(_bytes_of(child) for child in array.flatten())
+    if isinstance(array, pa.ListArray):
+        return _bytes_of(array.flatten())
+    return int(array.nbytes)

@@ -10,6 +10,7 @@ A SECTION OF YOUR OWN: write a module here with
 
     measure(settings: Settings) -> dict     what was measured, of a kind that JSON can hold
     markdown(results: dict) -> str          its tables, from nothing but that
+    in_short(results: dict) -> list         (what, found, aim) of what the table at the end shows of it
 
 and give it a row in SECTIONS. `Comparison` in measure.py is the row of a table of rates.
 """
@@ -25,10 +26,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # where the package `benchmarks` lies, for workers too
 
-from benchmarks import ageing, driver, evolve, rendering, simulation, vary
+from benchmarks import ageing, driver, evolve, loop, rendering, simulation, vary
 from benchmarks.measure import Settings, machine, one_line
 
 SECTIONS: dict[str, tuple[str, ModuleType]] = {
+    "loop": ("The whole search beside the network alone", loop),
     "render": ("Rendering CPPNs", rendering),
     "vary": ("Variation", vary),
     "driver": ("The driver alone", driver),
@@ -89,6 +91,11 @@ def show(results: dict[str, Any], plot: Path) -> None:
         if name in results:
             quick = " A quick check: these figures mean nothing." if results[name]["quick"] else ""
             print(f"\n### {title}\n\n{one_line(results[name]['machine'])}{quick}\n\n{module.markdown(results[name])}")
+    lines = [
+        line for name, (_, module) in SECTIONS.items() if name in results for line in module.in_short(results[name])
+    ]
+    print("\n### In short\n\n| what | found | aim |\n|---|---|---|")
+    print("\n".join(f"| {' | '.join(line)} |" for line in lines))
     if "rivals" in results:
         from benchmarks.plot import draw
 

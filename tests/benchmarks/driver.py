@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 import evofool
 from benchmarks.measure import Comparison, Settings, alone, alternate, table
+from benchmarks.measure import in_short as short
 from evofool import session
 from evofool.benching.genomes import hidden_nodes
 from evofool.config import load_config
 from evofool.evaluate.pool import PoolReport
 from evofool.records import Numerics, Offspring, Scores
 
-__all__ = ["FakePool", "markdown", "measure", "picture"]
+__all__ = ["FakePool", "in_short", "markdown", "measure", "picture"]
 
 SIDE, HIDDEN = 28, 20  # pixels; most hidden nodes of a genome that may take a cell: as elites at generation 500
 GROWING = 100  # generations that take every cell, until genomes have grown
@@ -180,6 +181,11 @@ def measure(settings: Settings) -> dict[str, Any]:
         what = f"{task}: {PACES[pace]:.1%} of the cells taken in each generation"
         rows.append(Comparison(what, "evaluations/s", "1 thread", found[task], {}, AT_LEAST[cells]))
     return {"rows": [asdict(row) for row in rows], "details": details}
+
+
+def in_short(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, found, aim) of the rows that have an aim."""
+    return short(results["rows"])
 
 
 def markdown(results: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from benchmarks import deap_search, pyribs_search
 from benchmarks.measure import Comparison, Settings, alone, cores, table
 from benchmarks.traces import GOAL, Trace, final
 
-__all__ = ["markdown", "measure"]
+__all__ = ["in_short", "markdown", "measure"]
 
 PRESETS = ("mnist_cppn", "mnist_direct")
 TUTORIAL = str(pyribs_search.TUTORIAL)
@@ -78,6 +78,15 @@ def markdown(results: dict[str, Any]) -> str:
             _needed(results["screening"]),
         ]
     )
+
+
+def in_short(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, found, aim) of the evaluations that pyribs needs."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for trace in results["traces"]:
+        groups.setdefault(trace["name"], []).append(trace)
+    lines = [line.removeprefix("- ") for line in _ratios(groups).splitlines() if line.startswith("- ")]
+    return [(f"evaluations to a median of {GOAL}", line, "10 times") for line in lines]
 
 
 def _needed(groups: dict[str, list[dict[str, Any]]]) -> str:

@@ -17,7 +17,19 @@ from typing import Any
 
 from evofool.machine import facts
 
-__all__ = ["Comparison", "Crew", "Settings", "alone", "alternate", "cores", "machine", "one_line", "rate", "table"]
+__all__ = [
+    "Comparison",
+    "Crew",
+    "Settings",
+    "alone",
+    "alternate",
+    "cores",
+    "in_short",
+    "machine",
+    "one_line",
+    "rate",
+    "table",
+]
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PACKAGES = ("evofool", "torch", "numpy", "deap", "ribs", "neat-python")
@@ -121,6 +133,26 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             cells += ["", ""]
         lines.append(f"| {' | '.join([*cells, '' if wanted is None else _figure(wanted), row['threads']])} |")
     return "\n".join(lines)
+
+
+def in_short(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """(what, found, aim) of those rows of `Comparison` (as dicts) that have an aim."""
+    lines = []
+    for row in rows:
+        if row["at_least"] is None:
+            continue
+        ours = row["ours"]
+        if row["rivals"]:
+            name, rival = max(row["rivals"].items(), key=lambda item: statistics.median(item[1]))
+            ratios = [ours_once / rival_once for ours_once, rival_once in zip(ours, rival)]
+            found = f"{_figure(statistics.median(ours) / statistics.median(rival))} times {name}"
+            found += f" ({_figure(min(ratios))} to {_figure(max(ratios))})"
+            aim = f"{_figure(row['at_least'])} times"
+        else:
+            found = f"{_figure(statistics.median(ours))} {row['unit']} ({_figure(min(ours))} to {_figure(max(ours))})"
+            aim = _figure(row["at_least"])
+        lines.append((row["what"], found, aim))
+    return lines
 
 
 def _figure(value: float) -> str:

@@ -28,7 +28,7 @@ from evofool.records import Scores
 from evofool.search import Search
 from evofool.source import Source
 
-__all__ = ["Costs", "SimulatedRay", "efficiency", "markdown", "measure"]
+__all__ = ["Costs", "SimulatedRay", "efficiency", "in_short", "markdown", "measure"]
 
 CONFIG = "configs/imagenet_cppn.yaml"
 EVALUATORS = (2, 8, 16, 32, 64)
@@ -243,6 +243,20 @@ def _costs(config: Config, given: Ingredients, source: Source, generations: int)
     finally:
         cluster.close()
     return Costs(seconds, float(np.median(latencies)), driver)
+
+
+def in_short(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, found, aim) for the most evaluators."""
+    most = max(row["evaluators"] for row in results["rows"])
+    return [
+        (
+            f"{most} simulated evaluators, {row['offspring']} offspring, lag {results['lag']}",
+            f"{row['efficiency']:.2f} of {most} that never wait ({row['spread'][0]:.2f} to {row['spread'][1]:.2f})",
+            "0.95",
+        )
+        for row in results["rows"]
+        if row["evaluators"] == most
+    ]
 
 
 def markdown(results: dict[str, Any]) -> str:

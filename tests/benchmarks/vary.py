@@ -12,12 +12,13 @@ import numpy as np
 from deap import tools
 
 from benchmarks.measure import Comparison, Crew, Settings, alternate, table
+from benchmarks.measure import in_short as short
 from evofool import variation
 from evofool.benching import grown
 from evofool.config import VariationConfig, load_config
 from evofool.encoding import CppnEncoding, DirectEncoding
 
-__all__ = ["Deap", "Ours", "markdown", "measure"]
+__all__ = ["Deap", "Ours", "in_short", "markdown", "measure"]
 
 ETA, RATE = 15.0, 0.1
 PIXELS = VariationConfig(
@@ -99,6 +100,11 @@ def measure(settings: Settings) -> dict[str, Any]:
             at_least = 30_000 if hidden == 16 else None
             rows.append(Comparison(what, "children/s", "1 thread", found["ours"], {}, at_least))
     return {"rows": [asdict(row) for row in rows]}
+
+
+def in_short(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, found, aim) of the rows that have an aim."""
+    return short(results["rows"])
 
 
 def markdown(results: dict[str, Any]) -> str:

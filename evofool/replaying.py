@@ -1,0 +1,117 @@
+"""`evofool verify --replay N`: were the archived individuals really bred as the run says?
+
+A generation is a function of the seed, its number and the archive it was bred from, and the archives are known from the
+placements. So everything is bred again from generation 0 on, with the scores that were recorded in place of a network,
+and whoever took a cell must have the recorded genome, parents and operators. This is also how the genome of an ancestor
+that was too large to be kept is had again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from evofool.encoding import Encoding
+from evofool.errors import CorruptData
+from evofool.evaluate.pool import PoolReport, never
+from evofool.operators import load_operators
+from evofool.records import NO_PARENT, GenerationResult, Offspring, Placements, Scores, individual_id
+from evofool.search import Search
+from evofool.store.reader import encoding_of
+from evofool.store.run import RunStore
+from evofool.variation import operator_names
+
+__all__ = ["replay"]
+
+_NOBODY = np.finfo(np.float32).min  # finite, as scores have to be, and never a placement: the objective is -inf
+
+
+class _Recorded:
+    """A pool whose scores are those that led to the recorded placements."""
+
+    canary = ""
+
+    def __init__(self, placements: list[Placements], images: list[list[bytes]], cells: int) -> None:
+        self.placements, self.images, self.cells = placements, images, cells
+        self.overdue = never
+        self._sizes: dict[int, int] = {}
+
+    def submit(self, offspring: Offspring) -> None:
+        self._sizes[offspring.generation] = len(offspring)
+
+    def collect(self, generation: int) -> Scores:
+        n, taken = self._sizes.pop(generation), self.placements[generation]
+        if len(taken) and int(taken.slots.max()) >= n:
+            raise CorruptData(f"generation {generation}: a placement is of slot {int(taken.slots.max())} of {n}.")
+        odds = np.full((n, self.cells), _NOBODY, dtype=np.float32)
+        objective = np.full((n, self.cells), -np.inf, dtype=np.float32)
+        odds[taken.slots, taken.cells], objective[taken.slots, taken.cells] = taken.log_odds, taken.objective
+        hashes = np.zeros((n, 32), dtype=np.uint8)
+        for slot, image in zip(taken.slots, self.images[generation]):
+            hashes[slot] = np.frombuffer(image, dtype=np.uint8)
+        none = np.zeros(n, dtype=np.float32)
+        return Scores(odds, objective, none.astype(np.int32), none, hashes)
+
+    def render(self, genomes: Any) -> Any:
+        raise NotImplementedError
+
+    score_images = render
+
+    def report(self) -> PoolReport:
+        return PoolReport()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> int:
+    """Breed the first `generations` generations of a run again; how many there were.
+
+    Args:
+        allow_code: whether the user's own operators and activations may run their code.
+
+    Raises:
+        CorruptData: naming the first individual that is not what its parents and its address give.
+    """
+    history = [row[:3] for _, row in zip(range(generations), store.generations())]
+    placements, images = [row[0] for row in history], [row[2] for row in history]
+    people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
+    encoding: Encoding = encoding_of(store, allow_code)
+    seeds = store.seeds()
+    operators, _ = load_operators(store.config, allow_code)
+    class_indices = np.array(store.provenance["class_indices"], dtype=np.int64)
+
+    def compare(result: GenerationResult) -> None:
+        generation = result.placements.generation
+        for slot, genome in result.genomes.items():
+            row = people[int(individual_id(generation, slot))]
+            parents = [int(p) for p in result.offspring.parents[slot] if p != NO_PARENT]
+            for what, found, recorded in (
+                ("parents", parents, row["parent_ids"]),
+                ("operators", operator_names(int(result.offspring.operators[slot])), row["operators"]),
+                ("genome", hashlib.sha256(genome).hexdigest(), row["genome_sha256"]),
+            ):
+                if found != recorded:
+                    raise CorruptData(
+                        f"{store.path}: individual {row['individual_id']:x} (generation {generation}, slot {slot}): "
+                        f"breeding it again gives other {what} than the archive has; the run was made by another "
+                        "version of evofool or of the user's code, or was changed."
+                    )
+
+    search = Search(
+        store.config,
+        encoding,
+        _Recorded(placements, images, len(class_indices)),
+        class_indices,
+        seeds=(encoding.from_bytes(seeds.genomes), tuple(seeds.origins)) if seeds else None,
+        on_result=compare,
+        limit=len(history),
+        operators=operators,
+    )
+    search.run(lambda statistics: (statistics.generation + 1 if statistics else 0) >= len(history))
+    hashes = {commit.generation: commit.archive_hash for commit in store.log.commits}
+    if hashes.get(len(history) - 1, search.archive_hash.hex()) != search.archive_hash.hex():
+        raise CorruptData(f"{store.path}: replaying {len(history)} generations gives another archive hash.")
+    return len(history)

@@ -1,0 +1,65 @@
+"""The whole search over Ray beside the bare network, on one machine: what `evofool bench` says of the presets."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from benchmarks.measure import Settings
+from evofool.benching import bench
+from evofool.config import load_config
+
+__all__ = ["in_short", "markdown", "measure"]
+
+AT_LEAST = {"imagenet_cppn": 0.90, "imagenet_direct": 0.85, "mnist_cppn": 0.45, "mnist_direct": 0.55}
+SECONDS = {True: 10.0, False: 120.0}  # of each; by settings.quick
+AT_MOST_IDLE = 0.03  # of the evaluators of imagenet_cppn
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """What `evofool bench configs/PRESET.yaml --json` gives, for each preset."""
+    found = {}
+    for preset in list(AT_LEAST)[2 if settings.quick else 0 :]:
+        overrides = [f"target.spec={settings.spec}"] if preset.startswith("mnist") else []
+        config = load_config(f"configs/{preset}.yaml", overrides)
+        told = bench(config, seconds=SECONDS[settings.quick], repeats=min(3, settings.repeats), tell=_tell)
+        found[preset] = told.as_dict()
+    return {"presets": found}
+
+
+def _tell(text: str) -> None:
+    print(f"  {text}", file=sys.stderr)
+
+
+def in_short(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, found, aim) of the ratios."""
+    lines = []
+    for preset, found in results["presets"].items():
+        ratio, rounds = found["ratios"]["ray"], found["ratios"]["ray"]["ratio_rounds"]
+        text = f"{ratio['ratio']:.2f} ({min(rounds):.2f} to {max(rounds):.2f}): "
+        text += f"{ratio['end_to_end']:,.0f} of {ratio['forward']:,.0f} evaluations/s"
+        lines.append((f"`{preset}` over Ray, of the network alone", text, f"{AT_LEAST[preset]:.2f}"))
+        if preset == "imagenet_cppn":
+            idle = found["end_to_end"]["ray"]["idle_share"]
+            lines.append(("evaluators idle in it", f"{idle:.1%}", f"at most {AT_MOST_IDLE:.0%}"))
+    return lines
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Where the time goes: a row for each preset, with the share of each part."""
+    parts = ["forward", "render", "vary", "place", "commit", "round trip"]
+    lines = [
+        "Evaluations a second over Ray, with as many evaluators as cores, commits and views included, and of the bare "
+        "network in the memory format, micro-batch and number of processes that are fastest here. The share of a part "
+        "is its processor time, measured by itself, of all that both cores have for an evaluation of the whole.",
+        "",
+        f"| preset | search | network | ratio | idle | {' | '.join(parts)} |",
+        f"|{'---|' * (5 + len(parts))}",
+    ]
+    for preset, found in results["presets"].items():
+        ratio = found["ratios"]["ray"]
+        shares = {stage["name"]: stage["share"] for stage in reversed(found["stages"])}  # the first of a name counts
+        cells = [f"`{preset}`", f"{ratio['end_to_end']:,.1f}", f"{ratio['forward']:,.1f}", f"{ratio['ratio']:.2f}"]
+        cells += [f"{found['end_to_end']['ray']['idle_share']:.1%}", *(f"{shares[part]:.1%}" for part in parts)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
