@@ -109,6 +109,7 @@ class Session:
             seeds = store.seeds() if state is None else None
             stopper = Stopper(self.config)
             if state is not None and stopper(state.statistics) and _view_is_whole(store, self.encoding):
+                store.log.remove_leftovers()  # a driver may have been killed after its last commit
                 store.update(config=self.config)
                 self.tell("on_stop", f"nothing to do: {stopper.reason}; raise the limit to go on.")
                 return Run(self.path)

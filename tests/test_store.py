@@ -627,6 +627,16 @@ def test_leftovers_of_a_kill_are_removed(copy: Path) -> None:
     assert store.recover() == 0
 
 
+def test_leftovers_of_a_kill_after_the_last_commit_are_removed(copy: Path) -> None:
+    """A resume that had nothing to do used to leave them."""
+    left = copy / "_evofool" / f"_tmp-{1:016x}"
+    left.touch()
+    before = tree(copy)
+    del before[f"_evofool/{left.name}"]
+    evofool.resume(copy)
+    assert tree(copy) == before
+
+
 def test_leftovers_of_a_kill_before_there_was_a_run_are_removed(config: Config, tmp_path: Path) -> None:
     """Only resuming used to tidy up, so a probe's 4 MiB could stay for ever."""
     left = tmp_path / "run" / "_evofool" / f"_tmp-{1:016x}"
