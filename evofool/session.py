@@ -80,13 +80,14 @@ class Session:
         self._load_code()
         seeds, parents = self._seeds(seed_from)
         try:
-            RunStore.prepare(self.path)
+            RunStore.make_folders(self.path)
             with lock(self.path):
                 if RunStore.check_place(self.path):
                     raise RunLocked(
                         f"{self.path}: another driver has just made this run; this one stops.",
                         go_on=f"evofool resume {self.path}",
                     )
+                RunStore.prepare(self.path)
                 with self._pool(None) as (pool, numerics, cluster_facts):
                     store = RunStore.create(self.path, self.config, self._provenance(numerics, pool, parents), seeds)
                     store.recover()  # of a driver that was killed before there was a run
@@ -108,6 +109,7 @@ class Session:
             seeds = store.seeds() if state is None else None
             stopper = Stopper(self.config)
             if state is not None and stopper(state.statistics) and _view_is_whole(store, self.encoding):
+                store.log.remove_leftovers()  # a driver may have been killed after its last commit
                 store.update(config=self.config)
                 self.tell("on_stop", f"nothing to do: {stopper.reason}; raise the limit to go on.")
                 return Run(self.path)

@@ -627,6 +627,16 @@ def test_leftovers_of_a_kill_are_removed(copy: Path) -> None:
     assert store.recover() == 0
 
 
+def test_leftovers_of_a_kill_after_the_last_commit_are_removed(copy: Path) -> None:
+    """A resume that had nothing to do used to leave them."""
+    left = copy / "_evofool" / f"_tmp-{1:016x}"
+    left.touch()
+    before = tree(copy)
+    del before[f"_evofool/{left.name}"]
+    evofool.resume(copy)
+    assert tree(copy) == before
+
+
 def test_leftovers_of_a_kill_before_there_was_a_run_are_removed(config: Config, tmp_path: Path) -> None:
     """Only resuming used to tidy up, so a probe's 4 MiB could stay for ever."""
     left = tmp_path / "run" / "_evofool" / f"_tmp-{1:016x}"
@@ -985,6 +995,24 @@ def test_a_disk_that_fails_while_a_log_is_read_or_tidied_is_a_storage_error(copy
         with pytest.raises(StorageError, match="Input/output error"):
             work()
     log.verify_files()
+
+
+@pytest.mark.parametrize("resuming", [False, True])
+def test_the_probe_of_the_file_system_is_made_under_the_lock(
+    config: Config, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resuming: bool
+) -> None:
+    """A driver that makes a run removes leftovers, and must not take the probe of another that waits for one."""
+    path = copy if resuming else tmp_path / "run"
+    probes = []
+
+    def probe(folder: Path) -> None:
+        with pytest.raises(RunLocked), lock(path):
+            pass
+        probes.append(folder)
+
+    monkeypatch.setattr(files, "probe", probe)
+    evofool.run(RunStore(copy).config if resuming else config, ["search.generations=5"], out=path)
+    assert probes == [path / "_evofool"]
 
 
 def test_of_two_drivers_only_one_makes_the_run(config: Config, tmp_path: Path) -> None:

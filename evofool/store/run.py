@@ -133,15 +133,24 @@ class RunStore:
         return False
 
     @staticmethod
-    def prepare(path: Path) -> None:
-        """Make the folders and fail now if the file system will not take a run.
+    def make_folders(path: Path) -> None:
+        """Make the folders of a run; one of them holds the lock.
 
         Raises:
-            StorageError: no permission, read-only, or full.
+            StorageError: no permission, or read-only.
         """
         with files.guard(path, "make the run directory"):
             for folder in ("elites", *TABLES.values(), "_evofool/commits"):
                 (path / folder).mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def prepare(cls, path: Path) -> None:
+        """Make the folders and fail now if the file system will not take a run. Only under the lock.
+
+        Raises:
+            StorageError: no permission, read-only, or full.
+        """
+        cls.make_folders(path)
         files.probe(path / "_evofool")
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import select
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 __all__ = ["Child", "Shared", "wait_for"]
+
+_C = ctypes.CDLL(None)
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class Shared:
@@ -99,7 +103,9 @@ def wait_for(condition: Callable[[], bool], child: Child, within: float = 60.0) 
 
 
 def _do(output: Path, work: Callable[..., int | None], *arguments: Any) -> int:
+    _C.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(handle, 1)

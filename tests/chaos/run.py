@@ -17,6 +17,7 @@ import contextlib
 import importlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where the results go as JSON; what is known of other rows stays")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that folders do not stay behind
     if not given.inside and os.geteuid() == 0 and shutil.which("unshare"):
         # Mounts end with the process, however it ends.
         inside = ["unshare", "-m", sys.executable, __file__, "--inside", *sys.argv[1:]]
