@@ -39,14 +39,6 @@ def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> N
         schemas.from_parquet(path, schemas.GENOMES)
 
 
-def test_a_file_that_claims_too_many_values_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "genomes.parquet"
-    bomb(path, rows=1000, length=1)
-    monkeypatch.setattr(schemas, "MAX_VALUES", 1999)
-    with pytest.raises(CorruptData, match="more than 1,999 values"):
-        schemas.from_parquet(path, schemas.GENOMES)
-
-
 REFUSE = """
 import resource, sys, pathlib
 from evofool.errors import CorruptData
