@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).parent / "chaos" / "run.py"
 NEEDS = {"syscalls": [pytest.mark.needs_strace], "power": [pytest.mark.needs_root, pytest.mark.needs_mounts]}
+NEEDS |= {row: [pytest.mark.ray] for row in ("evaluators", "memory", "ray-driver", "nodes", "heads")}
 TRIALS = {
     "kills": 60,
     "syscalls": 45,
@@ -25,6 +26,11 @@ TRIALS = {
     "sigint": 1,
     "targets": 10,
     "settings": 14,
+    "evaluators": 3,
+    "memory": 1,
+    "ray-driver": 1,
+    "nodes": 1,
+    "heads": 1,
 }
 # How evofool is broken -> the row whose trials must find it out, and how many.
 BROKEN = {
