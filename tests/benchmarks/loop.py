@@ -51,9 +51,10 @@ def markdown(results: dict[str, Any]) -> str:
     """Where the time goes: a row for each preset, with the share of each part."""
     parts = ["forward", "render", "vary", "place", "commit", "round trip"]
     lines = [
-        "Evaluations a second over Ray, with `search.lag` 2 and as many evaluators as cores, commits and views included, and of the bare "
-        "network in the memory format, micro-batch and number of processes that are fastest here. The share of a part "
-        "is its processor time, measured by itself, of all that both cores have for an evaluation of the whole.",
+        "Evaluations a second over Ray, with `search.lag` 2 and as many evaluators as cores, commits and views "
+        "included, and of the bare network in the memory format, micro-batch and number of processes that are fastest "
+        "here. The share of a part is its processor time, measured by itself, of all that both cores have for an "
+        "evaluation of the whole.",
         "",
         f"| preset | search | network | ratio | idle | {' | '.join(parts)} |",
         f"|{'---|' * (5 + len(parts))}",
