@@ -257,7 +257,7 @@ def test_the_network_alone_may_have_any_processes_and_threads(config: Config, mo
 
 @pytest.mark.slow
 def test_the_workbench_measures_every_part(config: Config, tmp_path: Path, one_thread: None) -> None:
-    config = load_config(config, ["storage.commit_every=7"])
+    config = load_config(config, ["storage.commit_every=7", "evaluation.chunk=50"])
     bench = Workbench(config, Source(config.target.spec), 0)
     assert bench.pace(NUMERICS) > 0
     bench.make(4, 50, tmp_path / "run")
