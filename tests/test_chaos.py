@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # on a slow machine a row takes minutes
 
 PROGRAM = Path(__file__).parent / "chaos" / "run.py"
 NEEDS = {"syscalls": [pytest.mark.needs_strace], "power": [pytest.mark.needs_root, pytest.mark.needs_mounts]}

@@ -81,7 +81,7 @@ def measured(given: argparse.Namespace, out: Path) -> dict[str, Any]:
         section = SECTIONS[name][1].measure(settings)
         results[name] = {"machine": machine(), "quick": given.quick, **section}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results, indent=1) + "\n")
+        out.write_text(json.dumps(results) + "\n")
     return results
 
 
