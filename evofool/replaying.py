@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from evofool.encoding import Encoding
-from evofool.errors import CorruptData
+from evofool.errors import CorruptData, EvofoolError
 from evofool.evaluate.pool import PoolReport, never
 from evofool.operators import load_operators
 from evofool.records import NO_PARENT, GenerationResult, Offspring, Placements, Scores, individual_id
@@ -55,7 +55,8 @@ class _Recorded:
         return Scores(odds, objective, none.astype(np.int32), none, hashes)
 
     def render(self, genomes: Any) -> Any:
-        raise NotImplementedError
+        """Not possible: nothing is drawn here."""
+        raise EvofoolError("a replay draws and scores nothing.")
 
     score_images = render
 
