@@ -15,7 +15,7 @@ from ray import exceptions as ray_errors
 
 from evofool.encoding import DirectEncoding
 from evofool.errors import CorruptData, EvaluationFailed, IncompatibleRun, ResourcesMissing, StorageError, TargetError
-from evofool.evaluate import ray_failures, ray_pool
+from evofool.evaluate import ray_chunks, ray_failures, ray_pool
 from evofool.evaluate.pool import Overdue
 from evofool.evaluate.ray_failures import VERDICTS, Verdict
 from evofool.evaluate.ray_pool import RayPool
@@ -247,7 +247,9 @@ def test_poison_is_narrowed_down_to_its_rows_and_the_rest_is_scored(opened: Any)
         for row in (17, 3)
     ]
     hellos = sum(actor.calls.count("hello") for actor in pool.fake.actors)
-    assert hellos <= 2 + 2 * (ray_pool.MAX_ATTEMPTS + 4 * ray_pool.MAX_ATTEMPTS_OF_A_PART)  # log2(8) halvings, 1 row
+    assert hellos <= 2 + 2 * (
+        ray_chunks.MAX_ATTEMPTS + 4 * ray_chunks.MAX_ATTEMPTS_OF_A_PART
+    )  # log2(8) halvings, 1 row
 
 
 def test_too_much_poison_ends_the_run(opened: Any) -> None:

@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from ray import exceptions as ray_errors
 from evofool.errors import CorruptData, EvaluationFailed, ResourcesMissing
 from evofool.evaluate.pool import Overdue, PoolReport, chunks, never, other_numerics
 from evofool.evaluate.ray_actor import Actor
+from evofool.evaluate.ray_chunks import MAX_ATTEMPTS, Chunk, Worker
 from evofool.evaluate.ray_cluster import Cluster
 from evofool.evaluate.ray_failures import Verdict, stopping, verdict
 from evofool.evaluate.recipe import Recipe
@@ -31,8 +32,6 @@ __all__ = ["RayPool"]
 
 IN_FLIGHT = 2  # chunks sent to an evaluator at a time: one is scored while the next travels
 PATIENCE = 2.0  # times the mean of all chunks, after which an idle evaluator is given a chunk that another still has
-MAX_ATTEMPTS = 5  # evaluators that one chunk may take down before it is halved to find out which rows do it
-MAX_ATTEMPTS_OF_A_PART = 2  # then, down to single rows
 MAX_POISON = 10  # individuals that may be left out for that
 MAX_HELLOS = 5  # in a row that one evaluator may fail before the others go on without it
 COMPARED = 100  # of so many chunks one is scored by two evaluators, whose bits must agree
@@ -41,48 +40,6 @@ GROWING = 10.0  # seconds between looks for room for more evaluators
 
 
 # -------------------------------------------------------------------------------------------------------------- pool
-
-
-@dataclass
-class _Chunk:
-    job: int  # a generation, or below 0 for something else
-    sequence: int  # order of submission
-    verb: str  # of an Evaluator
-    batch: Any
-    rows: slice
-    take: Callable[[Any, slice], Any]  # some rows of a batch
-    attempts: int = 0
-    doubled: bool = False  # sent to a second evaluator: the first is slow, or the two are to be compared
-    answer: Any = None  # the first of a doubled one
-    done: bool = False
-
-    def __str__(self) -> str:
-        what = f"generation {self.job}, slots" if self.job >= 0 else f"{self.verb.replace('_', ' ')}, rows"
-        return f"{what} {self.rows.start} to {self.rows.stop - 1}"
-
-    def __len__(self) -> int:
-        return self.rows.stop - self.rows.start
-
-    def halves(self) -> list[_Chunk]:
-        """Two chunks of half the rows; an evaluator pads them to the same forward passes."""
-        start, middle, stop = self.rows.start, (self.rows.start + self.rows.stop) // 2, self.rows.stop
-        attempts = MAX_ATTEMPTS - MAX_ATTEMPTS_OF_A_PART
-        return [
-            replace(self, batch=self.take(self.batch, slice(a - start, b - start)), rows=slice(a, b), attempts=attempts)
-            for a, b in ((start, middle), (middle, stop))
-        ]
-
-
-@dataclass(eq=False)
-class _Worker:
-    """The driver's side of one actor."""
-
-    handle: Any
-    hello: Any = None  # the call that shows it is ready; None once it is
-    sent: deque[tuple[Any, _Chunk]] = field(default_factory=deque)  # oldest first
-    since: float = 0.0  # when the oldest began, as far as the driver knows
-    facts: dict[str, Any] = field(default_factory=dict)
-    failed_hellos: int = 0  # in a row
 
 
 class RayPool:
@@ -117,7 +74,7 @@ class RayPool:
         self._encoding, self._size = recipe.encoding, recipe.numerics.chunk
         self._chunk_timeout, self._ready_timeout = chunk_timeout, ready_timeout
         self._cluster, self._numerics, self._per_gpu = cluster, recipe.numerics, per_gpu
-        self._queue: deque[_Chunk] = deque()
+        self._queue: deque[Chunk] = deque()
         self._results: dict[int, dict[int, Any]] = {}  # job -> first row -> part
         self._missing: dict[int, int] = {}  # job -> rows
         self._sequence = 0
@@ -148,7 +105,7 @@ class RayPool:
     def _possible(self) -> int:
         return int(min(self._cluster.supply(name) / amount for name, amount in self._demand().items()))
 
-    def _start(self) -> _Worker:
+    def _start(self) -> Worker:
         demand = self._demand()
         actor = ray.remote(Actor).options(
             num_cpus=demand["CPU"],
@@ -158,11 +115,11 @@ class RayPool:
             max_task_retries=0,
         )
         handle = actor.remote()
-        return _Worker(handle, hello=handle.hello.remote(self._recipe))
+        return Worker(handle, hello=handle.hello.remote(self._recipe))
 
     def _await_first(self, wanted: int) -> None:
         deadline = time.monotonic() + self._ready_timeout
-        greeted: list[_Worker] = []
+        greeted: list[Worker] = []
         while len(greeted) < wanted and time.monotonic() < deadline:
             waiting = [w.hello for w in self._workers if not w.facts]
             ready, _ = ray.wait(waiting, timeout=min(1.0, self._ready_timeout)) if waiting else ([], [])
@@ -187,7 +144,7 @@ class RayPool:
         if not any(worker.hello is None for worker in self._workers):
             raise other_numerics("the cluster")
 
-    def _greet(self, worker: _Worker) -> bool:
+    def _greet(self, worker: Worker) -> bool:
         """Take a finished hello; False if the actor was lost meanwhile and says hello again later."""
         try:
             worker.facts = ray.get(worker.hello)
@@ -205,7 +162,7 @@ class RayPool:
         worker.failed_hellos = 0
         return True
 
-    def _admit(self, worker: _Worker) -> None:
+    def _admit(self, worker: Worker) -> None:
         if worker.facts["canary"] == self.canary:
             worker.hello = None
             return
@@ -213,7 +170,7 @@ class RayPool:
         self._workers.remove(worker)
         ray.kill(worker.handle)
 
-    def _lost(self, worker: _Worker, found: Verdict = Verdict.RESTART) -> None:
+    def _lost(self, worker: Worker, found: Verdict = Verdict.RESTART) -> None:
         """Put a lost evaluator's chunks back at the head of the queue and wait for its successor."""
         lost = [(position, chunk) for position, (_, chunk) in enumerate(worker.sent) if not chunk.done]
         worker.sent.clear()
@@ -233,7 +190,7 @@ class RayPool:
         fresh = self._start()
         worker.handle, worker.hello = fresh.handle, fresh.hello
 
-    def _again(self, chunk: _Chunk) -> None:
+    def _again(self, chunk: Chunk) -> None:
         """Queue a chunk whose answer was lost, in halves if it has cost too many evaluators."""
         if any(other is chunk for worker in self._workers for _, other in worker.sent):
             return  # another evaluator has it as well
@@ -300,10 +257,10 @@ class RayPool:
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
-    def _chunks(self, job: int, verb: str, batch: Any, take: Callable[[Any, slice], Any]) -> list[_Chunk]:
+    def _chunks(self, job: int, verb: str, batch: Any, take: Callable[[Any, slice], Any]) -> list[Chunk]:
         made = []
         for rows in chunks(len(batch), self._size):
-            made.append(_Chunk(job, self._sequence, verb, take(batch, rows), rows, take))
+            made.append(Chunk(job, self._sequence, verb, take(batch, rows), rows, take))
             self._unfinished.add(self._sequence)
             self._sequence += 1
         self._results[job], self._missing[job] = {}, len(batch)
@@ -334,12 +291,12 @@ class RayPool:
                 late.doubled = True
                 self._send(worker, late)
 
-    def _send(self, worker: _Worker, chunk: _Chunk) -> None:
+    def _send(self, worker: Worker, chunk: Chunk) -> None:
         if not worker.sent:
             worker.since = time.monotonic()
         worker.sent.append((getattr(worker.handle, chunk.verb).remote(chunk.batch), chunk))
 
-    def _late(self) -> _Chunk | None:
+    def _late(self) -> Chunk | None:
         """The oldest chunk that waits behind another one, or that takes longer than others did.
 
         Generations are placed in order, so one slow evaluator would hold up all others. Whoever answers first counts.
@@ -375,7 +332,7 @@ class RayPool:
         self._grow()
         self._dispatch()
 
-    def _take(self, worker: _Worker, ref: Any) -> None:
+    def _take(self, worker: Worker, ref: Any) -> None:
         entry = next(((r, chunk) for r, chunk in worker.sent if r == ref), None)
         if entry is None:
             return
@@ -411,7 +368,7 @@ class RayPool:
             if chunk.doubled:
                 chunk.answer = result
 
-    def _finished(self, chunk: _Chunk, result: Any) -> None:
+    def _finished(self, chunk: Chunk, result: Any) -> None:
         chunk.done = True
         self._unfinished.discard(chunk.sequence)
         self._results[chunk.job][chunk.rows.start] = result
@@ -424,14 +381,14 @@ class RayPool:
                 out_of_order=self._report.out_of_order + early,
             )
 
-    def _double(self, chunk: _Chunk, first: _Worker) -> None:
+    def _double(self, chunk: Chunk, first: Worker) -> None:
         """Have another evaluator score a chunk as well, behind what it has to do."""
         others = [worker for worker in self._workers if worker.hello is None and worker is not first]
         if others and not chunk.doubled:
             chunk.doubled = True
             self._send(min(others, key=lambda worker: len(worker.sent)), chunk)
 
-    def _compare(self, chunk: _Chunk, result: Any, worker: _Worker) -> None:
+    def _compare(self, chunk: Chunk, result: Any, worker: Worker) -> None:
         """Two evaluators' answers for the same chunk: whichever came first, the archive must not depend on it."""
         self._report = replace(self._report, compared=self._report.compared + 1)
         if _bits(result) != _bits(chunk.answer):

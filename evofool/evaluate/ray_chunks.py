@@ -1,0 +1,55 @@
+"""What the pool over Ray keeps account of: chunks, and the evaluators that have them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+__all__ = ["MAX_ATTEMPTS", "MAX_ATTEMPTS_OF_A_PART", "Chunk", "Worker"]
+
+MAX_ATTEMPTS = 5  # evaluators that one chunk may take down before it is halved to find out which rows do it
+MAX_ATTEMPTS_OF_A_PART = 2  # then, down to single rows
+
+
+@dataclass
+class Chunk:
+    job: int  # a generation, or below 0 for something else
+    sequence: int  # order of submission
+    verb: str  # of an Evaluator
+    batch: Any
+    rows: slice
+    take: Callable[[Any, slice], Any]  # some rows of a batch
+    attempts: int = 0
+    doubled: bool = False  # sent to a second evaluator: the first is slow, or the two are to be compared
+    answer: Any = None  # the first of a doubled one
+    done: bool = False
+
+    def __str__(self) -> str:
+        what = f"generation {self.job}, slots" if self.job >= 0 else f"{self.verb.replace('_', ' ')}, rows"
+        return f"{what} {self.rows.start} to {self.rows.stop - 1}"
+
+    def __len__(self) -> int:
+        return self.rows.stop - self.rows.start
+
+    def halves(self) -> list[Chunk]:
+        """Two chunks of half the rows; an evaluator pads them to the same forward passes."""
+        start, middle, stop = self.rows.start, (self.rows.start + self.rows.stop) // 2, self.rows.stop
+        attempts = MAX_ATTEMPTS - MAX_ATTEMPTS_OF_A_PART
+        return [
+            replace(self, batch=self.take(self.batch, slice(a - start, b - start)), rows=slice(a, b), attempts=attempts)
+            for a, b in ((start, middle), (middle, stop))
+        ]
+
+
+@dataclass(eq=False)
+class Worker:
+    """The driver's side of one actor."""
+
+    handle: Any
+    hello: Any = None  # the call that shows it is ready; None once it is
+    sent: deque[tuple[Any, Chunk]] = field(default_factory=deque)  # oldest first
+    since: float = 0.0  # when the oldest began, as far as the driver knows
+    facts: dict[str, Any] = field(default_factory=dict)
+    failed_hellos: int = 0  # in a row
