@@ -16,6 +16,8 @@ from chaos.toy import SCORED, SCORING, SUBMITTED, Toy, promised_commits_are_ther
 __all__ = ["trial_driver_kills", "trial_resume_kills", "trial_sigint_twice", "trial_sigterm"]
 
 GRACE = 12.0  # seconds that a driver has to end in
+IN_FLIGHT = 0.8  # share of the kills that must meet a generation in flight
+FEW = 50  # trials that are too few to say so
 
 
 def trial_driver_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:
@@ -40,6 +42,9 @@ def trial_driver_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:
             if trial % 10 == 0:
                 evofool.verify(run, allow_code=True)
         shutil.rmtree(run, ignore_errors=True)
+    in_flight = outcome.counts["with a generation in flight"]
+    if trials >= FEW and in_flight < IN_FLIGHT * trials:
+        outcome.violations.append(f"only {in_flight} of {trials} kills met a generation in flight")
     return outcome
 
 
