@@ -32,8 +32,10 @@ def trial_driver_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:
             if trial % 10 == 9:
                 child.kill_after(draw.uniform(0, starting))
             else:
-                wait_for(lambda: bool(shared[SUBMITTED]), child)  # noqa: B023 - called at once
-                if child.kill_after(draw.uniform(0, searching)) != -signal.SIGKILL:
+                # By progress, since another run of it may take another time.
+                done = draw.randrange(toy.generations)
+                wait_for(lambda: shared[SUBMITTED] > shared[SCORED] >= done, child)  # noqa: B023 - called at once
+                if child.kill_after(draw.uniform(0, searching / toy.generations)) != -signal.SIGKILL:
                     outcome.counts["ended before its kill"] += 1
             outcome.counts["with a generation in flight"] += shared[SUBMITTED] > shared[SCORED]
             outcome.counts["in the middle of scoring"] += bool(shared[SCORING])

@@ -68,8 +68,8 @@ FAULTS = {
     "strangers": Fault("others on the network try every port of two hosts", "hosts.trial_strangers", 3, ("hosts",)),
     "configs": Fault("hostile configurations", "hostile.trial_configs", 10_000),
     "genomes": Fault("hostile genomes", "hostile.trial_genomes", 10_000),
-    "parquet": Fault("hostile Parquet files", "hostile.trial_parquet", 10_000),
-    "pictures": Fault("hostile PNG files", "hostile.trial_pictures", 1_000),
+    "parquet": Fault("hostile Parquet files", "hostile_files.trial_parquet", 10_000),
+    "pictures": Fault("hostile PNG files", "hostile_files.trial_pictures", 1_000),
     "settings": Fault("every configuration key changed on resume", "settings.trial_settings", None),
 }
 
