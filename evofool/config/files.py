@@ -20,14 +20,14 @@ from evofool.errors import ConfigError
 __all__ = ["MAX_FILE", "load_config", "to_yaml"]
 
 MAX_FILE = 1 << 20  # bytes
-MAX_VALUES = 20_000  # a list of all classes has as many
+MAX_VALUES = 10_000  # of which a list of classes may take nearly all
 MAX_DEPTH = 32  # of values in one another; a config has 4
 MAX_SENTENCES = 20  # about what is wrong with one
 LONGEST = 400  # characters of one
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 
-class _Loader(_Safe):  # type: ignore[misc]
+class _Loader(_Safe):
     """SafeLoader that also refuses duplicate keys, and reads 1e-3 as a number."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -63,14 +63,13 @@ def _refuse_hostile(text: str) -> None:
     """Refuse aliases, which can stand for any amount of text, and what would take long to build."""
     values = depth = 0
     for event in yaml.parse(text, Loader=_Safe):
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases are not accepted (line {event.start_mark.line + 1})")
+            raise yaml.YAMLError(f"aliases are not accepted (line {line})")
         values += isinstance(event, yaml.NodeEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if values > MAX_VALUES or depth > MAX_DEPTH:
-            raise yaml.YAMLError(
-                f"over {MAX_VALUES} values, or over {MAX_DEPTH} in one another (line {event.start_mark.line + 1})"
-            )
+            raise yaml.YAMLError(f"over {MAX_VALUES} values, or over {MAX_DEPTH} in one another (line {line})")
 
 
 def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list[str] | None = None) -> Config:
@@ -92,7 +91,9 @@ def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list
         where = str(source)
         try:
             with Path(source).open("rb") as file:
-                text = file.read(MAX_FILE + 1).decode()
+                blob = file.read(MAX_FILE + 1)
+            # Cut off in the middle of a character, perhaps; _parse_yaml refuses it for its length.
+            text = blob.decode(errors="strict" if len(blob) <= MAX_FILE else "replace")
         except FileNotFoundError:
             raise ConfigError(f"{where}: no such config file (examples lie in configs/).") from None
         except (OSError, UnicodeDecodeError) as error:

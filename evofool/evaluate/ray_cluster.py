@@ -101,10 +101,9 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
 
 def _refuse_open(named: str) -> None:
     """Leave a cluster that others can reach too, unless it asks them for a token. That it let us in says nothing."""
-    where, call = named.removeprefix("ray://"), "RayletDriver/ClusterInfo"
-    if where == named:
-        where, call = ray.get_runtime_context().gcs_address, "NodeInfoGcsService/CheckAlive"
-    if is_loopback(where.rpartition(":")[0]) or _asks_for_token(where, f"/ray.rpc.{call}"):
+    where = named if named.startswith("ray://") else ray.get_runtime_context().gcs_address
+    host = where.removeprefix("ray://").rpartition(":")[0]
+    if is_loopback(host) or _answer(where) is grpc.StatusCode.UNAUTHENTICATED:
         return
     ray.shutdown()
     raise ConfigError(
@@ -113,21 +112,27 @@ def _refuse_open(named: str) -> None:
     )
 
 
-def _asks_for_token(address: str, call: str) -> bool:
-    """Whether a call without one is turned away."""
-    with _channel(address) as channel:
+def _answer(address: str) -> grpc.StatusCode:
+    """What a head, or a server of Ray Client, says to a call without a token."""
+    plain = address.removeprefix("ray://")
+    call = "NodeInfoGcsService/CheckAlive" if plain == address else "RayletDriver/ClusterInfo"
+    with _channel(plain) as channel:
         try:
-            channel.unary_unary(call)(b"", timeout=30, wait_for_ready=True)
+            channel.unary_unary(f"/ray.rpc.{call}")(b"", timeout=30, wait_for_ready=True)
         except grpc.RpcError as error:
-            return bool(error.code() is grpc.StatusCode.UNAUTHENTICATED)
-    return False
+            return error.code()
+    return grpc.StatusCode.OK
 
 
 def _channel(address: str) -> Any:
-    if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+    if not _has_tls():
         return grpc.insecure_channel(address)
     files = [Path(os.environ[f"RAY_TLS_{name}"]) for name in ("CA_CERT", "SERVER_KEY", "SERVER_CERT")]
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(*(file.read_bytes() for file in files)))
+
+
+def _has_tls() -> bool:
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 class _OwnPath(list[str]):
@@ -159,7 +164,7 @@ def _job_config() -> JobConfig:
 
 
 def _refuse_silent(address: str, where: str) -> None:
-    """Ray waits long and dies hard on an address that does not answer, so knock first."""
+    """Ray waits long and dies hard on an address that does not answer, or not as Ray does, so knock first."""
     plain = address.removeprefix("ray://")
     host, _, port = plain.rpartition(":")
     if not host or not port.isdigit():
@@ -170,3 +175,8 @@ def _refuse_silent(address: str, where: str) -> None:
         raise ResourcesMissing(
             f"{where}={address}: nothing answers there ({error.strerror or error}); is the head node up?"
         ) from None
+    if _answer(address) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        tls = "leave RAY_USE_TLS out" if _has_tls() else "set RAY_USE_TLS=1 and its RAY_TLS_* files"
+        raise ResourcesMissing(
+            f"{where}={address}: something answers there, but not as Ray does; if only one side has Ray's TLS, {tls}."
+        )

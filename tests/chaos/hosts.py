@@ -20,11 +20,11 @@ import psutil
 
 import evofool
 from chaos import evaluators
-from chaos.machines import ADDRESSES, HEAD, Host, Hosts, two_hosts
+from chaos.machines import ADDRESSES, HEAD, TOKEN, Host, Hosts, two_hosts
 from chaos.outcome import Outcome
 from chaos.toy import Toy
 
-__all__ = ["trial_cut_cables", "trial_lost_hosts", "trial_strangers"]
+__all__ = ["trial_cut_cables", "trial_lost_hosts", "trial_strangers", "trial_tls"]
 
 PAUSE = "0.1"  # seconds of a forward pass
 LONG_PAUSE = "0.2"  # while strangers knock
@@ -273,3 +273,65 @@ def _join(hosts: Hosts, made: Toy, home: Path, token: str | None) -> None:
     code, said = hosts.worker.run(*command, env=environment)
     assert code == 3 and "token" in said and "Traceback" not in said, f"{code}: {said}"
     assert not (home / "run").exists()
+
+
+# ----------------------------------------------------------------------------------------------------------- encryption
+
+LISTEN = """
+import socket, sys
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(3))
+link.bind(("cable", 0))
+print("listening", flush=True)
+seen = 0
+while True:
+    packet = link.recv(65536)
+    seen += sys.argv[1].encode() in packet
+    print(seen, flush=True)
+"""
+
+
+def trial_tls(trials: int, folder: Path, seed: int = 0) -> Outcome:
+    """The cluster with Ray's TLS and certificates of our own, with somebody who listens at the cable; then without."""
+    outcome = Outcome()
+    made, whole, chunks = toy(folder)
+    for trial in range(trials):
+        for tls in (True, False):
+            path = folder / f"run-{trial}-{tls}"
+            environment = {"CHAOS_PAUSE": "0.01", **(_certificates(folder) if tls else {})}
+            with outcome.trial(f"TLS {trial}, {tls}"), two_hosts(environment) as hosts:
+                outcome.trials -= not tls
+                with (folder / "heard").open("w") as heard:
+                    hosts.worker.start(sys.executable, "-c", LISTEN, TOKEN, stdout=heard)
+                known = nodes(hosts, 2)
+                hosts_of(Run(hosts, made, path).finished(whole), known, chunks)
+                times = int((folder / "heard").read_text().split()[-1])
+                if tls:
+                    assert not times, f"the token was heard {times} times"
+                    _join_in_the_clear(hosts, made, folder)
+                else:
+                    assert times, "the listener hears nothing"  # so that silence above means something
+                    outcome.counts["times the token was heard without TLS"] += times
+            shutil.rmtree(path, ignore_errors=True)
+    return outcome
+
+
+def _certificates(folder: Path) -> dict[str, str]:
+    """An authority, and a certificate by it for both hosts: the environment that has Ray use them."""
+    names = ",".join(f"IP:{address}" for address in (*ADDRESSES, "127.0.0.1"))
+    (folder / "names").write_text(f"subjectAltName={names},DNS:localhost,DNS:head,DNS:worker\n")
+    for command in (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt",
+        "req -newkey rsa:2048 -nodes -subj /CN=evofool -keyout node.key -out node.csr",
+        "x509 -req -in node.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out node.crt",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    files = {"SERVER_CERT": "node.crt", "SERVER_KEY": "node.key", "CA_CERT": "ca.crt"}
+    return {"RAY_USE_TLS": "1"} | {f"RAY_TLS_{name}": str(folder / file) for name, file in files.items()}
+
+
+def _join_in_the_clear(hosts: Hosts, made: Toy, folder: Path) -> None:
+    """A driver with the token but without a certificate is refused."""
+    clear = {key: value for key, value in hosts.opened(hosts.worker).items() if "TLS" not in key}
+    command = [sys.executable, "-m", "evofool", *made.arguments(folder / "clear"), "--address", HEAD]
+    code, said = hosts.worker.run(*command, env=clear)
+    assert code == 3 and "RAY_USE_TLS=1" in said and not (folder / "clear").exists(), said

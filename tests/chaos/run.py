@@ -66,6 +66,7 @@ FAULTS = {
     "cables": Fault("the cable between two hosts cut and mended", "hosts.trial_cut_cables", 4, ("hosts",)),
     "hosts": Fault("the head's host lost, then resume on a new one", "hosts.trial_lost_hosts", 3, ("hosts",)),
     "strangers": Fault("others on the network try every port of two hosts", "hosts.trial_strangers", 3, ("hosts",)),
+    "tls": Fault("two hosts with Ray's TLS, and a listener at the cable", "hosts.trial_tls", 1, ("hosts",)),
     "configs": Fault("hostile configurations", "hostile.trial_configs", 10_000),
     "genomes": Fault("hostile genomes", "hostile.trial_genomes", 10_000),
     "parquet": Fault("hostile Parquet files", "hostile_files.trial_parquet", 10_000),
