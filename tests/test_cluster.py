@@ -711,7 +711,7 @@ def test_local_script_runs_over_two_nodes_and_leaves_nothing(config: Config, tmp
 
 
 def evofool(*arguments: object, settings: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "evofool", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", "evofool", *map(str, arguments)]  # -P: as the command does
     return subprocess.run(command, env=settings, cwd=folder, capture_output=True, text=True, timeout=180)
 
 
