@@ -155,7 +155,7 @@ def _shown(value: Any, form: Callable[[Any], str] = repr) -> str:
     try:
         text = form(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
-        text = f"a {type(value).__name__}"
+        text = f"{type(value).__name__}, too long to show"
     return text if len(text) < 80 else text[:77] + "..."
 
 
