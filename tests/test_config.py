@@ -369,7 +369,10 @@ def billion_laughs() -> str:
         ("[" * 3_000, "over 32 in one another"),
         ("seed: " + "[" * 40 + "]" * 40, "over 32 in one another (line 1)"),
         ("seed: [" + "1, " * 10_000 + "1]", "over 10000 values"),
-        ("target: {spec: x}\nseed: 0x" + "f" * 5000, "(got int, too long to show)"),  # Python writes no number of so many digits
+        (
+            "target: {spec: x}\nseed: 0x" + "f" * 5000,
+            "(got int, too long to show)",
+        ),  # Python writes no number of so many digits
         ("target: {spec: x}\nsearch: {lag: '" + "x" * 5000 + "'}", "xxx...)"),
         ("", "a config is a mapping of sections"),
         ("- a\n- b\n", "a config is a mapping of sections"),
