@@ -25,7 +25,6 @@ from evofool.errors import EvofoolError
 __all__ = ["MIB", "Case", "noisy", "trial_configs", "trial_genomes", "try_all"]
 
 MIB = 1 << 20
-
 SECONDS, SECONDS_PER_MIB = 0.1, 0.4
 MOST_MIB = 500
 LONGEST = 5000  # characters of a sentence that a person is to read
@@ -64,7 +63,12 @@ def _memory(name: str) -> int:
 
 
 def try_all(cases: Callable[[random.Random, Path], Iterator[Case]], trials: int, folder: Path, seed: int) -> Outcome:
-    outcome, told, draw = Outcome(), folder / "told", random.Random(seed)
+    """So many of the cases, in a child; a violation for each that breaks, takes long or takes much.
+
+    Args:
+        cases: makes them, of what is random and a folder for files, which are gone with the next case.
+    """
+    outcome, told, draw, lines = Outcome(), folder / "told", random.Random(seed), [""]
 
     def some() -> Iterator[Case]:
         for case, _ in zip(cases(draw, folder), range(trials)):
