@@ -16,6 +16,7 @@ _HOMES = {
     "Config": "config",
     "EvofoolError": "errors",
     "Observer": "observers",
+    "OpenCluster": "addresses",
     "Preprocessing": "targets",
     "Run": "store.reader",
     "Search": "search",

@@ -151,7 +151,7 @@ def _supply(config: Config, address: str | None) -> tuple[dict[str, float], str]
     if config.evaluation.pool == "ray" and named and named != "local":
         from evofool.evaluate import ray_cluster
 
-        cluster = ray_cluster.connect(named, len(os.sched_getaffinity(0)))
+        cluster = ray_cluster.connect(address, len(os.sched_getaffinity(0)))
         try:
             return {name: cluster.supply(name) for name in ("CPU", "GPU")}, f"the cluster at {named}"
         finally:

@@ -351,19 +351,12 @@ class _Keeper:
                 self.view.write()
         except Overdue:
             self.session.warn("there was no time left to write the elites view; resuming writes it first.")
-        report = self.pool.report()
         session = {
             "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self._began, 3),
-            "evaluations": report.evaluations,
-            "evaluators": report.evaluators,
-            "evaluator_core_seconds": round(report.core_seconds, 3),
+            **self.pool.report().facts(),
             "driver_core_seconds": round(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 3),
-            "requeued_chunks": report.requeued,
-            "out_of_order_chunks": report.out_of_order,
-            "compared_chunks": report.compared,
             "driver_peak_rss_mib": round(peak_rss_mib(), 1),
-            "evaluator_peak_rss_mib": round(report.peak_rss_mib, 1),
             "versions": machine.versions(),
             "cluster": cluster,
         }

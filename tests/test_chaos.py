@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # on a slow machine a
 
 PROGRAM = Path(__file__).parent / "chaos" / "run.py"
 NEEDS = {"syscalls": [pytest.mark.needs_strace], "power": [pytest.mark.needs_root, pytest.mark.needs_mounts]}
+NEEDS |= {row: [pytest.mark.ray, pytest.mark.needs_hosts] for row in ("strangers",)}
 NEEDS |= {row: [pytest.mark.ray] for row in ("evaluators", "memory", "ray-driver", "nodes", "heads")}
 TRIALS = {
     "kills": 60,
@@ -26,6 +27,11 @@ TRIALS = {
     "sigint": 1,
     "targets": 10,
     "settings": 14,
+    "configs": 300,
+    "genomes": 500,
+    "parquet": 300,
+    "pictures": 200,
+    "strangers": 1,
     "evaluators": 3,
     "memory": 1,
     "ray-driver": 1,

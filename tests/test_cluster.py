@@ -440,12 +440,37 @@ def test_submit_sends_what_the_run_needs_and_nothing_secret(folder: Path) -> Non
     )
     assert outcome == submitting.Outcome("raysubmit_1", "SUCCEEDED", 0)
     assert client.names == ["config.yaml", "pictures/one.png", "pkg/runs/kept.txt", "weights/lenet.safetensors"]
-    assert shlex.split(client.sent["entrypoint"]) == [
+    assert shlex.split(client.sent["entrypoint"])[-7:] == [
         "evofool", "run", "config.yaml", "storage.path=/mnt/evofool/runs", "seed=3", "--resume", "auto",
     ]  # fmt: skip
     assert set(client.sent["runtime_env"]) == {"working_dir"}  # no environment: Ray stores and shows it
     assert logged == ["generation 1\n"] and any("raysubmit_1" in text for text in told)
     assert submitting.submit(job(), "http://127.0.0.1:8265", wait=False, client=client).status is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("{folder}", ""), ("{folder}:/opt/lib", "/opt/lib"), ("/opt/lib", "/opt/lib"), ("", "")]
+)
+def test_a_job_does_not_import_from_its_folder(folder: Path, before: str, after: str) -> None:
+    """Ray puts the folder in front of PYTHONPATH; what stood there before stays."""
+    command = submitting.entrypoint(job(), folder).replace("exec evofool run", "exec printf '%s|' \"$PYTHONPATH\"")
+    path = {"PATH": os.environ["PATH"], "PYTHONPATH": before.format(folder=folder)}
+    done = subprocess.run(["bash", "-c", command], env=path, cwd=folder, capture_output=True, text=True)
+    assert done.stdout.startswith(f"{after}|config.yaml|"), done
+
+
+def test_seeds_are_one_job_of_several_runs(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray.job_submission
+
+    client = FakeClient()
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", client)
+    words = ["submit", "config.yaml", "storage.path=/x", "--address", "http://127.0.0.1:8265", "--seeds"]
+    assert command(*words, "1-5", "name=many-{seed}")[0] == 0
+    assert client.sent["entrypoint"].endswith("--resume auto --seeds 1-5")
+    code, _, err = command(*words, "1-5")
+    assert code == 2 and "{seed}" in err
+    code, _, err = command(*words, "x", "name=many-{seed}")
+    assert code == 2 and "'x' is not a list of seeds" in err
 
 
 def test_rayignore_adds_and_takes_back(folder: Path) -> None:
@@ -530,6 +555,14 @@ def test_a_token_opens_the_way_beyond_this_machine(folder: Path, monkeypatch: py
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(ConfigError, match="RAY_AUTH_MODE=token"):
         submitting.check_address("http://10.0.0.1:8265")
+
+
+def test_an_insecure_cluster_has_to_be_asked_for(folder: Path) -> None:
+    client = FakeClient()
+    with pytest.raises(ConfigError, match="--insecure-cluster"):
+        submitting.submit(job(), "http://10.0.0.1:8265", client=client)
+    submitting.submit(job(insecure_cluster=True), "http://10.0.0.1:8265", client=client, wait=False)
+    assert client.sent["entrypoint"].endswith("--insecure-cluster")  # its driver would refuse as well
 
 
 def test_a_failed_job_gives_its_own_exit_code(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -678,7 +711,7 @@ def test_local_script_runs_over_two_nodes_and_leaves_nothing(config: Config, tmp
 
 
 def evofool(*arguments: object, settings: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "evofool", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", "evofool", *map(str, arguments)]  # -P: as the command does
     return subprocess.run(command, env=settings, cwd=folder, capture_output=True, text=True, timeout=180)
 
 
@@ -720,6 +753,7 @@ def test_doctor_and_submit_on_two_nodes(two_nodes: dict[str, str], lenet_file: P
     (folder / "weights" / "lenet.safetensors").write_bytes(lenet_file.read_bytes())
     (folder / "config.yaml").write_text(CONFIG.read_text())
     (folder / ".gitignore").write_text("weights/\n")  # plays no part
+    (folder / "torch.py").write_text(f"open({str(tmp_path / 'sentinel')!r}, 'w')\n")  # nobody is to import it
     small = ["search.generations=3", "search.offspring=50", "search.initial=50", f"storage.path={runs}"]
 
     open_one = {name: value for name, value in two_nodes.items() if not name.startswith("RAY_AUTH")}
@@ -744,5 +778,38 @@ def test_doctor_and_submit_on_two_nodes(two_nodes: dict[str, str], lenet_file: P
     assert "3 generations done" in sent.stderr
     first = open_run(runs / "quickstart")
     assert len(first.elites()) == 10
+    assert not (tmp_path / "sentinel").exists(), "torch.py of the job's folder was imported"
     again = evofool("submit", "config.yaml", *small, "seed=9", "--address", jobs, settings=two_nodes, folder=folder)
     assert again.returncode == 3, again.stderr  # the run's own exit code: another seed is another run
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.needs_hosts
+def test_a_cluster_that_asks_nobody_for_a_token_is_refused(config: Config, tmp_path: Path) -> None:
+    from chaos.machines import ADDRESSES, HEAD, Host
+
+    from evofool.config import to_yaml
+
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    host = Host("open", tmp_path / "hosts", environment(HOME=str(tmp_path), RAY_USAGE_STATS_ENABLED="0"))
+    try:
+        host.do("ip", "addr", "add", f"{ADDRESSES[0]}/24", "dev", "lo")
+        start = f"ray start --head --node-ip-address={ADDRESSES[0]} --port=6379 --num-cpus=1 --include-dashboard=false"
+        host.do(*start.split())
+        (tmp_path / "token").write_text("0123456789abcdef" * 4)
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+        run = [sys.executable, "-m", "evofool", "run", str(tmp_path / "config.yaml"), "evaluation.pool=ray"]
+        run += ["evaluation.evaluators=1", "--out", str(tmp_path / "run"), "--address"]
+        # That a driver has a token does not mean that it is asked for it.
+        for where, more in (("auto", {}), (HEAD, token)):
+            code, said = host.run(*run, where, env={**host.environment, **more})
+            assert code == 2 and "asks nobody for a token" in said and "--insecure-cluster" in said, said
+        assert not (tmp_path / "run").exists()
+        code, said = host.run(sys.executable, "-m", "evofool", "doctor", "--address", HEAD)
+        assert code == 1 and "asks nobody for a token" in said, said
+        code, said = host.run(*run, HEAD, "--insecure-cluster")
+        assert code == 0, said
+    finally:
+        host.end()

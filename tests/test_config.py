@@ -366,7 +366,14 @@ def billion_laughs() -> str:
         ("target: {spec: x\n", "not valid YAML"),
         ("target:\n\tspec: x\n", "not valid YAML"),
         ("\0", "not valid YAML"),
-        ("[" * 3_000, "not valid YAML"),
+        ("[" * 3_000, "over 32 in one another"),
+        ("seed: " + "[" * 40 + "]" * 40, "over 32 in one another (line 1)"),
+        ("seed: [" + "1, " * 10_000 + "1]", "over 10000 values"),
+        (
+            "target: {spec: x}\nseed: 0x" + "f" * 5000,
+            "(got int, too long to show)",
+        ),  # Python writes no number of so many digits
+        ("target: {spec: x}\nsearch: {lag: '" + "x" * 5000 + "'}", "xxx...)"),
         ("", "a config is a mapping of sections"),
         ("- a\n- b\n", "a config is a mapping of sections"),
         ("just a sentence\n", "a config is a mapping of sections"),
@@ -388,6 +395,19 @@ def test_yaml_that_cannot_be_meant_is_refused_naming_the_file(text: str, words: 
     message = refusal(path)
     assert words in message
     assert str(path) in message
+
+
+def test_not_every_one_of_thousands_of_mistakes_is_told() -> None:
+    message = refusal({"target": {"spec": "x"}, **{f"key{i}" * 100: i for i in range(5000)}})
+    assert message.count("\n") == 20 and message.endswith("and more of the kind.") and len(message) < 5000
+
+
+def test_override_of_a_key_in_thousands_of_sections_is_refused() -> None:
+    assert "no key has so many dots" in refusal({"target": {"spec": "x"}}, ["a." * 5000 + "a=1"])
+
+
+def test_override_that_is_no_text_is_refused() -> None:
+    assert "not valid YAML" in refusal({"target": {"spec": "x"}}, ["name=\ud800"])
 
 
 def test_file_larger_than_a_mebibyte_is_refused(tmp_path: Path) -> None:

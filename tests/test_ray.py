@@ -102,6 +102,7 @@ def test_completions_out_of_order_change_nothing(long: Config, tmp_path: Path, j
     inline = evofool.run(long, [*keys, "evaluation.pool=inline"], out=tmp_path / "inline", allow_code=True)
     run = evofool.run(long, [*keys, "evaluation.evaluators=3"], out=tmp_path / "ray", allow_code=True)
     assert session(run)["out_of_order_chunks"] >= 10
+    assert sum(node["chunks"] for node in session(run)["nodes"]) == 32 * 25  # each once, whoever scored it too
     assert run.archive_hash == inline.archive_hash
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from evofool import output
-from evofool.cli.options import AllowCode, ConfigPath, Json, Overrides, app
+from evofool.cli.options import AllowCode, ConfigPath, Insecure, Json, Overrides, Seeds, app, seed_numbers
 from evofool.errors import ConfigError
 
 __all__: list[str] = []
@@ -60,6 +60,7 @@ def submit(
     config: ConfigPath,
     address: Annotated[str, typer.Option(help="Jobs API of the cluster: http://HOST:8265.")],
     overrides: Overrides = None,
+    seeds: Seeds = None,
     resume: Annotated[str, typer.Option(help="auto: go on if the run is there; must; never.")] = "auto",
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job to its end.")] = False,
     include: Annotated[
@@ -67,6 +68,7 @@ def submit(
         typer.Option(help="File to send though a pattern leaves it out; may be repeated."),
     ] = None,
     allow_code: AllowCode = False,
+    insecure_cluster: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Send a run to a cluster as a job, with this folder; the exit code is the run's."""
@@ -74,7 +76,10 @@ def submit(
     from evofool.config import load_config
 
     given = list(overrides or [])
-    job = submitting.Job(config, given, load_config(config, given), resume, allow_code, include or [])
+    settings = load_config(config, given)
+    if seeds is not None:
+        seed_numbers(seeds, settings.name)
+    job = submitting.Job(config, given, settings, resume, allow_code, insecure_cluster, seeds, include or [])
     outcome = submitting.submit(job, address, wait=not no_wait, tell=_tell, log=_log)
     if as_json:
         output.print_json(vars(outcome))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from evofool import output
-from evofool.cli.options import AllowCode, ConfigPath, Json, Overrides, app, group
+from evofool.cli.options import AllowCode, ConfigPath, Insecure, Json, Overrides, app, cluster, group
 
 __all__: list[str] = []
 
@@ -72,13 +72,16 @@ def doctor(
     address: Annotated[
         str | None, typer.Option(help="Also look at every node of this Ray cluster: HOST:PORT or auto.")
     ] = None,
+    insecure_cluster: Insecure = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
     """What of this machine, or of a cluster, would stand in the way of a run, and what to do about it."""
     from evofool.doctor import examine
 
-    findings = examine(str(config) if config else None, storage, allow_code, address)
+    findings = examine(
+        str(config) if config else None, storage, allow_code, address and cluster(address, insecure_cluster)
+    )
     if as_json:
         output.print_json([vars(finding) for finding in findings])
     else:

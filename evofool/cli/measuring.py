@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from evofool import output
-from evofool.cli.options import Address, AllowCode, ConfigPath, Json, Overrides, app
+from evofool.cli.options import Address, AllowCode, ConfigPath, Insecure, Json, Overrides, app, cluster
 from evofool.errors import EvofoolError
 
 __all__: list[str] = []
@@ -37,6 +37,7 @@ def score(
     ] = "declared",
     pool: Annotated[str, typer.Option(help="inline or ray.")] = "inline",
     address: Address = None,
+    insecure_cluster: Insecure = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +45,15 @@ def score(
     from evofool import scoring
 
     request = scoring.Request(
-        images, target, classes or "all", allow_code, geometry, crops, returns, pool=pool, address=address
+        images,
+        target,
+        classes or "all",
+        allow_code,
+        geometry,
+        crops,
+        returns,
+        pool=pool,
+        address=cluster(address, insecure_cluster),
     )
     result = scoring.score_to(out, request, _tell)
     if as_json:
@@ -157,6 +166,7 @@ def plan(
     config: ConfigPath,
     overrides: Overrides = None,
     address: Address = None,
+    insecure_cluster: Insecure = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
@@ -165,7 +175,7 @@ def plan(
     from evofool.config import load_config
 
     settings = load_config(config, list(overrides or []))
-    result = planning.plan(settings, address=address, allow_code=allow_code, tell=_tell)
+    result = planning.plan(settings, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=_tell)
     if as_json:
         figures = [vars(figure) for figure in result.figures]
         output.print_json({"facts": result.facts, "figures": figures, "warnings": result.warnings})

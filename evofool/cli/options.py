@@ -7,17 +7,24 @@ from typing import Annotated
 
 import typer
 
+from evofool.addresses import OpenCluster
+from evofool.errors import ConfigError
+
 __all__ = [
     "Address",
     "AllowCode",
     "ConfigPath",
     "Grace",
+    "Insecure",
     "Json",
     "NumericsChange",
     "Overrides",
     "RunPath",
+    "Seeds",
     "app",
+    "cluster",
     "group",
+    "seed_numbers",
 ]
 
 app = typer.Typer(
@@ -36,6 +43,31 @@ def group(name: str, text: str) -> typer.Typer:
     return commands
 
 
+def cluster(address: str | None, insecure: bool) -> str | None:
+    """An address as --address and --insecure-cluster give it."""
+    return OpenCluster(address or "") if insecure else address
+
+
+def seed_numbers(text: str, name: str) -> list[int]:
+    """The seeds that --seeds means.
+
+    Args:
+        name: of the runs, which must hold {seed}.
+    """
+    if "{seed}" not in name:
+        raise ConfigError("--seeds needs {seed} in the name; say for instance name=quickstart-{seed}.")
+    try:
+        numbers: list[int] = []
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            numbers += range(int(first), int(last) + 1) if dash else [int(first)]
+        if not numbers:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"--seeds: {text!r} is not a list of seeds such as 1-5 or 1,3,8.") from None
+    return numbers
+
+
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")]
 Overrides = Annotated[
@@ -46,6 +78,12 @@ AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let a python: tar
 Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster: HOST:PORT, auto or local. Default: RAY_ADDRESS, else one on this machine."),
+]
+Seeds = Annotated[
+    str | None, typer.Option(help="Seeds one after another, e.g. 1-5 or 1,3,8; the name must hold {seed}.")
+]
+Insecure = Annotated[
+    bool, typer.Option("--insecure-cluster", help="Use a cluster that asks nobody for a token, this time.")
 ]
 Grace = Annotated[
     float,

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from evofool import output
-from evofool.cli.options import Address, AllowCode, ConfigPath, Grace, NumericsChange, Overrides, RunPath, app
+from evofool.cli.options import (
+    Address,
+    AllowCode,
+    ConfigPath,
+    Grace,
+    Insecure,
+    NumericsChange,
+    Overrides,
+    RunPath,
+    Seeds,
+    app,
+    cluster,
+    seed_numbers,
+)
 from evofool.errors import ConfigError
 
 __all__: list[str] = []
@@ -19,14 +32,13 @@ def run(
     config: ConfigPath,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; storage.path/name by default.")] = None,
-    seeds: Annotated[
-        str | None, typer.Option(help="Seeds one after another, e.g. 1-5 or 1,3,8; the name must hold {seed}.")
-    ] = None,
+    seeds: Seeds = None,
     resume: Annotated[str, typer.Option(help="auto: go on if the run is there; must; never.")] = "auto",
     seed_from: Annotated[
         list[Path] | None, typer.Option(help="Start from the elites of this run; may be repeated.")
     ] = None,
     address: Address = None,
+    insecure_cluster: Insecure = False,
     allow_code: AllowCode = False,
     allow_numerics_change: NumericsChange = False,
     grace: Grace = 10.0,
@@ -38,11 +50,9 @@ def run(
     given = list(overrides or [])
     numbers: list[int | None] = [None]
     if seeds is not None:
-        numbers = list(_seed_numbers(seeds))
-        if out is not None or "{seed}" not in load_config(config, given).name:
-            raise ConfigError(
-                "--seeds needs {seed} in the name, and no --out; say for instance name=quickstart-{seed}."
-            )
+        if out is not None:
+            raise ConfigError("--seeds makes several runs, so it goes without --out; say storage.path=FOLDER instead.")
+        numbers = list(seed_numbers(seeds, load_config(config, given).name))
     settings = [load_config(config, given if n is None else [*given, f"seed={n}"]) for n in numbers]
     from evofool import runner
 
@@ -52,7 +62,7 @@ def run(
             out=out,
             resume=resume,
             seed_from=seed_from or [],
-            address=address,
+            address=cluster(address, insecure_cluster),
             allow_code=allow_code,
             allow_numerics_change=allow_numerics_change,
             grace=grace,
@@ -67,6 +77,7 @@ def resume(
     path: RunPath,
     overrides: Overrides = None,
     address: Address = None,
+    insecure_cluster: Insecure = False,
     allow_code: AllowCode = False,
     allow_numerics_change: NumericsChange = False,
     grace: Grace = 10.0,
@@ -83,7 +94,7 @@ def resume(
         config,
         out=path,
         resume="must",
-        address=address,
+        address=cluster(address, insecure_cluster),
         allow_code=allow_code,
         allow_numerics_change=allow_numerics_change,
         grace=grace,
@@ -97,23 +108,11 @@ def merge(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Runs of one target and encoding.")],
     out: Annotated[Path, typer.Option(help="The new run directory.")],
     address: Address = None,
+    insecure_cluster: Insecure = False,
     allow_code: AllowCode = False,
 ) -> None:
     """Make a new run of the best elite of every class; every elite is scored again and keeps its origin."""
     from evofool import runner
 
-    finished = runner.merge(paths, out, address=address, allow_code=allow_code)
+    finished = runner.merge(paths, out, address=cluster(address, insecure_cluster), allow_code=allow_code)
     output.print_elites(finished, None, None)
-
-
-def _seed_numbers(text: str) -> list[int]:
-    try:
-        numbers: list[int] = []
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            numbers += range(int(first), int(last) + 1) if dash else [int(first)]
-        if not numbers:
-            raise ValueError
-    except ValueError:
-        raise ConfigError(f"--seeds: {text!r} is not a list of seeds such as 1-5 or 1,3,8.") from None
-    return numbers

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from evofool import output
-from evofool.cli.options import Address, AllowCode, Json, RunPath, app
+from evofool.cli.options import Address, AllowCode, Insecure, Json, RunPath, app, cluster
 from evofool.errors import ConfigError, StorageError
 
 __all__: list[str] = []
@@ -34,6 +34,7 @@ def transfer(
     to: Annotated[list[str], typer.Option(help="Target to show the elites to, as target.spec; may be repeated.")],
     pool: PoolName = None,
     address: Address = None,
+    insecure_cluster: Insecure = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
@@ -41,7 +42,9 @@ def transfer(
     from evofool.store.study_tables import table_path
     from evofool.studies import transfer as study
 
-    rows = study.transfer(path, to, pool=pool, address=address, allow_code=allow_code, tell=_tell)
+    rows = study.transfer(
+        path, to, pool=pool, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=_tell
+    )
     summary = study.summarise(rows)
     file = table_path(path, "transfer")
     if as_json:
@@ -86,6 +89,7 @@ def matrix(
     ] = None,
     pool: PoolName = None,
     address: Address = None,
+    insecure_cluster: Insecure = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
@@ -100,7 +104,9 @@ def matrix(
         need_matplotlib()
     from evofool.studies import transfer as study
 
-    frame = study.matrix(paths, variant=variant, pool=pool, address=address, allow_code=allow_code, tell=_tell)
+    frame = study.matrix(
+        paths, variant=variant, pool=pool, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=_tell
+    )
     records = json.loads(frame.to_json(orient="records", double_precision=15))
     if out is not None:
         from evofool.report.heatmap import heat_map

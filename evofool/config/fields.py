@@ -23,7 +23,7 @@ def refuse_bool(value: Any) -> Any:
 
 
 Rate = Annotated[float, Field(ge=0.0, le=1.0), BeforeValidator(refuse_bool)]
-Positive = Annotated[int, Field(gt=0), BeforeValidator(refuse_bool)]
+Positive = Annotated[int, Field(gt=0, lt=1 << 63), BeforeValidator(refuse_bool)]
 PositiveOrAuto = Literal["auto"] | Positive
 Seconds = Annotated[float, Field(gt=0.0), BeforeValidator(refuse_bool)]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,15 @@ from evofool.errors import ConfigError
 __all__ = ["MAX_FILE", "load_config", "to_yaml"]
 
 MAX_FILE = 1 << 20  # bytes
+MAX_VALUES = 10_000  # of which a list of classes may take nearly all
+MAX_DEPTH = 32  # of values in one another; a config has 4
+MAX_SENTENCES = 20  # about what is wrong with one
+LONGEST = 400  # characters of one
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that also refuses aliases and duplicate keys, and reads 1e-3 as a number."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases are not accepted (line {self.peek_event().start_mark.line + 1})")
-        return super().compose_node(parent, index)
+class _Loader(_Safe):
+    """SafeLoader that also refuses duplicate keys, and reads 1e-3 as a number."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -49,12 +50,26 @@ for _kind in (_Loader, _Dumper):
 
 
 def _parse_yaml(text: str, where: str) -> Any:
-    if len(text.encode()) > MAX_FILE:
-        raise ConfigError(f"{where}: larger than {MAX_FILE} bytes, so not a configuration.")
     try:
+        if len(text.encode()) > MAX_FILE:
+            raise ConfigError(f"{where}: larger than {MAX_FILE} bytes, so not a configuration.")
+        _refuse_hostile(text)
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # TypeError: a key that is a list
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _refuse_hostile(text: str) -> None:
+    """Refuse aliases, which can stand for any amount of text, and what would take long to build."""
+    values = depth = 0
+    for event in yaml.parse(text, Loader=_Safe):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases are not accepted (line {line})")
+        values += isinstance(event, yaml.NodeEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if values > MAX_VALUES or depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"over {MAX_VALUES} values, or over {MAX_DEPTH} in one another (line {line})")
 
 
 def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list[str] | None = None) -> Config:
@@ -75,7 +90,10 @@ def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list
     else:
         where = str(source)
         try:
-            text = Path(source).read_text(encoding="utf-8")
+            with Path(source).open("rb") as file:
+                blob = file.read(MAX_FILE + 1)
+            # Cut off in the middle of a character, perhaps; _parse_yaml refuses it for its length.
+            text = blob.decode(errors="strict" if len(blob) <= MAX_FILE else "replace")
         except FileNotFoundError:
             raise ConfigError(f"{where}: no such config file (examples lie in configs/).") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -88,11 +106,15 @@ def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list
     try:
         return Config.model_validate(data)
     except pydantic.ValidationError as error:
-        raise ConfigError("\n".join(dict.fromkeys(_sentences(error, where)))) from None
+        sentences = list(islice(dict.fromkeys(_sentences(error, where)), MAX_SENTENCES))
+        more = [f"{where}: and more of the kind."] * (error.error_count() > MAX_SENTENCES)
+        raise ConfigError("\n".join(sentences + more)) from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
+    if key.count(".") > MAX_DEPTH:
+        raise ConfigError(f"{_shown(key, str)}: no key has so many dots.")
     if not equals or not key:
         raise ConfigError(f"{override!r}: an override is KEY=VALUE, for instance search.generations=50.")
     *sections, last = key.split(".")
@@ -107,8 +129,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
 def _sentences(error: pydantic.ValidationError, where: str) -> Iterator[str]:
     keys = key_table()
     sections = {key.partition(".")[0] for key in keys if "." in key}
-    for problem in error.errors():
-        parts = [str(part) for part in problem["loc"]]
+    for problem in islice(error.errors(include_url=False), 2 * MAX_SENTENCES):
+        parts = [_shown(part, str) for part in problem["loc"]]
         path = next(
             (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in keys), ".".join(parts)
         )
@@ -124,9 +146,17 @@ def _sentences(error: pydantic.ValidationError, where: str) -> Iterator[str]:
             yield f"{where}: {path}: missing; add it, for instance target.spec=lenet:weights/lenet.safetensors."
         else:
             message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
-            shown = repr(problem["input"])
-            suffix = f" (got {shown if len(shown) < 80 else shown[:77] + '...'})" if path in keys else ""
-            yield f"{where}: {path}: {message}{suffix}"
+            suffix = f" (got {_shown(problem['input'])})" if path in keys else ""
+            yield f"{where}: {path}: {message[:LONGEST]}{suffix}"
+
+
+def _shown(value: Any, form: Callable[[Any], str] = repr) -> str:
+    """A value for people, who need not see all of it."""
+    try:
+        text = form(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
+        text = f"{type(value).__name__}, too long to show"
+    return text if len(text) < 80 else text[:77] + "..."
 
 
 def to_yaml(config: Config) -> str:

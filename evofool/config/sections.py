@@ -290,7 +290,9 @@ class Config(Section):
 
     schema_version: Annotated[Literal[1], BeforeValidator(refuse_bool)] = key("semantic", 1, "Version of this schema.")
     name: str = key("operational", "run", "Name of the run's folder; {seed} is replaced.")
-    seed: Annotated[int, Field(ge=0), BeforeValidator(refuse_bool)] = key("semantic", 1, "Seed of all random numbers.")
+    seed: Annotated[int, Field(ge=0, lt=1 << 256), BeforeValidator(refuse_bool)] = key(
+        "semantic", 1, "Seed of all random numbers."
+    )
     target: TargetConfig
     encoding: EncodingConfig = EncodingConfig()
     variation: VariationConfig = VariationConfig()

@@ -53,7 +53,7 @@ def from_json(genome: str | Mapping[str, Any]) -> tuple[Encoding, Any]:
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, binascii.Error) as error:
         if isinstance(error, InvalidGenome):
             raise
-        raise InvalidGenome(f"not the JSON of a genome ({type(error).__name__}: {error}).") from None
+        raise InvalidGenome(f"not the JSON of a genome ({type(error).__name__}: {str(error)[:200]}).") from None
 
 
 def render(genome: str | Mapping[str, Any], size: int | tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -79,13 +79,15 @@ def render(genome: str | Mapping[str, Any], size: int | tuple[int, int] | None =
 
 def _size(value: Any) -> int:
     if not isinstance(value, int) or not 1 <= value <= 8192:
-        raise InvalidGenome(f"a genome has a side of {value!r} pixels.")
+        raise InvalidGenome(f"a genome has a side of {value!r:.40} pixels.")
     return value
 
 
 def _colour(name: Any, channels: int | None = None) -> str:
     if name not in ("grey", "hsv", "rgb", "hls2015") or (channels is not None and (name == "grey") != (channels == 1)):
-        raise InvalidGenome(f"a genome has the colour space {name!r}, which is none, or none for {channels} channels.")
+        raise InvalidGenome(
+            f"a genome has the colour space {name!r:.40}, which is none, or none for {channels} channels."
+        )
     return str(name)
 
 

@@ -54,6 +54,20 @@ class PoolReport:
     out_of_order: int = 0  # chunks that finished before one submitted earlier
     compared: int = 0  # chunks that two evaluators scored, with the same bits
     peak_rss_mib: float = 0.0  # of the largest evaluator
+    nodes: tuple[dict[str, Any], ...] = ()  # of Ray: id, host, and whose answers for how many chunks were taken
+
+    def facts(self) -> dict[str, Any]:
+        """For provenance."""
+        return {
+            "evaluations": self.evaluations,
+            "evaluators": self.evaluators,
+            "evaluator_core_seconds": round(self.core_seconds, 3),
+            "evaluator_peak_rss_mib": round(self.peak_rss_mib, 1),
+            "requeued_chunks": self.requeued,
+            "out_of_order_chunks": self.out_of_order,
+            "compared_chunks": self.compared,
+            "nodes": list(self.nodes),
+        }
 
 
 class Overdue(Exception):

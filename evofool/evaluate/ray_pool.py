@@ -81,6 +81,7 @@ class RayPool:
         self._errands = self._answers = 0
         self._unfinished: set[int] = set()
         self._report = PoolReport()
+        self._scored: Counter[tuple[str, str]] = Counter()  # (node, host) -> chunks
         self._no_worker_since: float | None = None
         self._cells = len(recipe.class_indices)
         self._poison: list[str] = []
@@ -243,7 +244,8 @@ class RayPool:
 
     def report(self) -> PoolReport:
         """What was done so far."""
-        return replace(self._report, evaluators=sum(worker.hello is None for worker in self._workers))
+        nodes = tuple({"node": node, "host": host, "chunks": n} for (node, host), n in sorted(self._scored.items()))
+        return replace(self._report, evaluators=sum(worker.hello is None for worker in self._workers), nodes=nodes)
 
     def pids(self) -> list[int]:
         """Process ids of the ready evaluators (on whichever node), for tests and for people."""
@@ -363,6 +365,7 @@ class RayPool:
             self._compare(chunk, result, worker)
         else:
             self._finished(chunk, result)
+            self._scored[worker.facts["node"], worker.facts["host"]] += chunk.verb == "score"
             if chunk.verb == "score" and chunk.sequence % COMPARED == 0:
                 self._double(chunk, worker)
             if chunk.doubled:

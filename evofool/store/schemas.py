@@ -134,6 +134,8 @@ ELITES = _schema(
 )
 
 MAX_BYTES = 8 << 30  # of a file, once decoded
+ALWAYS = 256 << 20  # bytes that any file may take
+EXPANSION = 64  # times the size of a file, beyond that; a thousand cells may show one picture
 _BATCH = 1024  # rows
 _CAREFULLY = {"page_checksum_verification": True, "arrow_extensions_enabled": False}
 
@@ -184,13 +186,11 @@ def _refuse_bomb(path: Path, file: pq.ParquetFile) -> None:
     """
     columns = [file.schema.column(i) for i in range(len(file.schema))]
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    total = 0
+    total, most = 0, min(MAX_BYTES, max(ALWAYS, EXPANSION * path.stat().st_size))
     for batch in pq.ParquetFile(path, read_dictionary=texts, **_CAREFULLY).iter_batches(_BATCH):
         total += sum(_bytes_of(column) for column in batch.columns)
-        if total > MAX_BYTES:
-            raise CorruptData(
-                f"{path}: would take more than {MAX_BYTES >> 30} GiB of memory, which no file of a run does."
-            )
+        if total > most:
+            raise CorruptData(f"{path}: would take over {most >> 20} MiB of memory, which no such file of a run does.")
 
 
 def _bytes_of(array: pa.Array) -> int:

@@ -16,6 +16,8 @@ from chaos.toy import SCORED, SCORING, SUBMITTED, Toy, promised_commits_are_ther
 __all__ = ["trial_driver_kills", "trial_resume_kills", "trial_sigint_twice", "trial_sigterm"]
 
 GRACE = 12.0  # seconds that a driver has to end in
+IN_FLIGHT = 0.8  # share of the kills that must meet a generation in flight
+FEW = 50  # trials that are too few to say so
 
 
 def trial_driver_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:
@@ -30,8 +32,10 @@ def trial_driver_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:
             if trial % 10 == 9:
                 child.kill_after(draw.uniform(0, starting))
             else:
-                wait_for(lambda: bool(shared[SUBMITTED]), child)  # noqa: B023 - called at once
-                if child.kill_after(draw.uniform(0, searching)) != -signal.SIGKILL:
+                # By progress, since another run of it may take another time.
+                done = draw.randrange(toy.generations)
+                wait_for(lambda: shared[SUBMITTED] > shared[SCORED] >= done, child)  # noqa: B023 - called at once
+                if child.kill_after(draw.uniform(0, searching / toy.generations)) != -signal.SIGKILL:
                     outcome.counts["ended before its kill"] += 1
             outcome.counts["with a generation in flight"] += shared[SUBMITTED] > shared[SCORED]
             outcome.counts["in the middle of scoring"] += bool(shared[SCORING])
@@ -40,6 +44,9 @@ def trial_driver_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:
             if trial % 10 == 0:
                 evofool.verify(run, allow_code=True)
         shutil.rmtree(run, ignore_errors=True)
+    in_flight = outcome.counts["with a generation in flight"]
+    if trials >= FEW and in_flight < IN_FLIGHT * trials:
+        outcome.violations.append(f"only {in_flight} of {trials} kills met a generation in flight")
     return outcome
 
 

@@ -63,6 +63,14 @@ FAULTS = {
     "ray-driver": Fault("kill -9 of the driver over Ray, then resume", "evaluators.trial_driver_kills", 20),
     "nodes": Fault("a node lost while its evaluator scores", "evaluators.trial_node_losses", 5),
     "heads": Fault("the head lost, then resume on a new cluster", "evaluators.trial_head_losses", 5),
+    "cables": Fault("the cable between two hosts cut and mended", "hosts.trial_cut_cables", 4, ("hosts",)),
+    "hosts": Fault("the head's host lost, then resume on a new one", "hosts.trial_lost_hosts", 3, ("hosts",)),
+    "strangers": Fault("others on the network try every port of two hosts", "hosts.trial_strangers", 3, ("hosts",)),
+    "tls": Fault("two hosts with Ray's TLS, and a listener at the cable", "hosts.trial_tls", 1, ("hosts",)),
+    "configs": Fault("hostile configurations", "hostile.trial_configs", 10_000),
+    "genomes": Fault("hostile genomes", "hostile.trial_genomes", 10_000),
+    "parquet": Fault("hostile Parquet files", "hostile_files.trial_parquet", 10_000),
+    "pictures": Fault("hostile PNG files", "hostile_files.trial_pictures", 1_000),
     "settings": Fault("every configuration key changed on resume", "settings.trial_settings", None),
 }
 
@@ -169,7 +177,7 @@ def _is_required(missing: list[str]) -> bool:
 
 def _missing(name: str) -> list[str]:
     """What this machine lacks for a row's trials. It is tried, since a container may forbid what is installed."""
-    return [need for need in FAULTS[name].needs if not {"strace": _can_trace, "mounts": _can_mount}[need]()]
+    return [need for need in FAULTS[name].needs if not _CAPABILITIES[need]()]
 
 
 def _can_trace() -> bool:
@@ -180,6 +188,14 @@ def _can_mount() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         shell = f"truncate -s 16M {folder}/disk && mkfs.ext4 -q -F {folder}/disk && mount -o loop {folder}/disk /mnt"
         return os.geteuid() == 0 and bool(shutil.which("unshare")) and _works("unshare", "-m", "sh", "-c", shell)
+
+
+def _can_make_hosts() -> bool:
+    cable = "mount -t tmpfs none /mnt && ip link add cable type veth peer name other && ss -Hltn"
+    return os.geteuid() == 0 and _works("unshare", "--net", "--mount", "--pid", "--uts", "--fork", "sh", "-c", cable)
+
+
+_CAPABILITIES = {"strace": _can_trace, "mounts": _can_mount, "hosts": _can_make_hosts}
 
 
 def _works(*command: str) -> bool:

@@ -99,15 +99,18 @@ class Toy:
         return evofool.open_run(run).archive_hash
 
     def seconds(self) -> tuple[float, float]:
-        """How long a run takes in a child: until the search begins, and from there to its end."""
+        """How long a run takes in a child: until the search begins, and from there to the last scores."""
         shared, began = Shared(), time.monotonic()
         child = self.start(self.folder / "timed", shared)
         while not shared[SUBMITTED] and not child.ended(0.001):
             pass
         middle = time.monotonic()
+        while shared[SCORED] < self.generations and not child.ended(0.001):
+            pass
+        end = time.monotonic()
         code = child.wait()
         assert code == 0, child.said()
-        return middle - began, time.monotonic() - middle
+        return middle - began, end - middle
 
 
 def command(arguments: list[str], shared: Shared, pause: float) -> int:
