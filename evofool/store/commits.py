@@ -38,7 +38,7 @@ TABLES = {
     "genomes": "_evofool/genomes",
     "history": "_history",
 }
-HISTORIES = ("full", "lineage", "elites")  # values of storage.history
+HISTORIES = ("full", "lineage", "elites")  # values of storage.history, each keeps less than the one before
 _NAME = re.compile(r"\d{8}\.json")
 _SEGMENT = re.compile(r"\d{8}\.parquet")
 _HEX = re.compile(r"[0-9a-f]{64}")

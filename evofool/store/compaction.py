@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from evofool.errors import ConfigError
 from evofool.store import schemas
+from evofool.store.commits import HISTORIES
 from evofool.store.run import SMALL_GENOME, RunStore
 
 __all__ = ["Compacted", "compact", "is_due"]
@@ -53,7 +54,7 @@ def is_due(store: RunStore) -> bool:
 
 
 def compact(store: RunStore, history: str) -> Compacted:
-    """Make a compaction the next commit, where the last one is not the same already. Only under the lock.
+    """Make a compaction the next commit, unless the last one is a compaction that kept no more. Only under the lock.
 
     Args:
         history: "full", "lineage" or "elites".
@@ -67,7 +68,7 @@ def compact(store: RunStore, history: str) -> Compacted:
     last, state = log.last, store.state()  # checks everything, so that no damage is passed on
     if last is None or state is None:
         raise ConfigError(f"{store.path}: has no commit yet, so there is nothing to compact.")
-    if last.compacts is None or last.compacts["history"] != history:
+    if last.compacts is None or HISTORIES.index(last.compacts["history"]) < HISTORIES.index(history):
         whole_from, chain = log.whole_from, log.base.compacts["archive_hash"] if log.base and log.base.compacts else ""
         if history != "full":
             whole_from = max(0, last.generation - store.config.search.lag + 2)
