@@ -4,26 +4,30 @@ A generation is a function of the seed, its number and the archive it was bred f
 placements. So everything is bred again from generation 0 on, with the scores that were recorded in place of a network,
 and whoever took a cell must have the recorded genome, parents and operators. This is also how the genome of an ancestor
 that was too large to be kept is had again.
+
+Where storage.history has dropped placements, the archives of then are not known. Breeding begins at the last
+compaction then, from what it kept, as a resume does.
 """
 
 from __future__ import annotations
 
 import hashlib
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from evofool.encoding import Encoding
-from evofool.errors import CorruptData, EvofoolError
+from evofool.errors import ConfigError, CorruptData, EvofoolError
 from evofool.evaluate.pool import PoolReport, never
 from evofool.operators import load_operators
 from evofool.records import NO_PARENT, GenerationResult, Offspring, Placements, Scores, individual_id
 from evofool.search import Search
 from evofool.store.reader import encoding_of
-from evofool.store.run import RunStore
+from evofool.store.run import RunStore, State
 from evofool.variation import operator_names
 
-__all__ = ["replay"]
+__all__ = ["replay", "replayed_from"]
 
 _NOBODY = np.finfo(np.float32).min  # finite, as scores have to be, and never a placement: the objective is -inf
 
@@ -33,7 +37,7 @@ class _Recorded:
 
     canary = ""
 
-    def __init__(self, placements: list[Placements], images: list[list[bytes]], cells: int) -> None:
+    def __init__(self, placements: dict[int, Placements], images: dict[int, list[bytes]], cells: int) -> None:
         self.placements, self.images, self.cells = placements, images, cells
         self.overdue = never
         self._sizes: dict[int, int] = {}
@@ -68,16 +72,25 @@ class _Recorded:
 
 
 def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> int:
-    """Breed the first `generations` generations of a run again; how many there were.
+    """Breed the first `generations` generations of a run again, of those from `replayed_from`; how many there were.
 
     Args:
         allow_code: whether the user's own operators and activations may run their code.
 
     Raises:
+        ConfigError: what it would begin from is not kept.
         CorruptData: naming the first individual that is not what its parents and its address give.
     """
-    history = [row[:3] for _, row in zip(range(generations), store.generations())]
-    placements, images = [row[0] for row in history], [row[2] for row in history]
+    first, state = replayed_from(store), _begin(store)
+    history = list(islice((row[:3] for row in store.generations() if row[0].generation >= first), generations))
+    end = first + len(history)
+    if first == end:
+        raise ConfigError(
+            f"{store.path}: nothing can be bred again: storage.history dropped placements of the generations before "
+            f"{first}, and there are none since; a new run of the same configuration gives the same archive."
+        )
+    placements = {row[0].generation: row[0] for row in history}
+    images = {row[0].generation: row[2] for row in history}
     people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
     encoding: Encoding = encoding_of(store, allow_code)
     seeds = store.seeds()
@@ -108,11 +121,39 @@ def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> in
         class_indices,
         seeds=(encoding.from_bytes(seeds.genomes), tuple(seeds.origins)) if seeds else None,
         on_result=compare,
-        limit=len(history),
+        limit=end,
         operators=operators,
     )
-    search.run(lambda statistics: (statistics.generation + 1 if statistics else 0) >= len(history))
+    if state is not None:
+        search.restore(
+            start=state.start,
+            pending=state.pending,
+            genomes=state.genomes,
+            statistics=state.statistics,
+            archive_hash=state.archive_hash,
+        )
+    search.run(lambda statistics: (statistics.generation + 1 if statistics else 0) >= end)
     hashes = {commit.generation: commit.archive_hash for commit in store.log.commits}
-    if hashes.get(len(history) - 1, search.archive_hash.hex()) != search.archive_hash.hex():
+    if hashes.get(end - 1, search.archive_hash.hex()) != search.archive_hash.hex():
         raise CorruptData(f"{store.path}: replaying {len(history)} generations gives another archive hash.")
     return len(history)
+
+
+def replayed_from(store: RunStore) -> int:
+    """The first generation that can be bred again: 0, or the one after the compaction that dropped placements."""
+    base = store.log.base
+    return base.generation + 1 if base and store.log.whole_from else 0
+
+
+def _begin(store: RunStore) -> State | None:
+    """What breeding begins from, as a resume would; None for generation 0."""
+    base = store.log.base
+    if base is None or not store.log.whole_from:
+        return None
+    if any(base.number in commit.dropped_genomes for commit in store.log.commits):
+        raise ConfigError(
+            f"{store.path}: nothing can be bred again: storage.history dropped placements up to generation "
+            f"{base.generation}, and the large genomes of then are no longer kept; a new run of the same "
+            "configuration gives the same archive."
+        )
+    return store.state(base)

@@ -17,7 +17,7 @@ from evofool import machine
 from evofool.config import Config, differences, fingerprint
 from evofool.encoding import Encoding, make_encoding
 from evofool.encoding.activations import load_activations
-from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
+from evofool.errors import CorruptData, EvofoolError, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
 from evofool.evaluate.opening import Work, open_pool
 from evofool.evaluate.pool import Overdue, Pool
@@ -28,8 +28,10 @@ from evofool.records import GenerationResult, Numerics
 from evofool.search import Search
 from evofool.stopping import Stopper, signals
 from evofool.store.commits import lock
-from evofool.store.reader import Run, activation_sources, encoding_of
+from evofool.store.compaction import compact, is_due
+from evofool.store.reader import Run, activation_sources
 from evofool.store.run import RunStore, Seeds
+from evofool.store.seeding import seeds_of
 from evofool.store.view import ViewWriter, compare_view
 from evofool.targets import Source, Target
 
@@ -78,7 +80,7 @@ class Session:
 
     def create(self, seed_from: list[Path]) -> Run:
         self._load_code()
-        seeds, parents = self._seeds(seed_from)
+        seeds, parents = seeds_of(seed_from, self.encoding)
         try:
             RunStore.make_folders(self.path)
             with lock(self.path):
@@ -106,6 +108,7 @@ class Session:
             refuse_other_target(store, self.target)
             self._refuse_other_code(store)
             state = store.state()
+            self._say_what_is_gone(store)
             seeds = store.seeds() if state is None else None
             stopper = Stopper(self.config)
             if state is not None and stopper(state.statistics) and _view_is_whole(store, self.encoding):
@@ -154,6 +157,14 @@ class Session:
                 "go on without these changes, or add --allow-numerics-change, which marks it in the next commit."
             )
 
+    def _say_what_is_gone(self, store: RunStore) -> None:
+        history, first = self.config.storage.history, store.log.whole_from
+        if first and history != store.config.storage.history:
+            self.warn(
+                f"storage.history: {history} holds from here on; what was dropped of the generations before {first} "
+                "stays gone."
+            )
+
     def _refuse_other_code(self, store: RunStore) -> None:
         for spec, old in store.provenance.get("code", {}).items():
             if self.code.get(spec) != old:
@@ -161,26 +172,6 @@ class Session:
                     f"{self.path}: the code of {spec} is not what it was; put the old file back, or start anew with "
                     f"--seed-from {self.path}."
                 )
-
-    def _seeds(self, runs: list[Path]) -> tuple[Seeds | None, list[dict[str, Any]]]:
-        if not runs:
-            return None, []
-        genomes: dict[bytes, str] = {}
-        parents = []
-        for path in runs:
-            store = RunStore(path)
-            if store.log.last is None:
-                raise ConfigError(f"{path}: has no commit yet, so no elites to start from.")
-            if encoding_of(store) != self.encoding:
-                raise IncompatibleRun(f"{path}: its encoding is not this run's, so its elites cannot be bred here.")
-            run_id = store.provenance["run_id"]
-            elites = {row["cell"]: row["individual_id"] for row in store.table("placements").to_pylist()}
-            for identity, genome in sorted(store.genomes(set(elites.values())).items()):
-                genomes.setdefault(genome, f"{run_id}:{identity:x}")
-            parents.append(
-                {"run_id": run_id, "archive_hash": store.log.last.archive_hash, "generation": store.log.last.generation}
-            )
-        return Seeds(list(genomes), list(genomes.values())), parents
 
     def _provenance(self, numerics: Numerics, pool: Pool, parents: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -339,6 +330,8 @@ class _Keeper:
         commit = self.store.commit(self.search.archive.elites, numerics=self.numerics, counters=counters)
         if commit:
             self.session.tell("on_commit", commit.generation, commit.archive_hash)
+            if is_due(self.store):
+                compact(self.store, self.store.config.storage.history)
 
     def finish(self, cluster: dict[str, Any], *, view: bool = True) -> None:
         """The last commit, the view, and this session's line in run.json."""

@@ -34,7 +34,7 @@ def verify(
     """Verify a run directory.
 
     Args:
-        replay: so many generations, from the first on, are also bred again (see replaying.py).
+        replay: so many generations, from the first that can be, are also bred again (see replaying.py).
         allow_code: whether a python: target may run its code.
         target: the live module, with preprocessing= and class_names=, where the run was made with one.
 
@@ -90,6 +90,8 @@ def verify(
         "within_tolerance": len(rows) - exact,
         "generations": state.generation + 1,
         "replayed": replayed,
+        "replayed_from": replaying.replayed_from(store) if replay else None,
+        "placements_from": store.log.whole_from,
         "commits": len(store.log.commits),
         "archive_hash": last.archive_hash,
         "numerics_epoch": last.numerics["epoch"],

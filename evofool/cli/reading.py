@@ -68,12 +68,14 @@ def show(
     run = open_run(path)
     row = run.elite(class_)
     lineage = run.lineage(int(row["individual_id"]))
+    not_kept = lineage.attrs["evofool"]["not_kept"]
     if png is not None:
         output.write(png, output.png(run.image(class_, size, allow_code=allow_code)))
     if as_json:
         kept = {k: v for k, v in row.items() if k not in ("image", "genome", "genome_json")}
         genome = json.loads(row["genome_json"])
-        output.print_json({**kept, "genome": genome, "lineage": lineage.to_dict("records")})
+        record = {**kept, "genome": genome, "lineage": lineage.to_dict("records"), "ancestors_not_kept": not_kept}
+        output.print_json(record)
         return
     facts = (
         "class_name",
@@ -96,6 +98,8 @@ def show(
     output.table(["individual", "generation", "made by", "took the cells of", "from run"], rows, numeric={"generation"})
     if len(lineage) > 20:
         print(f"and {len(lineage) - 20} more; --json lists all")
+    if not_kept:
+        print(f"it ends early: storage.history: elites has not kept {len(not_kept)} of the ancestors")
 
 
 def _small(image: Any) -> Any:
@@ -127,10 +131,13 @@ def verify(
     if as_json:
         output.print_json(result)
         return
+    whole = result["placements_from"]
     print(
         f"{result['elites']} elites: {result['bit_for_bit']} bit for bit, {result['within_tolerance']} within 1e-4; "
         f"{result['commits']} commits, {result['generations']} generations"
         + (f", {result['replayed']} of them bred again" if replay else "")
+        + (f" from generation {result['replayed_from']} on" if result["replayed_from"] else "")
+        + (f"\nplacements are whole from generation {whole} on (storage.history)" if whole else "")
         + f"\narchive_hash {result['archive_hash']}"
     )
 

@@ -1,4 +1,4 @@
-"""`evofool run`, `resume`, `merge`: what makes runs."""
+"""`evofool run`, `resume`, `merge`, `compact`: what makes runs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from evofool.cli.options import (
     ConfigPath,
     Grace,
     Insecure,
+    Json,
     NumericsChange,
     Overrides,
     RunPath,
@@ -116,3 +117,32 @@ def merge(
 
     finished = runner.merge(paths, out, address=cluster(address, insecure_cluster), allow_code=allow_code)
     output.print_elites(finished, None, None)
+
+
+@app.command()
+def compact(
+    path: RunPath,
+    history: Annotated[
+        str | None, typer.Option(help="What to keep: full, lineage or elites; the run's storage.history by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put a run's many small files together, and drop what is not to be kept; elites and archive_hash stay."""
+    from evofool.store.commits import HISTORIES, lock
+    from evofool.store.compaction import compact as compacted
+    from evofool.store.run import RunStore
+
+    if history not in (None, *HISTORIES):
+        raise ConfigError(f"--history: {history!r} is not {', '.join(HISTORIES[:-1])} or {HISTORIES[-1]}.")
+    RunStore(path)  # before a lock is made where there is no run
+    with lock(path):
+        store = RunStore(path)
+        store.recover()
+        result = compacted(store, history or store.config.storage.history)
+    if as_json:
+        output.print_json(vars(result))
+        return
+    print(f"{result.bytes_before:,} bytes before, {result.bytes:,} after; {result.individuals:,} individuals kept")
+    if result.placements_from:
+        print(f"placements are whole from generation {result.placements_from} on (storage.history: {result.history})")
+    print(f"archive_hash {result.archive_hash}")

@@ -271,6 +271,11 @@ class StorageConfig(Section):
     """Where the run is kept and how often."""
 
     path: str = key("operational", "runs", "Folder of runs; a run is PATH/NAME.")
+    history: Literal["full", "lineage", "elites"] = key(
+        "operational",
+        "full",
+        "Individuals and placements to keep: all; those of the elites' ancestors; or the elites alone.",
+    )
     commit_every: Positive = key("operational", 10, "Generations between commits; a kill costs at most these.")
     snapshot_every: Annotated[float, Field(ge=0.0), BeforeValidator(refuse_bool)] = key(
         "operational", 30.0, "Seconds between rewrites of elites/elites.parquet; 0: at every commit."

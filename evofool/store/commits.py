@@ -5,6 +5,10 @@
 A commit names the table files it brings (size, rows, sha256), the sha256 of the commit before it, and the archive hash
 after its last generation. Files are written first, so a commit that exists is whole; files that no commit names are
 leftovers of a kill and are removed by the next driver.
+
+A compaction is a commit like any other, of the generation of the one before it. Its tables stand for those of all
+commits before it, which are leftovers from then on. The commits themselves stay: their names keep a driver that was
+left behind from making one of them again.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import Any
 from evofool.errors import CorruptData, RunLocked
 from evofool.store import files
 
-__all__ = ["TABLES", "Commit", "CommitLog", "lock"]
+__all__ = ["HISTORIES", "TABLES", "Commit", "CommitLog", "lock"]
 
 # table -> folder below the run directory
 TABLES = {
@@ -34,6 +38,7 @@ TABLES = {
     "genomes": "_evofool/genomes",
     "history": "_history",
 }
+HISTORIES = ("full", "lineage", "elites")  # values of storage.history, each keeps less than the one before
 _NAME = re.compile(r"\d{8}\.json")
 _SEGMENT = re.compile(r"\d{8}\.parquet")
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -52,11 +57,15 @@ class Commit:
     numerics: dict[str, Any]  # Numerics, canary and epoch
     counters: dict[str, Any]
     schema_version: int = 1
+    # Of a compaction: {"history": what was kept, "generation": the last whose placements may be gone, -1 for none,
+    # "archive_hash": after that generation}. Not in the JSON of other commits, and unknown to versions before it.
+    compacts: dict[str, Any] | None = None
 
     def to_json(self) -> bytes:
         """Canonical JSON, with its own sha256 in it: the newest commit has no successor to vouch for it."""
-        body = json.dumps(vars(self), sort_keys=True)
-        data = {**vars(self), "sha256": hashlib.sha256(body.encode()).hexdigest()}
+        facts = {name: value for name, value in vars(self).items() if name != "compacts" or value is not None}
+        body = json.dumps(facts, sort_keys=True)
+        data = {**facts, "sha256": hashlib.sha256(body.encode()).hexdigest()}
         return (json.dumps(data, sort_keys=True, indent=1) + "\n").encode()
 
 
@@ -65,6 +74,10 @@ class CommitLog:
 
     Args:
         tolerant: keep the commits before the first that is damaged; what is wrong with that one is in `broken`.
+
+    Attributes:
+        base: the last compaction, None before the first; tables of earlier commits are gone.
+        rows: of the tables since then, in all.
 
     Raises:
         CorruptData: a commit is missing, damaged, or does not follow the one before it.
@@ -75,6 +88,8 @@ class CommitLog:
         self.broken: CorruptData | None = None
         self.folder = run / "_evofool" / "commits"
         self.commits: list[Commit] = []
+        self.base: Commit | None = None
+        self.rows = 0
         self._last_sha256 = ""
         try:
             self._read()
@@ -92,10 +107,13 @@ class CommitLog:
                 raise CorruptData(f"{self.folder / f'{number:08d}.json'}: missing, though later commits are there.")
             with files.guard(path, "read"):
                 blob = path.read_bytes()
-            self._append(_parse(path, blob, number, self._last_sha256), blob)
+            self._append(_parse(path, blob, self.last, self._last_sha256), blob)
 
     def _append(self, commit: Commit, blob: bytes) -> None:
         self.commits.append(commit)
+        if commit.compacts is not None:
+            self.base, self.rows = commit, 0
+        self.rows += sum(facts["rows"] for facts in commit.files.values())
         self._last_sha256 = hashlib.sha256(blob).hexdigest()
 
     @property
@@ -103,14 +121,26 @@ class CommitLog:
         """The newest commit."""
         return self.commits[-1] if self.commits else None
 
+    @property
+    def whole_from(self) -> int:
+        """The first generation from which on all placements, and whoever made them, are stored."""
+        return self.base.compacts["generation"] + 1 if self.base and self.base.compacts else 0
+
+    @property
+    def ancestors_from(self) -> int:
+        """The first generation whose individuals are stored if an elite since descends from them."""
+        ends = (c.generation for c in self.commits if c.compacts and c.compacts["history"] == "elites")
+        return max(ends, default=-1) + 1
+
     def path(self, table: str, number: int) -> Path:
         """Where a commit's file of a table lies."""
         return self.run / TABLES[table] / f"{number:08d}.parquet"
 
     def live_files(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
         """(table, commit number, facts) of every file that must be there."""
-        dropped = {number for commit in self.commits for number in commit.dropped_genomes}
-        for commit in self.commits:
+        commits = self.commits[self.base.number if self.base else 0 :]
+        dropped = {number for commit in commits for number in commit.dropped_genomes}
+        for commit in commits:
             for table, facts in commit.files.items():
                 if table != "genomes" or commit.number not in dropped:
                     yield table, commit.number, facts
@@ -141,11 +171,13 @@ class CommitLog:
         dropped_genomes: list[int],
         numerics: dict[str, Any],
         counters: dict[str, Any],
+        compacts: dict[str, Any] | None = None,
     ) -> Commit:
-        """Write tables, then the commit that names them.
+        """Write tables, then the commit that names them; then delete the tables that nobody needs any more.
 
         Args:
             tables: table -> (bytes of the Parquet file, rows).
+            compacts: the tables stand for all before them; see Commit.
 
         Raises:
             RunLocked: another driver made this commit first.
@@ -169,16 +201,20 @@ class CommitLog:
             dropped_genomes=dropped_genomes,
             numerics=numerics,
             counters=counters,
+            compacts=compacts,
         )
+        gone = [self.path("genomes", old) for old in dropped_genomes]
+        if compacts is not None:
+            gone += [self.path(table, old) for table, old, _ in self.live_files()]
         blob = commit.to_json()
         if not files.create(self.folder / f"{number:08d}.json", blob):
             raise taken
         self._append(commit, blob)
         for table, (data, _) in tables.items():
             self._put_back(self.path(table, number), data)
-        for old in dropped_genomes:
-            with files.guard(self.path("genomes", old), "delete"):
-                self.path("genomes", old).unlink(missing_ok=True)
+        for path in gone:
+            with files.guard(path, "delete"):
+                path.unlink(missing_ok=True)
         return commit
 
     def _put_back(self, path: Path, data: bytes) -> None:
@@ -209,8 +245,8 @@ class CommitLog:
         return int(table.stem) >= len(self.commits) and (self.folder / f"{table.stem}.json").exists()
 
 
-def _parse(path: Path, blob: bytes, number: int, previous: str) -> Commit:
-    data = files.read_json(path, blob)
+def _parse(path: Path, blob: bytes, before: Commit | None, previous: str) -> Commit:
+    data, number = files.read_json(path, blob), before.number + 1 if before else 0
     try:
         del data["sha256"]
         commit = Commit(**data)
@@ -223,6 +259,7 @@ def _parse(path: Path, blob: bytes, number: int, previous: str) -> Commit:
             and commit.files.keys() <= TABLES.keys()
             and all(isinstance(n, int) and 0 <= n < number for n in commit.dropped_genomes)
             and _HEX.fullmatch(commit.archive_hash)
+            and (commit.compacts is None or _is_compaction(commit, before))
             and commit.to_json() == blob
         )
     except (TypeError, KeyError, AttributeError):
@@ -232,6 +269,21 @@ def _parse(path: Path, blob: bytes, number: int, previous: str) -> Commit:
     if commit.previous_sha256 != previous:
         raise CorruptData(f"{path}: does not follow the commit before it; one of the two was changed.")
     return commit
+
+
+def _is_compaction(commit: Commit, before: Commit | None) -> bool:
+    """Whether a commit that says it is a compaction can be one, of what the commit before it left."""
+    facts = commit.compacts
+    return (
+        facts is not None
+        and before is not None
+        and (commit.generation, commit.archive_hash) == (before.generation, before.archive_hash)
+        and facts.keys() == {"history", "generation", "archive_hash"}
+        and facts["history"] in HISTORIES
+        and type(facts["generation"]) is int
+        and -1 <= facts["generation"] <= commit.generation
+        and _HEX.fullmatch(facts["archive_hash"]) is not None
+    )
 
 
 @contextlib.contextmanager

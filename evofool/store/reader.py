@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,11 +17,15 @@ from evofool.config import Config
 from evofool.encoding import Encoding, make_encoding, reference
 from evofool.encoding.activations import is_known, load_activations
 from evofool.errors import ConfigError, CorruptData
+from evofool.records import address_of
 from evofool.source import Source
+from evofool.store.commits import CommitLog
 from evofool.store.run import RunStore
 from evofool.store.view import decode_png, read_view
 
-__all__ = ["Run", "encoding_of", "open_run"]
+__all__ = ["Run", "encoding_of", "open_run", "read_steadily"]
+
+_Read = TypeVar("_Read")
 
 
 def open_run(path: str | Path) -> Run:
@@ -49,6 +55,18 @@ def encoding_of(store: RunStore, allow_code: bool = False) -> Encoding:
     load_activations(unknown)
     height, width = facts["image_size"]
     return make_encoding(store.config.encoding, (height, width), facts["channels"])
+
+
+def read_steadily(path: Path, read: Callable[[RunStore], _Read]) -> _Read:
+    """What `read` gives of a run; once more where a driver took files away meanwhile, since others stand for them."""
+    while True:
+        store = RunStore(path)
+        try:
+            return read(store)
+        except CorruptData:
+            there = {(table, number) for table, number, _ in CommitLog(path).live_files()}
+            if all((table, number) in there for table, number, _ in store.log.live_files()):
+                raise
 
 
 class Run:
@@ -88,6 +106,7 @@ class Run:
         store = RunStore(self.path)
         last = store.log.last
         facts = {name: store.provenance[name] for name in ("run_id", "target", "encoding", "cells")}
+        facts |= {"history": store.config.storage.history, "placements_from": store.log.whole_from}
         if last is None:
             return {"path": str(self.path), **facts, "generation": None, "commits": 0}
         return {
@@ -108,18 +127,21 @@ class Run:
         return frame
 
     def placements(self) -> pd.DataFrame:
-        """Every placement, in order: who took which cell, with what, displacing whom, made from whom by what."""
-        store = RunStore(self.path)
-        people = store.table("individuals").to_pandas()
-        people = people[["individual_id", "slot", "parent_ids", "operators", "nodes", "connections", "origin"]]
-        names = dict(zip(store.provenance["class_indices"], store.provenance["class_names"]))
-        placements = store.table("placements").to_pandas(integer_object_nulls=True)
-        placements.insert(3, "class_name", placements["class_index"].map(names))
-        return placements.merge(people, on="individual_id", how="left", validate="many_to_one")
+        """Every placement, in order: who took which cell, with what, displacing whom, made from whom by what.
+
+        Warns where `storage.history` has kept some only before a generation; it is `attrs["evofool"]["whole_from"]`.
+        """
+        frame = read_steadily(self.path, _placements)
+        if first := frame.attrs["evofool"]["whole_from"]:
+            warnings.warn(
+                f"{self.path}: storage.history kept only some of the placements before generation {first}.",
+                stacklevel=2,
+            )
+        return frame
 
     def history(self) -> pd.DataFrame:
-        """One row for each generation: the counters of records.Statistics."""
-        return RunStore(self.path).table("history").to_pandas()
+        """One row for each generation, whatever `storage.history` says: the counters of records.Statistics."""
+        return read_steadily(self.path, lambda store: store.table("history").to_pandas())
 
     def lineage(self, individual_id: int | str) -> pd.DataFrame:
         """An individual and all its ancestors, newest first.
@@ -129,7 +151,8 @@ class Run:
 
         Returns:
             individual_id, generation, slot, parent_ids, operators, origin, and `classes`: the names of the classes
-            whose cell the individual took.
+            whose cell the individual took. `attrs["evofool"]["not_kept"]` has the ids of ancestors at which it ends
+            because `storage.history: elites` dropped them.
 
         Raises:
             ConfigError: no such individual is stored (only those that took a cell are).
@@ -138,25 +161,7 @@ class Run:
             start = int(individual_id, 16) if isinstance(individual_id, str) else int(individual_id)
         except ValueError:
             raise ConfigError(f"{individual_id!r} is not the id of an individual: a number, or its hex form.") from None
-        store = RunStore(self.path)
-        people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
-        if start not in people:
-            raise ConfigError(f"{self.path}: no individual {start:x}; only those that took a cell are stored.")
-        names = dict(zip(store.provenance["class_indices"], store.provenance["class_names"]))
-        classes: dict[int, list[str]] = {}
-        for row in store.table("placements").to_pylist():
-            classes.setdefault(row["individual_id"], []).append(names[row["class_index"]])
-        found, frontier = {start}, [start]
-        while frontier:
-            parents = {p for identity in frontier for p in people[identity]["parent_ids"]} - found
-            if missing := parents - people.keys():
-                raise CorruptData(f"{self.path}: the parent {min(missing):x} of an individual is not stored.")
-            found |= parents
-            frontier = list(parents)
-        keep = ("individual_id", "generation", "slot", "parent_ids", "operators", "origin")
-        return pd.DataFrame(
-            [{**{k: people[i][k] for k in keep}, "classes": classes.get(i, [])} for i in sorted(found, reverse=True)]
-        )
+        return read_steadily(self.path, lambda store: _lineage(store, start))
 
     def elite(self, class_: str | int) -> dict[str, Any]:
         """The row of one class, by name or output index.
@@ -203,5 +208,45 @@ class Run:
         if min(shape) < 1 or shape[0] * shape[1] > 1 << 26:
             raise ConfigError(f"size: {shape[0]} x {shape[1]} pixels cannot be drawn; give 1 to 8192.")
         encoding = encoding_of(self._store, allow_code)
-        genome = RunStore(self.path).genomes({int(row["individual_id"])})
+        genome = read_steadily(self.path, lambda store: store.genomes({int(row["individual_id"])}))
         return reference.render(encoding, encoding.from_bytes(list(genome.values())), 0, shape)
+
+
+def _placements(store: RunStore) -> pd.DataFrame:
+    people = store.table("individuals").to_pandas()
+    people = people[["individual_id", "slot", "parent_ids", "operators", "nodes", "connections", "origin"]]
+    names = dict(zip(store.provenance["class_indices"], store.provenance["class_names"]))
+    placements = store.table("placements").to_pandas(integer_object_nulls=True)
+    placements.insert(3, "class_name", placements["class_index"].map(names))
+    frame = placements.merge(people, on="individual_id", how="left", validate="many_to_one")
+    frame.attrs["evofool"] = {"whole_from": store.log.whole_from}
+    return frame
+
+
+def _lineage(store: RunStore, start: int) -> pd.DataFrame:
+    people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
+    if start not in people:
+        dropped = address_of(start)[0] < store.log.whole_from
+        raise ConfigError(
+            f"{store.path}: no individual {start:x}; only those that took a cell are stored"
+            + (", and storage.history has dropped some of those." if dropped else ".")
+        )
+    names = dict(zip(store.provenance["class_indices"], store.provenance["class_names"]))
+    classes: dict[int, list[str]] = {}
+    for row in store.table("placements").to_pylist():
+        classes.setdefault(row["individual_id"], []).append(names[row["class_index"]])
+    found, frontier, not_kept = {start}, [start], set[int]()
+    while frontier:
+        parents = {p for identity in frontier for p in people[identity]["parent_ids"]} - found
+        for missing in sorted(parents - people.keys()):
+            if address_of(missing)[0] >= store.log.ancestors_from:
+                raise CorruptData(f"{store.path}: the parent {missing:x} of an individual is not stored.")
+            not_kept.add(missing)
+        frontier = list(parents & people.keys())
+        found.update(frontier)
+    keep = ("individual_id", "generation", "slot", "parent_ids", "operators", "origin")
+    frame = pd.DataFrame(
+        [{**{k: people[i][k] for k in keep}, "classes": classes.get(i, [])} for i in sorted(found, reverse=True)]
+    )
+    frame.attrs["evofool"] = {"not_kept": sorted(not_kept)}
+    return frame

@@ -60,6 +60,7 @@ class State:
     archive_hash: bytes
     statistics: Statistics
     start: archives.Archive  # after generation `generation - lag + 1` (empty if that is negative)
+    start_hash: bytes  # the archive hash then
     pending: list[tuple[Placements, Any]]  # (placements, top1) of the generations from there to `generation`
     genomes: dict[int, bytes]  # individual id -> canonical bytes, of everyone those archives hold
 
@@ -252,7 +253,7 @@ class RunStore:
         commit = self.log.append(
             last,
             self._buffer[-1].archive_hash.hex(),
-            {t: (schemas.to_parquet(r, _SCHEMAS[t]), len(r)) for t, r in rows.items() if r},
+            {t: (schemas.to_parquet(r, schemas.OF_TABLE[t]), len(r)) for t, r in rows.items() if r},
             dropped_genomes=dropped,
             numerics=numerics,
             counters=counters,
@@ -273,14 +274,17 @@ class RunStore:
             CorruptData: a file is missing or damaged.
         """
         tables = [
-            schemas.from_parquet(self.log.path(table, number), _SCHEMAS[name])
+            schemas.from_parquet(self.log.path(table, number), schemas.OF_TABLE[name])
             for table, number, _ in self.log.live_files()
             if table == name and number >= since
         ]
-        return pa.concat_tables(tables) if tables else _SCHEMAS[name].empty_table()
+        return pa.concat_tables(tables) if tables else schemas.OF_TABLE[name].empty_table()
 
     def generations(self) -> Iterator[tuple[Placements, Any, list[bytes], list[bytes], Statistics]]:
-        """Committed generations: placements, top1 flags, image and genome sha256 of each placement, statistics."""
+        """Committed generations: placements, top1 flags, image and genome sha256 of each placement, statistics.
+
+        Those before `log.whole_from` lack placements, but never the newest of a cell.
+        """
         individuals = {row["individual_id"]: row for row in self.table("individuals").to_pylist()}
         by_generation: dict[int, list[dict[str, Any]]] = {}
         for row in self.table("placements").to_pylist():
@@ -300,13 +304,16 @@ class RunStore:
                 Statistics(**{name: row[name] for name in names}),
             )
 
-    def state(self) -> State | None:
-        """Replay every commit: the archive as it was, with the hash chain recomputed. None before the first commit.
+    def state(self, at: Commit | None = None) -> State | None:
+        """Replay the commits: the archive as it was, with the hash chain recomputed. None before the first commit.
+
+        Args:
+            at: the last compaction, for the archive as it was then; by default, as it is after the last commit.
 
         Raises:
             CorruptData: a checksum, the hash chain or a genome is wrong.
         """
-        last = self.log.last
+        last, base = at or self.log.last, self.log.base
         if last is None:
             return None
         self.log.verify_files()
@@ -314,20 +321,26 @@ class RunStore:
         lag = self.config.search.lag
         archive = start = archives.empty(len(self.provenance["class_indices"]))
         pending: list[tuple[Placements, Any]] = []
-        chain, statistics, generation = bytes(32), None, -1
+        # The chain goes on from the generation up to which a compaction dropped placements.
+        first = self.log.whole_from
+        start_hash = chain = bytes.fromhex(base.compacts["archive_hash"]) if base and base.compacts else bytes(32)
+        statistics, generation = None, -1
         hashes = {commit.generation: commit.archive_hash for commit in self.log.commits}
         for placements, top1, images, genomes, counted in self.generations():
             generation, statistics = generation + 1, counted
             if placements.generation != generation:
                 raise CorruptData(f"{self.path}: generation {generation} is missing from the history.")
             archive = archives.restore(archive, placements, top1)
-            chain = archives.chain_hash(chain, placements, images, genomes)
-            if hashes.get(generation, chain.hex()) != chain.hex():
+            if generation >= first:
+                chain = archives.chain_hash(chain, placements, images, genomes)
+            if generation >= first - 1 and hashes.get(generation, chain.hex()) != chain.hex():
                 raise CorruptData(f"{self.path}: the archive hash of generation {generation} is not the one committed.")
             if generation <= last.generation - lag + 1:
-                start = archive
+                start, start_hash = archive, chain
             else:
                 pending.append((placements, top1))
+            if at is not None and generation == at.generation:
+                break
         if generation != last.generation or statistics is None:
             raise CorruptData(
                 f"{self.path}: the history ends at generation {generation}, the commits at {last.generation}."
@@ -336,7 +349,7 @@ class RunStore:
         for placements, _ in pending:
             needed |= set(individual_id(placements.generation, placements.slots.astype(np.int64)).tolist())
         found = self.genomes(needed - {NO_PARENT})
-        return State(generation, chain, statistics, start, pending, found)
+        return State(generation, chain, statistics, start, start_hash, pending, found)
 
     def genomes(self, wanted: set[int]) -> dict[int, bytes]:
         """Canonical bytes of stored genomes, checked against the sha256 of their individuals.
@@ -367,20 +380,17 @@ class RunStore:
         for row in self.table("placements").to_pylist():
             if self.log.last and row["generation"] > self.log.last.generation - self.config.search.lag:
                 self._displaced.setdefault(row["generation"], set()).add(row["displaced_id"])
+        self.find_large()
+        return removed
+
+    def find_large(self) -> None:
+        """Learn which commits hold large genomes alone, whose files go with the last of them that is needed."""
+        self._segments = {}
         for table, number, facts in self.log.live_files():
             if table == "genomes" and facts["size"] > SMALL_GENOME:
                 rows = schemas.from_parquet(self.log.path(table, number), schemas.GENOMES).to_pylist()
                 if all(len(row["genome"]) > SMALL_GENOME for row in rows):
                     self._segments[number] = {row["individual_id"] for row in rows}
-        return removed
-
-
-_SCHEMAS = {
-    "individuals": schemas.INDIVIDUALS,
-    "placements": schemas.PLACEMENTS,
-    "genomes": schemas.GENOMES,
-    "history": schemas.HISTORY,
-}
 
 
 def _json(data: dict[str, Any], *, sealed: bool) -> bytes:

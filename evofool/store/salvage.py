@@ -29,7 +29,7 @@ def salvage(run: Path, out: Path) -> Salvaged:
     """Copy the longest whole prefix of a run's commits to a new run directory; the damaged one is left as it is.
 
     The new run can be resumed, which writes its elites view. A prefix counts as whole when its files are what its
-    commits say and the archive can be restored from them.
+    commits say and the archive can be restored from them; so none is that ends before a compaction.
 
     Raises:
         ConfigError: there is something at `out`.
@@ -40,6 +40,7 @@ def salvage(run: Path, out: Path) -> Salvaged:
     log = CommitLog(run, tolerant=True)
     reason = log.broken.message if log.broken else ""
     kept = list(log.commits)
+    gone = False
     try:
         _copy(run, out, log, kept)
         while kept:
@@ -50,9 +51,13 @@ def salvage(run: Path, out: Path) -> Salvaged:
                 store.update(salvaged_from={"path": str(run), "commits": len(kept), "reason": reason})
                 return Salvaged(str(out), len(kept), state.generation + 1, kept[-1].archive_hash, reason)
             except CorruptData as error:
-                reason = error.message.replace(str(out), str(run))
+                # Before a compaction the tables are gone, which is not what is wrong.
+                if not gone:
+                    reason = error.message.replace(str(out), str(run))
+                gone = gone or kept[-1].compacts is not None
                 _drop(out, kept.pop())
-        raise CorruptData(f"{run}: nothing can be salvaged; {reason or 'there is no commit'}")
+        reasons = dict.fromkeys(filter(None, (log.broken.message if log.broken else "", reason)))
+        raise CorruptData(f"{run}: nothing can be salvaged; {' '.join(reasons) or 'there is no commit'}")
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise

@@ -22,9 +22,12 @@ __all__ = [
     "GENOMES",
     "HISTORY",
     "INDIVIDUALS",
+    "MAX_BYTES",
+    "OF_TABLE",
     "PLACEMENTS",
     "SCHEMA_VERSION",
     "SEEDS",
+    "encode",
     "from_parquet",
     "normal",
     "to_parquet",
@@ -93,6 +96,9 @@ HISTORY = _schema(
     ]
 )
 
+# Those that commits bring.
+OF_TABLE = {"individuals": INDIVIDUALS, "placements": PLACEMENTS, "genomes": GENOMES, "history": HISTORY}
+
 _GENE = pa.struct(
     [
         ("gene", pa.string()),  # "node" or "connection"
@@ -152,6 +158,11 @@ def to_parquet(rows: list[dict[str, Any]], schema: pa.Schema, attrs: dict[str, A
     if attrs is not None:
         extra = {"PANDAS_ATTRS": json.dumps({"evofool": attrs}), "huggingface": _IMAGE_FEATURE}
         table = table.replace_schema_metadata({**_METADATA, **extra})
+    return encode(table)
+
+
+def encode(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=True)
     return sink.getvalue()

@@ -37,15 +37,19 @@ def content(number: int, table: str) -> bytes:
 
 
 def append(log: CommitLog) -> None:
-    """One commit more; as in a run of large genomes, old ones are dropped."""
-    number = len(log.commits)
+    """One commit more. Every third is a compaction; one of three drops genomes, as in a run of large ones."""
+    number, last = len(log.commits), log.last
+    compacts = number % 3 == 2 and last is not None
+    generation = last.generation if compacts and last else number
+    archive_hash = last.archive_hash if compacts and last else hashlib.sha256(content(number, "history")).hexdigest()
     log.append(
-        number,
-        hashlib.sha256(content(number, "history")).hexdigest(),
+        generation,
+        archive_hash,
         {table: (content(number, table), number) for table in TABLES},
-        dropped_genomes=[number - 3] if number >= 3 else [],
+        dropped_genomes=[number - 1] if number % 3 == 1 else [],
         numerics={"epoch": 0},
         counters={"evaluations": number},
+        compacts={"history": "elites", "generation": generation, "archive_hash": archive_hash} if compacts else None,
     )
 
 

@@ -14,6 +14,7 @@ from chaos.outcome import Outcome
 from chaos.toy import Toy
 from evofool.errors import CorruptData
 from evofool.store.commits import TABLES, CommitLog
+from evofool.store.compaction import compact
 from evofool.store.run import RunStore
 from evofool.store.view import read_view
 
@@ -33,6 +34,8 @@ def trial_damage(trials: int, folder: Path, seed: int = 0) -> Outcome:
     run = evofool.run(
         toy.config, ["seed=3"], out=folder / "seeded", allow_code=True, seed_from=[folder / "undisturbed"]
     ).path
+    compact(RunStore(run), "lineage")
+    evofool.resume(run, ["search.generations=8"], allow_code=True)
     names = sorted(p.relative_to(run) for p in run.rglob("*") if p.is_file() and p.name != "lock")
     outcome.counts["files"] = len(names)
     expected = _read(run)

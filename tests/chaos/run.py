@@ -44,7 +44,10 @@ class Fault:
 FAULTS = {
     "kills": Fault("kill -9 of a writer of commits, at random", "commits.trial_kills", 2000),
     "syscalls": Fault(
-        "kill, EIO and ENOSPC at every system call of three commits", "commits.trial_syscalls", None, ("strace",)
+        "kill, EIO and ENOSPC at every call of two commits and a compaction",
+        "commits.trial_syscalls",
+        None,
+        ("strace",),
     ),
     "power": Fault("power loss (ext4 shut down, journal's tail lost)", "commits.trial_power_loss", 100, ("mounts",)),
     "driver": Fault("kill -9 of the whole driver, then resume", "drivers.trial_driver_kills", 200),

@@ -13,6 +13,7 @@ import evofool
 from chaos.forks import Child, Shared
 from evofool import cli
 from evofool.evaluate.pool import InlinePool
+from evofool.store import compaction
 from evofool.store.commits import CommitLog
 from evofool.store.run import RunStore
 
@@ -67,7 +68,7 @@ class Toy:
             "target": {"spec": f"python:{folder / 'toy.py'}:build"},
             "search": {"offspring": 20, "initial": 20, "generations": generations},
             "evaluation": {"pool": "inline", "chunk": 10, "micro_batch": 10},
-            "storage": {"commit_every": 2, "snapshot_every": 0.0},
+            "storage": {"commit_every": 2, "snapshot_every": 0.0, "history": "lineage"},
             "observers": {"progress": "none"},
         }
         for section, values in keys.items():
@@ -116,6 +117,7 @@ class Toy:
 def command(arguments: list[str], shared: Shared, pause: float) -> int:
     """The command line in this process, counting in `shared` what was submitted, scored and committed."""
     os.environ["CHAOS_PAUSE"] = str(pause)
+    compaction.FLOOR = 0  # so that there are compactions
     submit, collect, commit = InlinePool.submit, InlinePool.collect, RunStore.commit
 
     def counted_submit(self: InlinePool, offspring: Any) -> None:
