@@ -92,6 +92,7 @@ ROOMS = {
     "pydantic": {"config"},
     "yaml": {"config"},
     "pyarrow": {"store"},
+    "obstore": {"store.objects"},
     "PIL": {"pictures", "store", "report", "targets", "studies"},
     "pandas": {"store", "report", "table", "studies"},
     "scipy": {"table"},

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evofool import output
-from evofool.cli.options import Address, AllowCode, ConfigPath, Grace, NumericsChange, Overrides, RunPath, app
+from evofool.cli.options import Address, AllowCode, ConfigPath, Grace, NumericsChange, Overrides, RunPath, app, run_path
 from evofool.errors import ConfigError
 
 __all__: list[str] = []
@@ -18,13 +18,16 @@ __all__: list[str] = []
 def run(
     config: ConfigPath,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory; storage.path/name by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory or its URL; storage.path/name by default.", parser=run_path)
+    ] = None,
     seeds: Annotated[
         str | None, typer.Option(help="Seeds one after another, e.g. 1-5 or 1,3,8; the name must hold {seed}.")
     ] = None,
     resume: Annotated[str, typer.Option(help="auto: go on if the run is there; must; never.")] = "auto",
     seed_from: Annotated[
-        list[Path] | None, typer.Option(help="Start from the elites of this run; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Start from the elites of this run; may be repeated.", parser=run_path),
     ] = None,
     address: Address = None,
     allow_code: AllowCode = False,
@@ -94,8 +97,10 @@ def resume(
 
 @app.command()
 def merge(
-    paths: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Runs of one target and encoding.")],
-    out: Annotated[Path, typer.Option(help="The new run directory.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Runs of one target and encoding.", parser=run_path)
+    ],
+    out: Annotated[Path, typer.Option(help="The new run directory, or its URL.", parser=run_path)],
     address: Address = None,
     allow_code: AllowCode = False,
 ) -> None:

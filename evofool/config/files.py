@@ -13,6 +13,7 @@ import pydantic
 import yaml
 
 from evofool.config.keys import key_table
+from evofool.config.places import as_url
 from evofool.config.sections import Config
 from evofool.errors import ConfigError
 
@@ -86,9 +87,14 @@ def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list
     for override in overrides or []:
         _apply(data, override)
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except pydantic.ValidationError as error:
         raise ConfigError("\n".join(dict.fromkeys(_sentences(error, where)))) from None
+    try:
+        as_url(config.storage.path)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: storage.path: {error.message}") from None
+    return config
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -270,7 +270,7 @@ class EvaluationConfig(Section):
 class StorageConfig(Section):
     """Where the run is kept and how often."""
 
-    path: str = key("operational", "runs", "Folder of runs; a run is PATH/NAME.")
+    path: str = key("operational", "runs", "Folder of runs, or its s3://, gs:// or az:// URL; a run is PATH/NAME.")
     commit_every: Positive = key("operational", 10, "Generations between commits; a kill costs at most these.")
     snapshot_every: Annotated[float, Field(ge=0.0), BeforeValidator(refuse_bool)] = key(
         "operational", 30.0, "Seconds between rewrites of elites/elites.parquet; 0: at every commit."

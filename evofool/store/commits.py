@@ -20,10 +20,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evofool.errors import CorruptData, RunLocked
 from evofool.store import files
+
+if TYPE_CHECKING:
+    from evofool.store.remote import Remote
 
 __all__ = ["TABLES", "Commit", "CommitLog", "lock"]
 
@@ -73,6 +76,7 @@ class CommitLog:
     def __init__(self, run: Path, *, tolerant: bool = False) -> None:
         self.run = run
         self.broken: CorruptData | None = None
+        self.remote: Remote | None = None  # decides on commits, where the run is kept in an object store
         self.folder = run / "_evofool" / "commits"
         self.commits: list[Commit] = []
         self._last_sha256 = ""
@@ -97,6 +101,15 @@ class CommitLog:
     def _append(self, commit: Commit, blob: bytes) -> None:
         self.commits.append(commit)
         self._last_sha256 = hashlib.sha256(blob).hexdigest()
+
+    def follow(self, blob: bytes) -> None:
+        """Take a commit that the object store has, checked as if read; it is not written.
+
+        Raises:
+            CorruptData: it is damaged, or does not follow the last one.
+        """
+        number = len(self.commits)
+        self._append(_parse(self.folder / f"{number:08d}.json", blob, number, self._last_sha256), blob)
 
     @property
     def last(self) -> Commit | None:
@@ -171,6 +184,8 @@ class CommitLog:
             counters=counters,
         )
         blob = commit.to_json()
+        if self.remote:
+            self.remote.commit(self, number, blob, {table: data for table, (data, _) in tables.items()})
         if not files.create(self.folder / f"{number:08d}.json", blob):
             raise taken
         self._append(commit, blob)
@@ -179,6 +194,8 @@ class CommitLog:
         for old in dropped_genomes:
             with files.guard(self.path("genomes", old), "delete"):
                 self.path("genomes", old).unlink(missing_ok=True)
+        if self.remote:
+            self.remote.settle(self)
         return commit
 
     def _put_back(self, path: Path, data: bytes) -> None:
@@ -191,7 +208,7 @@ class CommitLog:
     def remove_leftovers(self) -> int:
         """Delete temporary files and tables that no commit names, returning how many. Only under the lock."""
         live = {self.path(table, number) for table, number, _ in self.live_files()}
-        gone = 0
+        gone = self.remote.tidy(self) if self.remote else 0
         tables = [self.run / name for name in TABLES.values()]
         for folder in (self.folder, self.run / "_evofool", *tables):
             with files.guard(folder, "remove what a kill left"):

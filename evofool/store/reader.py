@@ -16,6 +16,7 @@ from evofool.encoding import Encoding, make_encoding, reference
 from evofool.encoding.activations import is_known, load_activations
 from evofool.errors import ConfigError, CorruptData
 from evofool.source import Source
+from evofool.store.remote import locate, named
 from evofool.store.run import RunStore
 from evofool.store.view import decode_png, read_view
 
@@ -23,13 +24,13 @@ __all__ = ["Run", "encoding_of", "open_run"]
 
 
 def open_run(path: str | Path) -> Run:
-    """A run directory, finished or still being written.
+    """A run directory, finished or still being written, or a URL: then the run as it is now, in a copy.
 
     Raises:
         ConfigError: it is not a run.
         CorruptData: its log is damaged.
     """
-    return Run(Path(path))
+    return Run(locate(path))
 
 
 def activation_sources(config: Config, allow_code: bool) -> tuple[Source, ...]:
@@ -89,9 +90,9 @@ class Run:
         last = store.log.last
         facts = {name: store.provenance[name] for name in ("run_id", "target", "encoding", "cells")}
         if last is None:
-            return {"path": str(self.path), **facts, "generation": None, "commits": 0}
+            return {"path": named(str(self.path)), **facts, "generation": None, "commits": 0}
         return {
-            "path": str(self.path),
+            "path": named(str(self.path)),
             **facts,
             "generation": last.generation,
             "commits": len(store.log.commits),
