@@ -22,6 +22,11 @@ __all__ = ["Objects"]
 
 LARGEST = 2 << 30  # bytes of one object
 TRIES = 6  # of a put whose outcome is not known
+RETRIES: Any = {  # obstore's, of what failed by a fault of the store or the network
+    "max_retries": 6,
+    "retry_timeout": timedelta(seconds=170),
+    "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=10), "base": 2},
+}
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 # What may be said of an error: a store's own words can hold a key's name or a signature.
@@ -196,14 +201,7 @@ def _open(url: str) -> Any:
     except ImportError:
         raise ConfigError(f"{url}: object stores need the package obstore: pip install 'evofool[cloud]'.") from None
     try:
-        return from_url(
-            url,
-            retry_config={
-                "max_retries": 6,
-                "retry_timeout": timedelta(seconds=170),
-                "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=10), "base": 2},
-            },
-        )
+        return from_url(url, retry_config=RETRIES)
     except Exception as error:
         if not _is_answer(error):
             raise

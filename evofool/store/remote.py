@@ -292,8 +292,20 @@ class Remote:
                 go_on=f"evofool resume {self.url}",
             )
 
-    def send(self, path: Path) -> str:
-        """Overwrite the object of a file of the working copy that is not a commit or a table; its name."""
+    def send(self, path: Path, log: CommitLog | None = None) -> str:
+        """Overwrite the object of a file of the working copy that is not a commit or a table; its name.
+
+        Args:
+            log: the commits that the file is of. A driver that slept while another went on is stopped here; should it
+                fall asleep between the question and the put, an old view stays until the next is written.
+
+        Raises:
+            RunLocked: the store has a later commit.
+            StorageError: the store refused.
+        """
+        number = len(log.commits) if log else 0
+        if log and self.objects.get(_commit(number)) is not None:
+            raise self._overtaken(number)
         name = str(path.relative_to(self.path))
         data = path.read_bytes()
         if path.name in ("config.yaml", "seeds.parquet"):
@@ -324,7 +336,7 @@ class Remote:
             ],
         )
         if not self.objects.create(_commit(number), blob):
-            raise RunLocked(f"{self.url}: another driver wrote commit {number}; this one stops.")
+            raise self._overtaken(number)
 
     def settle(self, log: CommitLog) -> None:
         """Delete the tables that the last commit made needless."""
@@ -338,6 +350,9 @@ class Remote:
         live, last = self._names(log), len(log.commits) - 1
         listed = [m for folder in TABLES.values() for n in self.objects.listed(folder) if (m := _SEGMENT.fullmatch(n))]
         return self.objects.delete(m[0] for m in listed if int(m[1]) <= last and m[0] not in live)
+
+    def _overtaken(self, number: int) -> RunLocked:
+        return RunLocked(f"{self.url}: another driver wrote commit {number}; this one stops.")
 
     def _names(self, log: CommitLog) -> set[str]:
         """Of all objects that hold a table which must be there."""

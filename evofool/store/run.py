@@ -203,7 +203,7 @@ class RunStore:
 
     def _send(self, name: str) -> None:
         if self.remote:
-            self.remote.send(self.path / "_evofool" / name)
+            self.remote.send(self.path / "_evofool" / name, self.log)
 
     def seeds(self) -> Seeds | None:
         """The genomes this run started from, if it was seeded.
