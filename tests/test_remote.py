@@ -83,6 +83,7 @@ class At(Observer):
 # --------------------------------------------------------------------------------------------------------- whole runs
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_lost_costs_nothing(
     bucket: str, config: Config, small_run: evofool.Run, tmp_path: Path, server: str
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_machine_that_is_lost_costs_nothing(
         assert KEY.encode() not in blob and SECRET.encode() not in blob, name
 
 
+@pytest.mark.slow
 def test_of_two_drivers_on_two_machines_one_goes_on(
     bucket: str, config: Config, small_run: evofool.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +143,7 @@ def test_of_two_drivers_on_two_machines_one_goes_on(
     evofool.verify(url)
 
 
+@pytest.mark.slow
 def test_of_two_drivers_that_make_a_run_one_does(
     bucket: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +165,7 @@ def test_of_two_drivers_that_make_a_run_one_does(
     assert sum("config-" in name for name in contents(url)) == 1
 
 
+@pytest.mark.slow
 def test_commands_take_urls(bucket: str, config: Config, tmp_path: Path, command: Command, lenet_file: Path) -> None:
     evofool.run(config, [f"storage.path={bucket}/runs"])
     url = f"{bucket}/runs/test"
@@ -207,6 +211,7 @@ def kept(bucket: str, config: Config) -> str:
     return f"{bucket}/kept"
 
 
+@pytest.mark.slow
 def test_a_copy_that_differs_is_made_anew(kept: str, config: Config) -> None:
     whole, path = evofool.open_run(kept).archive_hash, remote.locate(kept)
     table = next((path / "_evofool" / "individuals").iterdir())
@@ -227,6 +232,7 @@ def test_a_copy_that_differs_is_made_anew(kept: str, config: Config) -> None:
     assert evofool.open_run(kept).config.seed == 5
 
 
+@pytest.mark.slow
 def test_what_the_store_has_lost_is_told(kept: str, tmp_path: Path) -> None:
     store, there = from_url(kept), contents(kept)
     table = next(name for name in there if name.startswith("_evofool/placements/00000001"))
@@ -247,6 +253,7 @@ def test_what_the_store_has_lost_is_told(kept: str, tmp_path: Path) -> None:
     assert evofool.open_run(kept).status()["generation"] == 5
 
 
+@pytest.mark.slow
 def test_reading_beside_a_driver_of_this_machine_asks_the_store_nothing(
     kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +262,7 @@ def test_reading_beside_a_driver_of_this_machine_asks_the_store_nothing(
         assert evofool.open_run(kept).status()["generation"] == 5
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_working_copy_is_a_run_of_its_own(kept: str, tmp_path: Path) -> None:
     before = contents(kept)
     shutil.copytree(remote.locate(kept), tmp_path / "apart")
@@ -409,5 +417,6 @@ def test_a_lost_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert there.get("a") == b"mine" and not memory.list().collect()
 
 
+@pytest.mark.slow
 def test_the_cache_is_for_nobody_else(kept: str, tmp_path: Path) -> None:
     assert remote.locate(kept).parent.stat().st_mode & 0o077 == 0
