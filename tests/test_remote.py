@@ -17,6 +17,7 @@ from obstore.exceptions import GenericError, NotSupportedError
 from obstore.store import MemoryStore, from_url
 
 import evofool
+from evofool import launch, submit
 from evofool.config import Config, load_config
 from evofool.config.places import as_url
 from evofool.errors import ConfigError, CorruptData, RunLocked, StorageError
@@ -380,6 +381,17 @@ def test_urls_that_cannot_be_meant_are_refused(place: str, config: Config) -> No
     with pytest.raises(ConfigError, match=r"storage\.path") as refused:
         load_config(config, [f"storage.path={place}"])
     assert SECRET not in refused.value.message
+
+
+@pytest.mark.parametrize("kind", ["aws", "on-premise", "kuberay"])
+def test_launch_files_and_jobs_keep_the_url(kind: str, config: Config) -> None:
+    given = ["storage.path=s3://bucket/runs", "evaluation.pool=ray"]
+    settings = load_config(config, given)
+    hosts = ("10.0.0.1", "10.0.0.2") if kind == "on-premise" else ()
+    wishes = launch.Wishes(nodes=2, hosts=hosts)
+    text = launch.fill(kind, Path("config.yaml"), given, settings, wishes).text
+    assert "s3://bucket/runs" in text and "/mnt/evofool/runs" not in text
+    submit._refuse(submit.Job(Path("config.yaml"), given, settings))
 
 
 def test_a_bucket_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
