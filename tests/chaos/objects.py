@@ -34,7 +34,19 @@ __all__ = ["SABOTAGE", "trial_objects"]
 
 URL = "s3://bucket/run"
 DRIVERS = 3
-FAULTS = ("lost", "503", "409", "412", "late", "stale list", "killed before", "killed after", "rival", "rival after")
+FAULTS = (
+    "lost",
+    "lost, then 412",
+    "503",
+    "409",
+    "412",
+    "late",
+    "stale list",
+    "killed before",
+    "killed after",
+    "rival",
+    "rival after",
+)
 
 
 class Killed(BaseException):
@@ -85,7 +97,9 @@ class World:
             raise Killed
         if fault == "rival after" and driver:
             self._rival_of(driver)
-        if fault in ("lost", "late"):
+        if fault == "lost, then 412" and put == "create":
+            raise AlreadyExistsError("status code: 412 Precondition Failed")  # the client asked again by itself
+        if fault.startswith(("lost", "late")):
             raise GenericError("connection closed before the answer")
         return result
 
