@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from evofool.config import load_config
-from evofool.config.places import as_url
 from evofool.errors import EvofoolError
+from evofool.places import as_url
 from evofool.store import files
 from evofool.store.objects import Objects
 from evofool.targets import load_target

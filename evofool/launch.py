@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from evofool.config import Config, to_yaml
-from evofool.config.places import as_url
 from evofool.errors import ConfigError
+from evofool.places import as_url
 
 __all__ = ["KINDS", "Filled", "Node", "Wishes", "fill", "named_files", "needs_code", "node_for", "template"]
 

@@ -21,9 +21,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from evofool.config import Config
-from evofool.config.places import as_url
 from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped, StorageError
 from evofool.launch import named_files, needs_code
+from evofool.places import as_url
 
 __all__ = ["LEFT_OUT", "LIMIT", "Job", "Outcome", "check_address", "entrypoint", "gather", "pack", "submit"]
 

@@ -23,6 +23,7 @@ FLOORS = {
     "source": 0,
     "machine": 0,
     "pictures": 0,
+    "places": 0,
     "usercode": 0,
     "objectives": 0,
     "encoding": 1,

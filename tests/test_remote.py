@@ -19,9 +19,9 @@ from obstore.store import MemoryStore, from_url
 import evofool
 from evofool import launch, submit
 from evofool.config import Config, load_config
-from evofool.config.places import as_url
 from evofool.errors import ConfigError, CorruptData, RunLocked, StorageError
 from evofool.observers import Observer
+from evofool.places import as_url
 from evofool.store import commits, objects, remote
 from evofool.store.objects import Objects
 

@@ -21,9 +21,9 @@ from evofool.benching.forward import Rivals
 from evofool.benching.results import Bench, Stage
 from evofool.benching.workbench import Workbench
 from evofool.config import Config
-from evofool.config.places import as_url
 from evofool.errors import ConfigError
 from evofool.evaluate.opening import resolve_numerics
+from evofool.places import as_url
 from evofool.probe import Ingredients, Probe, gpus, ingredients_of
 from evofool.records import Numerics
 from evofool.source import Source

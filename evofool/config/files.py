@@ -13,9 +13,9 @@ import pydantic
 import yaml
 
 from evofool.config.keys import key_table
-from evofool.config.places import as_url
 from evofool.config.sections import Config
 from evofool.errors import ConfigError
+from evofool.places import as_url
 
 __all__ = ["MAX_FILE", "load_config", "to_yaml"]
 

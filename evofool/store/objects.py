@@ -49,7 +49,7 @@ class Objects:
     """The objects below one URL.
 
     Args:
-        url: as config.places.as_url gives it.
+        url: as places.as_url gives it.
         store: what has the calls of an obstore store; by default the URL's, with credentials from the environment.
         together: requests under way at once where there are many to make.
     """

@@ -34,8 +34,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evofool.config.places import as_url
 from evofool.errors import ConfigError, CorruptData, EvofoolError, RunLocked, StorageError
+from evofool.places import as_url
 from evofool.store import commits, files
 from evofool.store.commits import TABLES, CommitLog
 from evofool.store.objects import Objects

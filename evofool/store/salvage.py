@@ -6,8 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from evofool.config.places import as_url
 from evofool.errors import ConfigError, CorruptData
+from evofool.places import as_url
 from evofool.store import files
 from evofool.store.commits import Commit, CommitLog
 from evofool.store.run import RunStore
