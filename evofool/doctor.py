@@ -17,7 +17,9 @@ import torch
 
 from evofool.config import load_config
 from evofool.errors import EvofoolError
+from evofool.places import as_url
 from evofool.store import files
+from evofool.store.objects import Objects
 from evofool.targets import load_target
 
 if TYPE_CHECKING:
@@ -53,11 +55,13 @@ class Look:
 
 def examine(config: str | None, storage: str, allow_code: bool, address: str | None = None) -> list[Finding]:
     """Look at versions, processors, Ray's environment, storage, and at a config's target and a cluster if given."""
-    findings = [_versions(), _processors(), _gpu(), _ray_address(), _ray_token(), _storage(Path(storage))]
+    findings = [_versions(), _processors(), _gpu(), _ray_address(), _ray_token(), _storage(storage)]
     if config is not None:
         findings.append(_target(config, allow_code))
     if address is not None:
-        findings += _cluster(address, Path(storage).absolute())
+        on_nodes = _cluster(address, Path(storage).absolute() if not as_url(storage) else Path.cwd())
+        # Nodes do not touch an object store: only the driver writes.
+        findings += [f for f in on_nodes if f.subject != "storage on nodes" or not as_url(storage)]
     return findings
 
 
@@ -117,7 +121,14 @@ def _ray_token() -> Finding:
     return Finding("ray token", "ok", f"RAY_AUTH_MODE {mode}; token in {token}")
 
 
-def _storage(folder: Path) -> Finding:
+def _storage(place: str) -> Finding:
+    if url := as_url(place):
+        try:
+            Objects(url).probe()
+        except EvofoolError as error:
+            return Finding("storage", "failure", error.message, "choose another storage.path, or see docs/cluster.md")
+        return Finding("storage", "ok", f"{url} puts objects only where there is none")
+    folder = Path(place)
     problem = _refusal(folder)
     if problem:
         return Finding("storage", "failure", problem, "choose another storage.path, or make room")

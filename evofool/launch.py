@@ -20,6 +20,7 @@ from typing import Any
 
 from evofool.config import Config, to_yaml
 from evofool.errors import ConfigError
+from evofool.places import as_url
 
 __all__ = ["KINDS", "Filled", "Node", "Wishes", "fill", "named_files", "needs_code", "node_for", "template"]
 
@@ -242,11 +243,13 @@ def _idle(settings: Config, nodes: int, node: Node) -> Iterator[str]:
 
 
 def _storage(kind: str, settings: Config, wishes: Wishes) -> tuple[str, str]:
-    """(shared folder, folder of runs), both absolute."""
+    """(shared folder, folder of runs or its URL), both absolute."""
     given, path = wishes.storage, settings.storage.path
     shared, runs = SHARED, f"{SHARED}/runs"
     if given is not None:
         shared, runs = given.rstrip("/"), f"{given.rstrip('/')}/runs"
+    elif url := as_url(path):
+        runs = url
     elif path.startswith("/"):
         shared = runs = path.rstrip("/")
     if not _FOLDER.fullmatch(shared) or ".." in shared.split("/"):

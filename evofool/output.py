@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from evofool.errors import ConfigError, EvofoolError, StorageError
+from evofool.store.remote import named
 
 
 def explain(error: EvofoolError) -> None:
@@ -25,8 +26,8 @@ def explain(error: EvofoolError) -> None:
 
 
 def plain(text: str) -> str:
-    """Foreign text without terminal control characters."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    """Foreign text without terminal control characters, and with URLs in the place of their working copies."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in named(text))
 
 
 def console() -> Console:

@@ -21,6 +21,7 @@ from evofool.operators import load_operators
 from evofool.search import Search
 from evofool.session import Session, refuse_other_target
 from evofool.store.reader import Run, activation_sources
+from evofool.store.remote import locate, naming
 from evofool.store.run import RunStore
 from evofool.targets import Preprocessing, Source, Target, configured, load_target
 
@@ -51,7 +52,7 @@ def run(
         target: a live network in place of `target.spec`; it is copied. A bare module needs the next two.
         preprocessing: what the network is fed.
         class_names: one for each output.
-        out: the run directory; `storage.path`/`name` by default.
+        out: the run directory or its URL; `storage.path`/`name` by default.
         resume: "auto": go on if the run is there; "must": it has to be; "never": it must not be.
         seed_from: runs whose elites take the place of the first random individuals.
         address: of a Ray cluster.
@@ -69,19 +70,22 @@ def run(
     if target is not None:
         overrides = [*overrides, "target.spec=live"]
     settings = load_config(config, list(overrides))
-    path = Path(out) if out is not None else Path(settings.storage.path) / settings.run_name
-    exists = RunStore.check_place(path)
+    path = locate(out if out is not None else Path(settings.storage.path) / settings.run_name)
     if resume not in ("auto", "must", "never"):
         raise ConfigError(f"--resume: {resume!r} is not auto, must or never.")
-    if exists and resume == "never":
-        raise ConfigError(f"{path}: the run is there already; give another name, or --resume auto to go on with it.")
-    if not exists and resume == "must":
-        raise ConfigError(f"{path}: there is no run to go on with; check the path, or say --resume auto.")
-    loaded, source = _target(settings, target, preprocessing, class_names, allow_code)
-    session = Session(
-        settings, path, loaded, source, address, allow_numerics_change, list(observers), allow_code, grace
-    )
-    return session.resume() if exists else session.create([Path(p) for p in seed_from])
+    with naming():
+        exists = RunStore.check_place(path)
+        if exists and resume == "never":
+            raise ConfigError(
+                f"{path}: the run is there already; give another name, or --resume auto to go on with it."
+            )
+        if not exists and resume == "must":
+            raise ConfigError(f"{path}: there is no run to go on with; check the path, or say --resume auto.")
+        loaded, source = _target(settings, target, preprocessing, class_names, allow_code)
+        session = Session(
+            settings, path, loaded, source, address, allow_numerics_change, list(observers), allow_code, grace
+        )
+        return session.resume() if exists else session.create([locate(p) for p in seed_from])
 
 
 def resume(path: str | Path, overrides: Sequence[str] = (), **options: Any) -> Run:
@@ -89,8 +93,8 @@ def resume(path: str | Path, overrides: Sequence[str] = (), **options: Any) -> R
 
     Overrides may change operational and stopping keys, e.g. search.generations=500.
     """
-    store = RunStore(Path(path))
-    return run(store.config, overrides, out=path, resume="must", **options)
+    store = RunStore(locate(path))
+    return run(store.config, overrides, out=store.path, resume="must", **options)
 
 
 def merge(paths: Sequence[str | Path], out: str | Path, **options: Any) -> Run:
@@ -101,7 +105,7 @@ def merge(paths: Sequence[str | Path], out: str | Path, **options: Any) -> Run:
     Raises:
         IncompatibleRun: the runs have other targets or encodings.
     """
-    stores = [RunStore(Path(p)) for p in paths]
+    stores = [RunStore(locate(p)) for p in paths]
     if len(stores) < 2:
         raise ConfigError("merge needs at least two runs.")
     config = stores[0].config
@@ -113,7 +117,7 @@ def merge(paths: Sequence[str | Path], out: str | Path, **options: Any) -> Run:
         ["search.max_evaluations=null", "search.stop_when=[]"],
         out=out,
         resume="never",
-        seed_from=paths,
+        seed_from=[store.path for store in stores],
         **options,
     )
 

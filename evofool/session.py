@@ -27,9 +27,9 @@ from evofool.operators import load_operators
 from evofool.records import GenerationResult, Numerics
 from evofool.search import Search
 from evofool.stopping import Stopper, signals
-from evofool.store.commits import lock
 from evofool.store.compaction import compact, is_due
 from evofool.store.reader import Run, activation_sources
+from evofool.store.remote import hold, named
 from evofool.store.run import RunStore, Seeds
 from evofool.store.seeding import seeds_of
 from evofool.store.view import ViewWriter, compare_view
@@ -71,7 +71,7 @@ class Session:
 
     def tell(self, event: str, *arguments: Any) -> None:
         for observer in self.observers:
-            getattr(observer, event)(*arguments)
+            getattr(observer, event)(*(named(a) if isinstance(a, str) else a for a in arguments))
 
     def warn(self, text: str) -> None:
         self.tell("on_warning", text)
@@ -83,7 +83,7 @@ class Session:
         seeds, parents = seeds_of(seed_from, self.encoding)
         try:
             RunStore.make_folders(self.path)
-            with lock(self.path):
+            with hold(self.path):
                 if RunStore.check_place(self.path):
                     raise RunLocked(
                         f"{self.path}: another driver has just made this run; this one stops.",
@@ -101,7 +101,7 @@ class Session:
             raise
 
     def resume(self) -> Run:
-        with lock(self.path):
+        with hold(self.path):
             store = RunStore(self.path)
             self._refuse_changes(store)
             self._load_code()

@@ -23,6 +23,7 @@ from evofool.addresses import is_loopback
 from evofool.config import Config
 from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped, StorageError
 from evofool.launch import named_files, needs_code
+from evofool.places import as_url
 
 __all__ = ["LEFT_OUT", "LIMIT", "Job", "Outcome", "check_address", "entrypoint", "gather", "pack", "submit"]
 
@@ -194,10 +195,10 @@ def _refuse(job: Job) -> None:
     settings = job.settings
     if settings.evaluation.pool != "ray":
         raise ConfigError("evaluation.pool: inline uses no cluster; add evaluation.pool=ray.")
-    if not settings.storage.path.startswith("/"):
+    if not settings.storage.path.startswith("/") and not as_url(settings.storage.path):
         raise ConfigError(
             f"storage.path: {settings.storage.path} would lie in the job's folder, which Ray removes; give a folder of "
-            "the cluster that stays, e.g. storage.path=/mnt/evofool/runs."
+            "the cluster that stays, e.g. storage.path=/mnt/evofool/runs, or s3://BUCKET/runs."
         )
     if needs_code(settings) and not job.allow_code:
         raise ConfigError("the config names code (python:...); add --allow-code if the job may run it.")

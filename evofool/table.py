@@ -13,6 +13,7 @@ import pandas as pd
 from evofool import rng
 from evofool.config import fingerprint
 from evofool.store.reader import open_run
+from evofool.store.remote import named
 
 __all__ = ["compare", "summarise"]
 
@@ -36,7 +37,7 @@ def compare(paths: Sequence[str | Path]) -> pd.DataFrame:
         rows.append(
             {
                 "group": f"{run.config.name} ({fingerprint(run.config, without_seed=True)[:6]})",
-                "run": str(path),
+                "run": named(str(path)),
                 "seed": run.config.seed,
                 "target_fingerprint": run.provenance["target_fingerprint"][:8],
                 "generations": int(last["generation"]) + 1,

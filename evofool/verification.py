@@ -20,6 +20,7 @@ from evofool.records import Numerics
 from evofool.runner import load_run_target
 from evofool.scores import confidence
 from evofool.store.reader import encoding_of
+from evofool.store.remote import locate
 from evofool.store.run import RunStore
 from evofool.store.view import compare_view
 
@@ -45,7 +46,7 @@ def verify(
         CorruptData: the first thing found wrong, by name.
         IncompatibleRun: the target is another one, or this machine has other numerics.
     """
-    store = RunStore(Path(path))
+    store = RunStore(locate(path))
     state = store.state()
     last = store.log.last
     if state is None or last is None:

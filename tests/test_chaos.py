@@ -23,6 +23,7 @@ TRIALS = {
     "damage": 76,
     "rivals": 2,
     "lockless": 4,
+    "objects": 300,
     "sigterm": 2,
     "sigint": 1,
     "targets": 10,
@@ -47,6 +48,9 @@ BROKEN = {
     "no-folder-sync": ("power", 30),
     "no-checksums": ("damage", 57),
     "commits-replace": ("lockless", 4),
+    "objects-replace": ("objects", 300),
+    "objects-believed": ("objects", 300),
+    "objects-commit-first": ("objects", 300),
 }
 
 

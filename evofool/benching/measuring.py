@@ -23,6 +23,7 @@ from evofool.benching.workbench import Workbench
 from evofool.config import Config
 from evofool.errors import ConfigError
 from evofool.evaluate.opening import resolve_numerics
+from evofool.places import as_url
 from evofool.probe import Ingredients, Probe, gpus, ingredients_of
 from evofool.records import Numerics
 from evofool.source import Source
@@ -70,7 +71,8 @@ def bench(
         refuse_unfit(run, given, allow_code)
     with ExitStack() as stack:
         stack.enter_context(_terminable())
-        folder = stack.enter_context(_folder(Path(config.storage.path)))
+        kept = tempfile.gettempdir() if as_url(config.storage.path) else config.storage.path
+        folder = stack.enter_context(_folder(Path(kept)))
         rivals = Rivals(config, source, numerics.device)
         stack.callback(rivals.close)
         rivals.start()

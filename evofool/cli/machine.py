@@ -68,7 +68,7 @@ def doctor(
     config: Annotated[
         Path | None, typer.Argument(metavar="[CONFIG]", help="Also look at this config's target.")
     ] = None,
-    storage: Annotated[str, typer.Option(help="Folder runs are to be kept in.")] = "runs",
+    storage: Annotated[str, typer.Option(help="Folder runs are to be kept in, or its URL.")] = "runs",
     address: Annotated[
         str | None, typer.Option(help="Also look at every node of this Ray cluster: HOST:PORT or auto.")
     ] = None,

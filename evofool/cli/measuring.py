@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from evofool import output
-from evofool.cli.options import Address, AllowCode, ConfigPath, Insecure, Json, Overrides, app, cluster
+from evofool.cli.options import Address, AllowCode, ConfigPath, Insecure, Json, Overrides, app, cluster, run_path
 from evofool.errors import EvofoolError
 
 __all__: list[str] = []
@@ -210,7 +210,10 @@ def bench(
     ] = None,
     overrides: Overrides = None,
     run: Annotated[
-        Path | None, typer.Option(help="Go on from this run's archive, which stays as it is. Default: one is made.")
+        Path | None,
+        typer.Option(
+            help="Go on from this run's archive, which stays as it is. Default: one is made.", parser=run_path
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 120.0,
     repeats: Annotated[int, typer.Option(help="Rounds, in each of which everything is measured once.")] = 5,

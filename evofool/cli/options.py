@@ -24,6 +24,7 @@ __all__ = [
     "app",
     "cluster",
     "group",
+    "run_path",
     "seed_numbers",
 ]
 
@@ -68,7 +69,16 @@ def seed_numbers(text: str, name: str) -> list[int]:
     return numbers
 
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
+def run_path(text: str) -> Path:
+    """A run directory as it was given; of a URL its working copy."""
+    from evofool.store.remote import locate
+
+    return locate(text)
+
+
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run directory, or its s3://, gs:// or az:// URL.", parser=run_path)
+]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. search.generations=50.")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from evofool import output
-from evofool.cli.options import AllowCode, Json, RunPath, app
+from evofool.cli.options import AllowCode, Json, RunPath, app, run_path
 from evofool.errors import ConfigError, StorageError
 
 __all__: list[str] = []
@@ -192,7 +192,10 @@ def export(
 @app.command()
 def table(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Runs; those with one config but the seed form a group.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Runs; those with one config but the seed form a group.", parser=run_path
+        ),
     ],
     as_json: Json = False,
 ) -> None:

@@ -21,6 +21,7 @@ from evofool.cli.options import (
     Seeds,
     app,
     cluster,
+    run_path,
     seed_numbers,
 )
 from evofool.errors import ConfigError
@@ -32,11 +33,14 @@ __all__: list[str] = []
 def run(
     config: ConfigPath,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory; storage.path/name by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory or its URL; storage.path/name by default.", parser=run_path)
+    ] = None,
     seeds: Seeds = None,
     resume: Annotated[str, typer.Option(help="auto: go on if the run is there; must; never.")] = "auto",
     seed_from: Annotated[
-        list[Path] | None, typer.Option(help="Start from the elites of this run; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Start from the elites of this run; may be repeated.", parser=run_path),
     ] = None,
     address: Address = None,
     insecure_cluster: Insecure = False,
@@ -106,8 +110,10 @@ def resume(
 
 @app.command()
 def merge(
-    paths: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Runs of one target and encoding.")],
-    out: Annotated[Path, typer.Option(help="The new run directory.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Runs of one target and encoding.", parser=run_path)
+    ],
+    out: Annotated[Path, typer.Option(help="The new run directory, or its URL.", parser=run_path)],
     address: Address = None,
     insecure_cluster: Insecure = False,
     allow_code: AllowCode = False,
@@ -128,14 +134,15 @@ def compact(
     as_json: Json = False,
 ) -> None:
     """Put a run's many small files together, and drop what is not to be kept; elites and archive_hash stay."""
-    from evofool.store.commits import HISTORIES, lock
+    from evofool.store.commits import HISTORIES
     from evofool.store.compaction import compact as compacted
+    from evofool.store.remote import hold
     from evofool.store.run import RunStore
 
     if history not in (None, *HISTORIES):
         raise ConfigError(f"--history: {history!r} is not {', '.join(HISTORIES[:-1])} or {HISTORIES[-1]}.")
     RunStore(path)  # before a lock is made where there is no run
-    with lock(path):
+    with hold(path):
         store = RunStore(path)
         store.recover()
         result = compacted(store, history or store.config.storage.history)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from evofool import output
-from evofool.cli.options import Address, AllowCode, Insecure, Json, RunPath, app, cluster
+from evofool.cli.options import Address, AllowCode, Insecure, Json, RunPath, app, cluster, run_path
 from evofool.errors import ConfigError, StorageError
 
 __all__: list[str] = []
@@ -80,7 +80,9 @@ def _lines(entry: dict[str, Any]) -> list[list[str]]:
 
 @app.command()
 def matrix(
-    paths: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Runs against at least two targets.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Runs against at least two targets.", parser=run_path)
+    ],
     variant: Annotated[str, typer.Option(help="same_pixels: as archived; re_rendered: drawn at each size.")] = (
         "same_pixels"
     ),

@@ -16,6 +16,7 @@ import yaml
 from evofool.config.keys import key_table
 from evofool.config.sections import Config
 from evofool.errors import ConfigError
+from evofool.places import as_url
 
 __all__ = ["MAX_FILE", "load_config", "to_yaml"]
 
@@ -104,11 +105,16 @@ def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list
     for override in overrides or []:
         _apply(data, override)
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except pydantic.ValidationError as error:
         sentences = list(islice(dict.fromkeys(_sentences(error, where)), MAX_SENTENCES))
         more = [f"{where}: and more of the kind."] * (error.error_count() > MAX_SENTENCES)
         raise ConfigError("\n".join(sentences + more)) from None
+    try:
+        as_url(config.storage.path)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: storage.path: {error.message}") from None
+    return config
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -270,7 +270,7 @@ class EvaluationConfig(Section):
 class StorageConfig(Section):
     """Where the run is kept and how often."""
 
-    path: str = key("operational", "runs", "Folder of runs; a run is PATH/NAME.")
+    path: str = key("operational", "runs", "Folder of runs, or its s3://, gs:// or az:// URL; a run is PATH/NAME.")
     history: Literal["full", "lineage", "elites"] = key(
         "operational",
         "full",

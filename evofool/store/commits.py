@@ -24,10 +24,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evofool.errors import CorruptData, RunLocked
 from evofool.store import files
+
+if TYPE_CHECKING:
+    from evofool.store.remote import Remote
 
 __all__ = ["HISTORIES", "TABLES", "Commit", "CommitLog", "lock"]
 
@@ -86,6 +89,7 @@ class CommitLog:
     def __init__(self, run: Path, *, tolerant: bool = False) -> None:
         self.run = run
         self.broken: CorruptData | None = None
+        self.remote: Remote | None = None  # decides on commits, where the run is kept in an object store
         self.folder = run / "_evofool" / "commits"
         self.commits: list[Commit] = []
         self.base: Commit | None = None
@@ -115,6 +119,15 @@ class CommitLog:
             self.base, self.rows = commit, 0
         self.rows += sum(facts["rows"] for facts in commit.files.values())
         self._last_sha256 = hashlib.sha256(blob).hexdigest()
+
+    def follow(self, blob: bytes) -> None:
+        """Take a commit that the object store has, checked as if read; it is not written.
+
+        Raises:
+            CorruptData: it is damaged, or does not follow the last one.
+        """
+        number = len(self.commits)
+        self._append(_parse(self.folder / f"{number:08d}.json", blob, self.last, self._last_sha256), blob)
 
     @property
     def last(self) -> Commit | None:
@@ -207,6 +220,8 @@ class CommitLog:
         if compacts is not None:
             gone += [self.path(table, old) for table, old, _ in self.live_files()]
         blob = commit.to_json()
+        if self.remote:
+            self.remote.commit(self, number, blob, {table: data for table, (data, _) in tables.items()})
         if not files.create(self.folder / f"{number:08d}.json", blob):
             raise taken
         self._append(commit, blob)
@@ -215,6 +230,8 @@ class CommitLog:
         for path in gone:
             with files.guard(path, "delete"):
                 path.unlink(missing_ok=True)
+        if self.remote:
+            self.remote.settle(self)
         return commit
 
     def _put_back(self, path: Path, data: bytes) -> None:
@@ -227,7 +244,7 @@ class CommitLog:
     def remove_leftovers(self) -> int:
         """Delete temporary files and tables that no commit names, returning how many. Only under the lock."""
         live = {self.path(table, number) for table, number, _ in self.live_files()}
-        gone = 0
+        gone = self.remote.tidy(self) if self.remote else 0
         tables = [self.run / name for name in TABLES.values()]
         for folder in (self.folder, self.run / "_evofool", *tables):
             with files.guard(folder, "remove what a kill left"):

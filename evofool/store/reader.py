@@ -20,6 +20,7 @@ from evofool.errors import ConfigError, CorruptData
 from evofool.records import address_of
 from evofool.source import Source
 from evofool.store.commits import CommitLog
+from evofool.store.remote import locate, named
 from evofool.store.run import RunStore
 from evofool.store.view import decode_png, read_view
 
@@ -29,13 +30,13 @@ _Read = TypeVar("_Read")
 
 
 def open_run(path: str | Path) -> Run:
-    """A run directory, finished or still being written.
+    """A run directory, finished or still being written, or a URL: then the run as it is now, in a copy.
 
     Raises:
         ConfigError: it is not a run.
         CorruptData: its log is damaged.
     """
-    return Run(Path(path))
+    return Run(locate(path))
 
 
 def activation_sources(config: Config, allow_code: bool) -> tuple[Source, ...]:
@@ -108,9 +109,9 @@ class Run:
         facts = {name: store.provenance[name] for name in ("run_id", "target", "encoding", "cells")}
         facts |= {"history": store.config.storage.history, "placements_from": store.log.whole_from}
         if last is None:
-            return {"path": str(self.path), **facts, "generation": None, "commits": 0}
+            return {"path": named(str(self.path)), **facts, "generation": None, "commits": 0}
         return {
-            "path": str(self.path),
+            "path": named(str(self.path)),
             **facts,
             "generation": last.generation,
             "commits": len(store.log.commits),

@@ -27,7 +27,7 @@ from evofool import archive as archives
 from evofool.config import Config, fingerprint, load_config, to_yaml
 from evofool.errors import ConfigError, CorruptData, RunLocked
 from evofool.records import NO_PARENT, GenerationResult, Placements, Statistics, individual_id
-from evofool.store import files, schemas
+from evofool.store import files, remote, schemas
 from evofool.store.commits import TABLES, Commit, CommitLog
 from evofool.store.rows import individual_rows, placement_rows, placements_of
 
@@ -80,6 +80,7 @@ class RunStore:
             raise CorruptData(f"{path}: written by another version of evofool ({self.provenance.get('evofool')}).")
         self.config = self._stored_config()
         self.log = CommitLog(path)
+        self.remote = self.log.remote = remote.of(path)
         self._buffer: list[GenerationResult] = []
         self._displaced: dict[int, set[int]] = {}  # generation -> ids that lost a cell in it
         self._segments: dict[int, set[int]] = {}  # commit number -> ids of large genomes it still holds
@@ -184,17 +185,26 @@ class RunStore:
         }
         if not files.create(path / "_evofool" / "run.json", _json(facts, sealed=True)):
             raise RunLocked(f"{path}: another driver has just made this run; this one stops.")
-        return cls(path)
+        store = cls(path)
+        if store.remote:
+            store.remote.create()
+        return store
 
     def update(self, config: Config | None = None, **facts: Any) -> None:
         """Rewrite the configuration, or add facts to the provenance (never those that name the run)."""
         if config is not None and config != self.config:
             text = to_yaml(config).encode()
             files.put(self.path / "_evofool" / "config.yaml", files.seal(text) if self._sealed else text)
+            self._send("config.yaml")
             self.config = config
         if facts:
             self.provenance.update(facts)
             files.put(self.path / "_evofool" / "run.json", _json(self.provenance, sealed=self._sealed))
+            self._send("run.json")
+
+    def _send(self, name: str) -> None:
+        if self.remote:
+            self.remote.send(self.path / "_evofool" / name, self.log)
 
     def seeds(self) -> Seeds | None:
         """The genomes this run started from, if it was seeded.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evofool.errors import ConfigError, CorruptData
+from evofool.places import as_url
 from evofool.store import files
 from evofool.store.commits import Commit, CommitLog
 from evofool.store.run import RunStore
@@ -35,6 +36,8 @@ def salvage(run: Path, out: Path) -> Salvaged:
         ConfigError: there is something at `out`.
         CorruptData: not even the first commit is whole, or run.json or config.yaml is damaged.
     """
+    if as_url(out):
+        raise ConfigError(f"--salvage: {as_url(out)} is no folder; name a new one on this machine.")
     if out.exists():
         raise ConfigError(f"--salvage: {out} is there already; name a new folder.")
     log = CommitLog(run, tolerant=True)

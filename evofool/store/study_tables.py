@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evofool.errors import ConfigError, CorruptData
-from evofool.store import files, schemas
+from evofool.store import files, remote, schemas
 from evofool.store.run import RunStore
 from evofool.store.view import read_view
 
@@ -122,3 +122,5 @@ def add(run: Path, study: str, schema: pa.Schema, rows: pd.DataFrame, keys: Sequ
     with files.guard(path.parent, "make the folder"):
         path.parent.mkdir(exist_ok=True)
     files.put(path, sink.getvalue().to_pybytes())
+    if place := remote.of(run):
+        place.send(path)

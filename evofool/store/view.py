@@ -229,6 +229,8 @@ class ViewWriter:
             return
         path = self.store.path / "elites" / "elites.parquet"
         files.put(path, _file(self.store, rows), temporary_folder=self.store.path / "_evofool")
+        if self.store.remote:
+            self.store.remote.send(path, self.store.log)
 
     def _pngs_of(self, genomes: dict[str, bytes]) -> dict[str, bytes]:
         """PNGs by image sha256; those not seen before are drawn together, so that evaluators are asked once."""

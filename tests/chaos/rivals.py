@@ -15,9 +15,8 @@ import evofool
 from chaos.forks import Child, Shared
 from chaos.outcome import Outcome
 from chaos.toy import Toy, command
-from evofool import session
 from evofool.errors import RunLocked, StorageError
-from evofool.store import files
+from evofool.store import commits, files
 from evofool.store.commits import CommitLog
 from evofool.store.run import RunStore
 
@@ -99,7 +98,7 @@ def _drive(arguments: list[str], all_: Shared, made: Shared, locked: bool, delay
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(RunStore, "commit", told))
         if not locked:
-            stack.enter_context(mock.patch.object(session, "lock", _no_lock))
+            stack.enter_context(mock.patch.object(commits, "lock", _no_lock))
         return command(arguments, Shared(), 0.0)
 
 

@@ -55,6 +55,11 @@ FAULTS = {
     "damage": Fault("a bit flipped or a file cut short, in any file", "damage.trial_damage", 1200),
     "rivals": Fault("two to eight drivers at once", "rivals.trial_rivals", 50),
     "lockless": Fault("the same on a file system without locks", "rivals.trial_rivals_without_lock", 50),
+    "objects": Fault(
+        "object stores: lost answers, 409, 412, 503, late puts, stale lists, kills, rivals",
+        "objects.trial_objects",
+        10000,
+    ),
     "sigterm": Fault("SIGTERM at random, then resume", "drivers.trial_sigterm", 50),
     "sigint": Fault("SIGINT twice, then resume", "drivers.trial_sigint_twice", 20),
     "targets": Fault("NaN, +Inf, -Inf, exceptions, wrong shapes", "targets.trial_targets", 50),
@@ -86,6 +91,9 @@ SABOTAGE: dict[str, tuple[str, int]] = {
     "no-folder-sync": ("power", 30),
     "no-checksums": ("damage", 100),
     "commits-replace": ("lockless", 8),
+    "objects-replace": ("objects", 500),
+    "objects-believed": ("objects", 500),
+    "objects-commit-first": ("objects", 500),
 }
 
 

@@ -1,0 +1,41 @@
+"""Where runs may be kept: folders, and object stores by their URL."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from evofool.errors import ConfigError
+
+__all__ = ["SCHEMES", "as_url"]
+
+SCHEMES = ("s3", "gs", "az")
+# pathlib makes one slash of two, so that is taken as meant where the scheme is known.
+_URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(s3|gs|az):/)(.*)", re.DOTALL)
+_PART = re.compile(r"(?!\.\.?$)[A-Za-z0-9_.=+-]{1,255}", re.ASCII)
+
+
+def as_url(place: str | Path) -> str | None:
+    """The URL of a place in an object store, without a slash at its end; None if it is a path.
+
+    Raises:
+        ConfigError: a URL of another kind, one that holds more than names, or one with credentials in it, which it
+            does not repeat.
+    """
+    found = _URL.fullmatch(str(place))
+    if found is None:
+        return None
+    scheme, rest = found[1] or found[2], found[3]
+    if scheme not in SCHEMES:
+        raise ConfigError(f"{scheme}://: runs are kept in folders, or at s3://, gs:// and az:// URLs.")
+    if any(sign in rest for sign in "@?#"):
+        raise ConfigError(
+            f"{scheme}://: a URL with a user, a password or a query is refused, since it would be written down; leave "
+            "them out, and give credentials by the environment."
+        )
+    parts = rest.strip("/").split("/")
+    if not all(_PART.fullmatch(part) for part in parts):
+        raise ConfigError(
+            f"{scheme}://{rest}: is no {scheme}://BUCKET/FOLDER/NAME of plain letters, digits and any of _ . = + -"
+        )
+    return f"{scheme}://{'/'.join(parts)}"
