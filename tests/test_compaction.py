@@ -327,7 +327,7 @@ def test_damage_is_not_compacted_away(copy: Path) -> None:
 def test_what_could_not_be_read_back_is_not_written(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tree(copy)
     largest = max(RunStore(copy).table(name).nbytes for name in TABLES)
-    monkeypatch.setattr(schemas, "MAX_BYTES", largest - 1)
+    monkeypatch.setattr(schemas, "MAX_BYTES", largest * 3 // 4)
     with pytest.raises(ConfigError, match=r"storage\.history: full .* keep less"):
         compact(RunStore(copy), "full")
     assert tree(copy) == before

@@ -74,16 +74,18 @@ def compact(store: RunStore, history: str) -> Compacted:
             whole_from = max(0, last.generation - store.config.search.lag + 2)
             chain = state.start_hash.hex()
         tables = _kept(store, history, set(state.genomes))
-        for name, table in tables.items():
-            if table.nbytes > schemas.MAX_BYTES:
+        encoded = {name: (schemas.encode(table), table.num_rows) for name, table in tables.items() if table.num_rows}
+        for name, (blob, _) in encoded.items():
+            room = schemas.room(len(blob))
+            if tables[name].nbytes > room:
                 raise ConfigError(
                     f"{store.path}: the {name} that storage.history: {history} keeps do not fit into one file of "
-                    f"{schemas.MAX_BYTES >> 30} GiB; keep less (elites), or leave the files apart (full)."
+                    f"{room >> 20} MiB; keep less (elites), or leave the files apart (full)."
                 )
         log.append(
             last.generation,
             last.archive_hash,
-            {name: (schemas.encode(table), table.num_rows) for name, table in tables.items() if table.num_rows},
+            encoded,
             dropped_genomes=[],
             numerics=last.numerics,
             counters=last.counters,

@@ -30,6 +30,7 @@ __all__ = [
     "encode",
     "from_parquet",
     "normal",
+    "room",
     "to_parquet",
 ]
 
@@ -189,6 +190,11 @@ def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
         raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
 
 
+def room(size: int) -> int:
+    """The bytes that a file of `size` bytes may take once decoded."""
+    return min(MAX_BYTES, max(ALWAYS, EXPANSION * size))
+
+
 def _refuse_bomb(path: Path, file: pq.ParquetFile) -> None:
     """Refuse a small file that would fill the memory: one long value, named by millions of rows, is stored only once.
 
@@ -197,7 +203,7 @@ def _refuse_bomb(path: Path, file: pq.ParquetFile) -> None:
     """
     columns = [file.schema.column(i) for i in range(len(file.schema))]
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    total, most = 0, min(MAX_BYTES, max(ALWAYS, EXPANSION * path.stat().st_size))
+    total, most = 0, room(path.stat().st_size)
     for batch in pq.ParquetFile(path, read_dictionary=texts, **_CAREFULLY).iter_batches(_BATCH):
         total += sum(_bytes_of(column) for column in batch.columns)
         if total > most:

@@ -33,7 +33,7 @@ __all__ = ["Costs", "SimulatedRay", "efficiency", "in_short", "markdown", "measu
 
 CONFIG = "configs/imagenet_cppn.yaml"
 EVALUATORS = (2, 8, 16, 32, 64)
-SEARCHES = ((400, 1), (1600, 1), (1600, 2), (1600, 4), (3200, 2))  # offspring and search.lag
+SEARCHES = ((400, 1), (1600, 1), (1600, 4), (3200, 2), (3200, 4))  # offspring and search.lag
 STRAGGLERS, SLOWER = 0.01, 5.0  # this share of the chunks takes so many times as long
 ROUNDS = 60  # chunks for each evaluator
 
