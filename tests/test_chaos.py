@@ -23,7 +23,7 @@ TRIALS = {
     "damage": 76,
     "rivals": 2,
     "lockless": 4,
-    "objects": 300,
+    "objects": 200,
     "sigterm": 2,
     "sigint": 1,
     "targets": 10,
