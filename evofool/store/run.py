@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from evofool.store import files, remote, schemas
 from evofool.store.commits import TABLES, Commit, CommitLog
 from evofool.store.rows import individual_rows, placement_rows, placements_of
 
-__all__ = ["RunStore", "Seeds", "State"]
+__all__ = ["Rows", "RunStore", "Seeds", "State"]
 
 # A larger genome is kept only while it is an elite or needed to resume (design: "On disk").
 SMALL_GENOME = 16 << 10
@@ -50,6 +50,9 @@ class Seeds:
         for genome in self.genomes:
             digest.update(hashlib.sha256(genome).digest())
         return digest.hexdigest()
+
+
+Rows = dict[str, list[dict[str, Any]]]  # of each table
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class RunStore:
         self.config = self._stored_config()
         self.log = CommitLog(path)
         self.remote = self.log.remote = remote.of(path)
-        self._buffer: list[GenerationResult] = []
+        self._rows = _no_rows()  # of the next commit
+        self._newest = (-1, "")  # generation and archive hash (hex) that they end with
+        self.on_commit: Callable[[int, Rows], None] = lambda number, rows: None  # told what a commit brought
         self._displaced: dict[int, set[int]] = {}  # generation -> ids that lost a cell in it
         self._segments: dict[int, set[int]] = {}  # commit number -> ids of large genomes it still holds
 
@@ -100,6 +105,8 @@ class RunStore:
         try:
             blob = path.read_bytes() if path.is_file() else b""
             # Of one run either both files are sealed or none is, so a seal that was lost is missed.
+            if files.seal_holds(blob) and not self._sealed:
+                raise CorruptData(f"{self.path / '_evofool' / 'run.json'}: damaged; the sha256 that it named is lost.")
             if files.is_sealed(blob) != self._sealed or (self._sealed and not files.seal_holds(blob)):
                 raise CorruptData(
                     f"{path}: damaged, missing or edited; its sha256 is not the one it names. "
@@ -229,8 +236,17 @@ class RunStore:
 
     def append(self, result: GenerationResult) -> None:
         """Remember a generation for the next commit."""
-        self._buffer.append(result)
-        self._displaced[result.placements.generation] = {int(i) for i in result.placements.displaced}
+        # As rows, so that nobody holds on to the offspring: those of a few generations may be gigabytes.
+        generation = result.placements.generation
+        self._rows["individuals"] += individual_rows(result)
+        self._rows["placements"] += placement_rows(result, self.provenance["class_indices"])
+        self._rows["genomes"] += [
+            {"individual_id": int(individual_id(generation, slot)), "genome": genome}
+            for slot, genome in sorted(result.genomes.items())
+        ]
+        self._rows["history"].append(asdict(result.statistics))
+        self._newest = result.statistics.generation, result.archive_hash.hex()
+        self._displaced[generation] = {int(i) for i in result.placements.displaced}
 
     def commit(self, elites: Any, *, numerics: dict[str, Any], counters: dict[str, Any]) -> Commit | None:
         """Make everything appended permanent; None if there was nothing.
@@ -238,41 +254,33 @@ class RunStore:
         Args:
             elites: (C,) individual ids of the archive after the last appended generation.
         """
-        if not self._buffer:
+        if not self._rows["history"]:
             return None
-        class_indices = self.provenance["class_indices"]
-        last = self._buffer[-1].statistics.generation
+        last, archive_hash = self._newest
         # Resuming breeds what was in flight from the archives of the last `lag` generations.
         self._displaced = {g: ids for g, ids in self._displaced.items() if g > last - self.config.search.lag}
         live = {int(i) for i in elites}.union(*self._displaced.values()) - {NO_PARENT}
-        genomes: list[dict[str, Any]] = []
-        for result in self._buffer:
-            for slot, genome in sorted(result.genomes.items()):
-                identity = int(individual_id(result.placements.generation, slot))
-                if len(genome) <= SMALL_GENOME or identity in live:
-                    genomes.append({"individual_id": identity, "genome": genome})
+        genomes = [
+            row for row in self._rows["genomes"] if len(row["genome"]) <= SMALL_GENOME or row["individual_id"] in live
+        ]
         number = len(self.log.commits)
         large = {row["individual_id"] for row in genomes if len(row["genome"]) > SMALL_GENOME}
         dropped = [n for n, ids in self._segments.items() if not ids & live]
-        rows = {
-            "individuals": [row for result in self._buffer for row in individual_rows(result)],
-            "placements": [row for result in self._buffer for row in placement_rows(result, class_indices)],
-            "genomes": genomes,
-            "history": [asdict(result.statistics) for result in self._buffer],
-        }
+        rows = {**self._rows, "genomes": genomes}
         commit = self.log.append(
             last,
-            self._buffer[-1].archive_hash.hex(),
+            archive_hash,
             {t: (schemas.to_parquet(r, schemas.OF_TABLE[t]), len(r)) for t, r in rows.items() if r},
             dropped_genomes=dropped,
             numerics=numerics,
             counters=counters,
         )
-        self._buffer.clear()
+        self._rows = _no_rows()
         for old in dropped:
             del self._segments[old]
         if large and len(large) == len(genomes):
             self._segments[number] = large
+        self.on_commit(number, rows)
         return commit
 
     # ------------------------------------------------------------------------------------------------------ reading
@@ -401,6 +409,10 @@ class RunStore:
                 rows = schemas.from_parquet(self.log.path(table, number), schemas.GENOMES).to_pylist()
                 if all(len(row["genome"]) > SMALL_GENOME for row in rows):
                     self._segments[number] = {row["individual_id"] for row in rows}
+
+
+def _no_rows() -> Rows:
+    return {name: [] for name in schemas.OF_TABLE}
 
 
 def _json(data: dict[str, Any], *, sealed: bool) -> bytes:

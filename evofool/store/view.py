@@ -21,12 +21,13 @@ from evofool.encoding import Encoding
 from evofool.errors import CorruptData
 from evofool.scores import confidence
 from evofool.store import files, schemas
-from evofool.store.run import RunStore
+from evofool.store.run import Rows, RunStore
 
 __all__ = ["CurrentElites", "ViewWriter", "compare_view", "decode_png", "encode_png", "read_view"]
 
 MAX_PIXELS = 1 << 24
 _DRAWN = 256  # elites at a time
+_TABLES = ("placements", "individuals", "genomes")  # that it is made from
 _OF_INDIVIDUAL = (
     "individual_id",
     "generation",
@@ -74,28 +75,40 @@ class CurrentElites:
         self._individuals: dict[int, dict[str, Any]] = {}
         self._genomes: dict[int, bytes] = {}
         self._described: dict[int, dict[str, Any]] = {}  # what does not change while an individual is an elite
+        self._sound: set[int] = set()  # whose genomes were compared with their checksums
         self._seen = 0
 
     def catch_up(self, store: RunStore) -> None:
-        """Read the commits since the last call.
+        """Read the commits since the last one seen.
 
         Raises:
             CorruptData: a file is damaged, or an elite's genome is missing or not the one its individual names.
         """
-        for row in store.table("placements", self._seen).to_pylist():
+        if self._seen < len(store.log.commits):
+            self._take({name: store.table(name, self._seen).to_pylist() for name in _TABLES})
+            self._seen = len(store.log.commits)
+        for identity, person in self._individuals.items():
+            if identity not in self._sound:
+                if hashlib.sha256(self._genomes.get(identity, b"")).hexdigest() != person["genome_sha256"]:
+                    raise CorruptData(f"{store.path}: the genome of individual {identity:x} is missing or damaged.")
+                self._sound.add(identity)
+
+    def note(self, number: int, rows: Rows) -> None:
+        """Take the rows of a commit from the driver that wrote them, so that they need not be read."""
+        if number == self._seen:
+            self._take(rows)
+            self._seen = number + 1
+
+    def _take(self, rows: Rows) -> None:
+        for row in rows["placements"]:
             self._placements[row["cell"]] = row
         holders = {row["individual_id"] for row in self._placements.values()}
-        for name, known in (("individuals", self._individuals), ("genomes", self._genomes)):
-            for row in store.table(name, self._seen).to_pylist():
-                if row["individual_id"] in holders:
-                    known[row["individual_id"]] = row if name == "individuals" else row["genome"]
+        self._individuals |= {r["individual_id"]: r for r in rows["individuals"] if r["individual_id"] in holders}
+        self._genomes |= {r["individual_id"]: r["genome"] for r in rows["genomes"] if r["individual_id"] in holders}
+        for known in (self._individuals, self._genomes):
             for identity in known.keys() - holders:
                 del known[identity]
-        self._seen = len(store.log.commits)
-        for identity in holders:
-            genome = self._genomes.get(identity, b"")
-            if hashlib.sha256(genome).hexdigest() != self._individuals[identity]["genome_sha256"]:
-                raise CorruptData(f"{store.path}: the genome of individual {identity:x} is missing or damaged.")
+        self._sound &= holders
 
     def rows(
         self, store: RunStore, encoding: Encoding, pngs_of: Callable[[dict[str, bytes]], dict[str, bytes]]
@@ -215,6 +228,7 @@ class ViewWriter:
         self.encoding = encoding
         self.images_of = images_of
         self._current = CurrentElites()
+        store.on_commit = self._current.note
         self._pngs: dict[str, bytes] = {}
 
     def write(self) -> None:
