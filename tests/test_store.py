@@ -576,7 +576,7 @@ def test_a_run_from_before_its_description_was_sealed_goes_on(copy: Path, finish
     for name in ("run.json", "config.yaml"):  # but one seal of two is a seal that was lost
         half = Path(shutil.copytree(finished, tmp_path / f"without-{name}"))
         shutil.copy(copy / "_evofool" / name, half / "_evofool" / name)
-        with pytest.raises(CorruptData, match=re.escape(str(half / '_evofool'))):
+        with pytest.raises(CorruptData, match=re.escape(str(half / "_evofool"))):
             evofool.resume(half)
 
 
