@@ -24,7 +24,8 @@ from evofool.operators import load_operators
 from evofool.records import NO_PARENT, GenerationResult, Offspring, Placements, Scores, individual_id
 from evofool.search import Search
 from evofool.store.reader import encoding_of
-from evofool.store.run import RunStore, State
+from evofool.store.run import RunStore
+from evofool.store.state import State
 from evofool.variation import operator_names
 
 __all__ = ["replay", "replayed_from"]

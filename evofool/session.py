@@ -30,8 +30,9 @@ from evofool.stopping import Stopper, signals
 from evofool.store.compaction import compact, is_due
 from evofool.store.reader import Run, activation_sources
 from evofool.store.remote import hold, named
-from evofool.store.run import RunStore, Seeds
+from evofool.store.run import RunStore
 from evofool.store.seeding import seeds_of
+from evofool.store.state import Seeds
 from evofool.store.view import ViewWriter, compare_view
 from evofool.targets import Source, Target
 

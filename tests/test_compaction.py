@@ -26,8 +26,9 @@ from evofool.replaying import replay, replayed_from
 from evofool.store import compaction, schemas
 from evofool.store.commits import TABLES, CommitLog, lock
 from evofool.store.compaction import compact
-from evofool.store.run import RunStore, State
+from evofool.store.run import RunStore
 from evofool.store.salvage import salvage
+from evofool.store.state import State
 
 pytestmark = pytest.mark.slow  # whole runs
 

@@ -12,7 +12,9 @@ from evofool.records import NO_PARENT, GenerationResult, Placements, individual_
 from evofool.scores import confidence as confidence_of
 from evofool.variation import operator_names
 
-__all__ = ["individual_rows", "placement_rows", "placements_of"]
+__all__ = ["Rows", "individual_rows", "placement_rows", "placements_of"]
+
+Rows = dict[str, list[dict[str, Any]]]  # of each table
 
 
 def placements_of(generation: int, rows: list[dict[str, Any]]) -> Placements:

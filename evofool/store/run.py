@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,43 +29,13 @@ from evofool.errors import ConfigError, CorruptData, RunLocked
 from evofool.records import NO_PARENT, GenerationResult, Placements, Statistics, individual_id
 from evofool.store import files, remote, schemas
 from evofool.store.commits import TABLES, Commit, CommitLog
-from evofool.store.rows import individual_rows, placement_rows, placements_of
+from evofool.store.rows import Rows, individual_rows, placement_rows, placements_of
+from evofool.store.state import Seeds, State
 
-__all__ = ["Rows", "RunStore", "Seeds", "State"]
+__all__ = ["RunStore"]
 
 # A larger genome is kept only while it is an elite or needed to resume (design: "On disk").
 SMALL_GENOME = 16 << 10
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """Genomes that start a run in place of generation 0's random ones."""
-
-    genomes: list[bytes]
-    origins: list[str]  # "RUN_ID:INDIVIDUAL_ID"
-
-    def sha256(self) -> str:
-        """sha256 (hex) of all genomes in order."""
-        digest = hashlib.sha256()
-        for genome in self.genomes:
-            digest.update(hashlib.sha256(genome).digest())
-        return digest.hexdigest()
-
-
-Rows = dict[str, list[dict[str, Any]]]  # of each table
-
-
-@dataclass(frozen=True)
-class State:
-    """What a search needs to go on after its last commit."""
-
-    generation: int
-    archive_hash: bytes
-    statistics: Statistics
-    start: archives.Archive  # after generation `generation - lag + 1` (empty if that is negative)
-    start_hash: bytes  # the archive hash then
-    pending: list[tuple[Placements, Any]]  # (placements, top1) of the generations from there to `generation`
-    genomes: dict[int, bytes]  # individual id -> canonical bytes, of everyone those archives hold
 
 
 class RunStore:

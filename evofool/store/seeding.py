@@ -8,7 +8,8 @@ from typing import Any
 from evofool.encoding import Encoding
 from evofool.errors import ConfigError, IncompatibleRun
 from evofool.store.reader import encoding_of, read_steadily
-from evofool.store.run import RunStore, Seeds
+from evofool.store.run import RunStore
+from evofool.store.state import Seeds
 
 __all__ = ["seeds_of"]
 

@@ -21,7 +21,8 @@ from evofool.encoding import Encoding
 from evofool.errors import CorruptData
 from evofool.scores import confidence
 from evofool.store import files, schemas
-from evofool.store.run import Rows, RunStore
+from evofool.store.rows import Rows
+from evofool.store.run import RunStore
 
 __all__ = ["CurrentElites", "ViewWriter", "compare_view", "decode_png", "encode_png", "read_view"]
 

@@ -139,7 +139,8 @@ def disturbed(
             outcome.counts["chunks compared"] += facts["compared_chunks"]
             assert done.archive_hash == whole, "another archive"
             assert nemesis.struck == faults, f"only {nemesis.struck} of {faults} faults met an evaluator"
-            assert time.monotonic() - began < faults * OLDEST_LOSS
+            took = time.monotonic() - began
+            assert took < faults * OLDEST_LOSS, f"{took:.0f} s for {faults} faults"
         shutil.rmtree(run, ignore_errors=True)
     return outcome
 

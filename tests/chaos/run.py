@@ -146,8 +146,9 @@ def _programme(names: list[str], given: argparse.Namespace) -> int:
             print(f"  {violation[:1000]}", file=sys.stderr)
         failed += bool(outcome.violations)
         results[name] = {"fault": fault.title, **outcome.facts()}
-    if not given.no_proofs and given.trials is None:
-        failed += _proofs([name for name, (row, _) in SABOTAGE.items() if row in results], given.seed, results)
+    proofs = [name for name, (row, _) in SABOTAGE.items() if row in results]
+    if proofs and not given.no_proofs and given.trials is None:
+        failed += _proofs(proofs, given.seed, results)
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         known = json.loads(given.out.read_text()) if given.out.exists() else {}
