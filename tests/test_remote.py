@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import socket
 import sys
@@ -22,8 +23,9 @@ from evofool.config import Config, load_config
 from evofool.errors import ConfigError, CorruptData, RunLocked, StorageError
 from evofool.observers import Observer
 from evofool.places import as_url
-from evofool.store import commits, objects, remote
+from evofool.store import commits, compaction, objects, remote
 from evofool.store.objects import Objects
+from evofool.store.run import RunStore
 
 KEY, SECRET = "AKIACANARYCANARY", "canary+secret/canary"
 
@@ -124,6 +126,29 @@ def test_a_machine_that_is_lost_costs_nothing(
 
     for name, blob in {**there, **contents(url), **files_below(tmp_path / "cache")}.items():
         assert KEY.encode() not in blob and SECRET.encode() not in blob, name
+
+
+@pytest.mark.slow
+def test_a_run_in_a_store_is_compacted_there_too(
+    bucket: str, config: Config, small_run: evofool.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, keys = f"{bucket}/compacted", ["storage.history=lineage", "storage.commit_every=1"]
+    monkeypatch.setattr(compaction, "FLOOR", 20)
+    run = evofool.run(config, keys, out=url)
+    assert run.archive_hash == small_run.archive_hash
+    assert RunStore(run.path).log.base is not None
+
+    with remote.hold(run.path):
+        compaction.compact(RunStore(run.path), "elites")
+    last = len(RunStore(run.path).log.commits) - 1
+    segments = [name for name in contents(url) if re.search(r"/\d{8}-[0-9a-f]{16}\.parquet$", name)]
+    assert len(segments) == len(commits.TABLES)
+    assert all(f"/{last:08d}-" in name for name in segments)
+
+    shutil.rmtree(tmp_path / "cache")
+    assert evofool.verify(url)["archive_hash"] == small_run.archive_hash
+    more = [f"search.generations={config.search.generations + 2}"]
+    assert evofool.resume(url, more).archive_hash == evofool.run(config, more, out=tmp_path / "local").archive_hash
 
 
 @pytest.mark.slow
