@@ -93,8 +93,9 @@ class Session:
                 RunStore.prepare(self.path)
                 with self._pool(None) as (pool, numerics, cluster_facts):
                     store = RunStore.create(self.path, self.config, self._provenance(numerics, pool, parents), seeds)
-                    store.recover()  # of a driver that was killed before there was a run
-                    return self._go(store, pool, numerics, epoch=0, cluster=cluster_facts, seeds=seeds, state=None)
+                    with store.log.yielding():
+                        store.recover()  # of a driver that was killed before there was a run
+                        return self._go(store, pool, numerics, epoch=0, cluster=cluster_facts, seeds=seeds, state=None)
         except RunLocked:
             raise  # the folders are another driver's
         except BaseException:
@@ -102,8 +103,7 @@ class Session:
             raise
 
     def resume(self) -> Run:
-        with hold(self.path):
-            store = RunStore(self.path)
+        with hold(self.path), (store := RunStore(self.path)).log.yielding():
             self._refuse_changes(store)
             self._load_code()
             refuse_other_target(store, self.target)
@@ -277,6 +277,8 @@ class Session:
             raise keeper.explained(error) from error
         except KeyboardInterrupt:
             raise keeper.explained(Stopped("stopped at once, by a second interrupt.")) from None
+        finally:
+            keeper.view.close()
         self.tell("on_stop", f"{stopper.reason}; the archive is in {self.path}")
         if stopper.signal is not None:
             stopped = Stopped(f"{stopper.reason} after a clean commit.", exit_code=128 + stopper.signal)
@@ -312,8 +314,9 @@ class _Keeper:
             self.stopper.checkpoint = False
             self._commit()
             if asked or time.monotonic() - self._viewed >= storage.snapshot_every:
-                self.view.write()
+                self.view.begin()
                 self._viewed = time.monotonic()
+        self.view.settle(wait=asked)
         report = self.pool.report()
         rate = (statistics.evaluations - self._done_before) / max(elapsed, 1e-9)
         facts = {"evaluators": report.evaluators, "requeued": report.requeued, "evaluations_per_second": rate}

@@ -92,6 +92,7 @@ class Continued:
         processor, started = time.process_time(), time.perf_counter()
         self._view_at = started + min(seconds / 2, self.config.storage.snapshot_every or seconds / 2)
         self.search.run(lambda _: self._views > 0 and time.perf_counter() - started >= seconds)
+        self.view.settle(wait=True)
         elapsed, processor = time.perf_counter() - started, time.process_time() - processor
         self._view_at = None
         after, ended = self.pool.report(), self.search.statistics
@@ -127,9 +128,10 @@ class Continued:
             self.commit(self.store)
             self._commits += 1
             if due:
-                self.view.write()
+                self.view.begin()
                 self._views += 1
                 self._view_at = time.perf_counter() + self.config.storage.snapshot_every
+        self.view.settle()
 
     def _one_generation(self) -> None:
         """Fill the pool and take one generation from it."""

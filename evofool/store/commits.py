@@ -175,6 +175,24 @@ class CommitLog:
                     f"{path}: damaged; its sha256 is {found[:16]}..., commit {number} says {facts['sha256'][:16]}..."
                 )
 
+    @contextlib.contextmanager
+    def yielding(self) -> Iterator[None]:
+        """Where locks do not hold, another driver's compaction may take files away: that is no damage.
+
+        Raises:
+            RunLocked: in place of CorruptData, if another driver has gone on.
+        """
+        try:
+            yield
+        except CorruptData:
+            number = len(self.commits)
+            if (self.folder / f"{number:08d}.json").exists():
+                raise self._overtaken(number) from None
+            raise
+
+    def _overtaken(self, number: int) -> RunLocked:
+        return RunLocked(f"{self.run}: another driver wrote commit {number}; this one stops.")
+
     def append(
         self,
         generation: int,
@@ -197,11 +215,10 @@ class CommitLog:
             StorageError: the file system refused; nothing was acknowledged.
         """
         number = len(self.commits)
-        taken = RunLocked(f"{self.run}: another driver wrote commit {number}; this one stops.")
         for table, (data, _) in tables.items():
             # Not replaced: where locks do not hold, another driver's commit may be about to name what is there.
             if not files.create(self.path(table, number), data):
-                raise taken
+                raise self._overtaken(number)
         commit = Commit(
             number=number,
             generation=generation,
@@ -223,7 +240,7 @@ class CommitLog:
         if self.remote:
             self.remote.commit(self, number, blob, {table: data for table, (data, _) in tables.items()})
         if not files.create(self.folder / f"{number:08d}.json", blob):
-            raise taken
+            raise self._overtaken(number)
         self._append(commit, blob)
         for table, (data, _) in tables.items():
             self._put_back(self.path(table, number), data)

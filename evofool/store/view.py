@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = ["CurrentElites", "ViewWriter", "compare_view", "decode_png", "encode_
 
 MAX_PIXELS = 1 << 24
 _DRAWN = 256  # elites at a time
+_AT_ONCE = 4 << 20  # bytes of images that are encoded while the search waits: a fraction of a second
 _TABLES = ("placements", "individuals", "genomes")  # that it is made from
 _OF_INDIVIDUAL = (
     "individual_id",
@@ -111,16 +113,13 @@ class CurrentElites:
                 del known[identity]
         self._sound &= holders
 
-    def rows(
-        self, store: RunStore, encoding: Encoding, pngs_of: Callable[[dict[str, bytes]], dict[str, bytes]]
-    ) -> list[dict[str, Any]]:
-        """The rows of the view.
+    def drawn_from(self) -> dict[str, bytes]:
+        """Genomes (canonical bytes) by the sha256 of their images."""
+        return {self._individuals[i]["image_sha256"]: blob for i, blob in sorted(self._genomes.items())}
 
-        Args:
-            pngs_of: PNGs by image sha256, of genomes (canonical bytes) by image sha256.
-        """
+    def rows(self, store: RunStore, encoding: Encoding) -> list[dict[str, Any]]:
+        """The rows of the view; the bytes of their images are empty."""
         last, facts = store.log.last, store.provenance
-        pngs = pngs_of({self._individuals[i]["image_sha256"]: blob for i, blob in sorted(self._genomes.items())})
         self._described = {
             identity: self._described.get(identity) or self._describe(identity, encoding, blob)
             for identity, blob in self._genomes.items()
@@ -134,7 +133,7 @@ class CurrentElites:
                 "log_odds": placed["log_odds"],
                 "objective": placed["objective"],
                 **self._described[placed["individual_id"]],
-                "image": {"bytes": pngs[self._individuals[placed["individual_id"]]["image_sha256"]], "path": None},
+                "image": {"bytes": b"", "path": None},
                 "encoding": encoding.kind,
                 "target": facts["target"],
                 "target_fingerprint": facts["target_fingerprint"],
@@ -176,7 +175,7 @@ def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[dict[str, An
     stored = read_view(store).to_pylist()
     current = CurrentElites()
     current.catch_up(store)
-    rows = current.rows(store, encoding, lambda genomes: dict.fromkeys(genomes, b""))
+    rows = current.rows(store, encoding)
     expected = schemas.normal(rows, schemas.ELITES)
     if [row["class_index"] for row in stored] != [row["class_index"] for row in expected]:
         raise CorruptData(f"{path}: holds other classes than the commits; {again}.")
@@ -192,7 +191,7 @@ def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[dict[str, An
                 raise CorruptData(f"{name}: {column} is {str(found[column])[:60]}, the commits say {str(value)[:60]}.")
         row["image"] = found["image"]
     # Bits that no column shows: the footer, its statistics, the attributes.
-    if _written_alike(store) and path.read_bytes() != _file(store, rows):
+    if _written_alike(store) and path.read_bytes() != schemas.to_parquet(rows, schemas.ELITES, _attributes(store)):
         raise CorruptData(f"{path}: damaged outside its columns; {again}.")
     return expected, images
 
@@ -205,16 +204,15 @@ def _written_alike(store: RunStore) -> bool:
     return all(wrote.get(name) == now[name] for name in ("evofool", "pyarrow"))
 
 
-def _file(store: RunStore, rows: list[dict[str, Any]]) -> bytes:
+def _attributes(store: RunStore) -> dict[str, Any]:
     last = store.log.last
-    attrs = {
+    return {
         "run_id": store.provenance["run_id"],
         "archive_hash": last.archive_hash if last else None,
         "generation": last.generation if last else None,
         "config_fingerprint": store.provenance["config_fingerprint"],
         "evofool": store.provenance["versions"]["evofool"],
     }
-    return schemas.to_parquet(rows, schemas.ELITES, attrs)
 
 
 class ViewWriter:
@@ -230,36 +228,65 @@ class ViewWriter:
         self.images_of = images_of
         self._current = CurrentElites()
         store.on_commit = self._current.note
-        self._pngs: dict[str, bytes] = {}
+        self._pngs: dict[str, Future[bytes]] = {}
+        self._begun: tuple[list[dict[str, Any]], dict[str, Any]] | None = None  # rows without pictures, attributes
+        self._beside = ThreadPoolExecutor(1)
 
     def write(self) -> None:
-        """Rewrite elites/elites.parquet from the commits.
+        """Rewrite elites/elites.parquet from the commits, now.
+
+        Raises:
+            CorruptData: an elite's genome no longer gives the image that was scored.
+        """
+        self.begin()
+        self.settle(wait=True)
+
+    def begin(self) -> None:
+        """Settle what the next view shows, and encode its new pictures: beside the search, where they take long.
 
         Raises:
             CorruptData: an elite's genome no longer gives the image that was scored.
         """
         self._current.catch_up(self.store)
-        rows = self._current.rows(self.store, self.encoding, self._pngs_of)
-        if not rows or self.store.log.last is None:
+        rows = self._current.rows(self.store, self.encoding)
+        self._begun = (rows, _attributes(self.store)) if rows and self.store.log.last else None
+        self.settle(wait=self._encode(self._current.drawn_from()) <= _AT_ONCE)
+
+    def settle(self, *, wait: bool = False) -> None:
+        """Write the view that was begun, if there is one and its pictures are encoded."""
+        if self._begun is None or not (wait or all(png.done() for png in self._pngs.values())):
             return
+        rows, attributes = self._begun
+        for row in rows:
+            row["image"] = {"bytes": self._pngs[row["image_sha256"]].result(), "path": None}
         path = self.store.path / "elites" / "elites.parquet"
-        files.put(path, _file(self.store, rows), temporary_folder=self.store.path / "_evofool")
+        blob = schemas.to_parquet(rows, schemas.ELITES, attributes)
+        files.put(path, blob, temporary_folder=self.store.path / "_evofool")
+        self._begun = None
         if self.store.remote:
             self.store.remote.send(path, self.store.log)
 
-    def _pngs_of(self, genomes: dict[str, bytes]) -> dict[str, bytes]:
-        """PNGs by image sha256; those not seen before are drawn together, so that evaluators are asked once."""
-        new = [sha256 for sha256 in genomes if sha256 not in self._pngs]
-        for start in range(0, len(new), _DRAWN):
-            self._draw({sha256: genomes[sha256] for sha256 in new[start : start + _DRAWN]})
-        self._pngs = {sha256: self._pngs[sha256] for sha256 in genomes}
-        return self._pngs
+    def close(self) -> None:
+        """Encode no more; a view that was begun is not written."""
+        self._beside.shutdown(wait=False, cancel_futures=True)
 
-    def _draw(self, genomes: dict[str, bytes]) -> None:
-        for sha256, image in zip(genomes, self.images_of(self.encoding.from_bytes(list(genomes.values())))):
-            if hashlib.sha256(image.tobytes()).hexdigest() != sha256:
-                raise CorruptData(
-                    f"{self.store.path}: a genome draws another image than the one that was scored (sha256 "
-                    f"{sha256[:16]}...); the numerics of this machine differ from the run's."
-                )
-            self._pngs[sha256] = encode_png(image)
+    def _encode(self, genomes: dict[str, bytes]) -> int:
+        """Begin to make PNGs of genomes, by image sha256; the bytes of the images that were not seen before.
+
+        Those are drawn together, so that evaluators are asked once.
+        """
+        new = [sha256 for sha256 in genomes if sha256 not in self._pngs]
+        size = 0
+        for start in range(0, len(new), _DRAWN):
+            some = new[start : start + _DRAWN]
+            images = self.images_of(self.encoding.from_bytes([genomes[sha256] for sha256 in some]))
+            for sha256, image in zip(some, images):
+                if hashlib.sha256(image.tobytes()).hexdigest() != sha256:
+                    raise CorruptData(
+                        f"{self.store.path}: a genome draws another image than the one that was scored (sha256 "
+                        f"{sha256[:16]}...); the numerics of this machine differ from the run's."
+                    )
+                self._pngs[sha256] = self._beside.submit(encode_png, image)
+            size += images.nbytes
+        self._pngs = {sha256: self._pngs[sha256] for sha256 in genomes}
+        return size

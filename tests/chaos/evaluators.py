@@ -222,9 +222,9 @@ def trial_counts(trials: int | None, folder: Path, seed: int = 0) -> Outcome:
 # ------------------------------------------------------------------------------------------- drivers, nodes and heads
 
 
-def driver(made: Toy, run: Path, address: str) -> subprocess.Popen[bytes]:
+def driver(made: Toy, run: Path, address: str, *options: str) -> subprocess.Popen[bytes]:
     """The command in a process of its own, on a Ray that goes on without it."""
-    command = [sys.executable, "-m", "evofool", *made.arguments(run), "--address", address]
+    command = [sys.executable, "-m", "evofool", *made.arguments(run), "--address", address, *options]
     environment = {**os.environ, "CHAOS_PAUSE": str(PAUSE)}
     output = (made.folder / "output").open("wb")
     return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
@@ -294,7 +294,8 @@ def trial_node_losses(trials: int, folder: Path, seed: int = 0) -> Outcome:
                 return bool(found)
 
             nemesis = Nemesis(strike, [10])
-            done = evofool.run(made.config, out=run, allow_code=True, address=cluster.address, observers=[nemesis])
+            address = evofool.OpenCluster(cluster.address)  # several_nodes asks for no token
+            done = evofool.run(made.config, out=run, allow_code=True, address=address, observers=[nemesis])
             for thread in nemesis.threads:
                 thread.join()
             assert nemesis.struck == 1, "no evaluator was scoring"
@@ -315,7 +316,7 @@ def trial_head_losses(trials: int, folder: Path, seed: int = 0) -> Outcome:
         run = folder / f"run-{trial}"
         with outcome.trial(f"head {trial}"):
             with several_nodes(1) as cluster:
-                process = driver(made, run, cluster.address)
+                process = driver(made, run, cluster.address, "--insecure-cluster")
                 wait_for_commit(run, process, made.folder / "output")
                 time.sleep(draw.uniform(0, 0.5))
                 cluster.head_node.kill_gcs_server()

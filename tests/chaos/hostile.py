@@ -26,6 +26,7 @@ __all__ = ["MIB", "Case", "noisy", "trial_configs", "trial_genomes", "try_all"]
 
 MIB = 1 << 20
 SECONDS, SECONDS_PER_MIB = 0.1, 0.4
+TRIES = 3  # to be quick enough: on a busy machine processor seconds are longer
 MOST_MIB = 500
 LONGEST = 5000  # characters of a sentence that a person is to read
 Case = tuple[str, float, Callable[[], Any]]  # what it is, of how many MiB, and the door it knocks at
@@ -37,23 +38,32 @@ def _measured(cases: Iterator[Case], told: Path) -> int:
         for what, size, knock in cases:
             out.write(json.dumps(what)[:200])  # so that the last words of a process say of what it died
             Path("/proc/self/clear_refs").write_text("5")  # begin a new peak
-            before, began = _memory("VmRSS"), time.process_time()
-            outcome, problem = "accepted", ""
-            try:
-                knock()
-            except EvofoolError as error:
-                outcome = "refused"
-                if not error.message.strip() or len(error.message) > LONGEST:
-                    problem = f"a sentence of {len(error.message)} characters"
-            except BaseException as error:
-                outcome, problem = "broke", f"{type(error).__name__}: {str(error)[:300]}"
-            seconds, mib = time.process_time() - began, (_memory("VmHWM") - before) >> 10
-            if outcome == "refused" and seconds > SECONDS + SECONDS_PER_MIB * size:
+            before, seconds, limit = _memory("VmRSS"), float("inf"), SECONDS + SECONDS_PER_MIB * size
+            for _ in range(TRIES):
+                began = time.process_time()
+                outcome, problem = _knocked(knock)
+                seconds = min(seconds, time.process_time() - began)
+                if outcome != "refused" or seconds <= limit:
+                    break
+            mib = (_memory("VmHWM") - before) >> 10
+            if outcome == "refused" and seconds > limit:
                 problem = problem or f"refused after {seconds:.2f} s"
             if mib > MOST_MIB:
                 problem = problem or f"{outcome} with {mib} MiB"
             out.write("\t" + json.dumps([outcome, problem, seconds, size, mib]) + "\n")
     return 0
+
+
+def _knocked(knock: Callable[[], Any]) -> tuple[str, str]:
+    """Whether a case was accepted, refused or broke something, and what is wrong with that."""
+    try:
+        knock()
+    except EvofoolError as error:
+        sound = error.message.strip() and len(error.message) <= LONGEST
+        return "refused", "" if sound else f"a sentence of {len(error.message)} characters"
+    except BaseException as error:
+        return "broke", f"{type(error).__name__}: {str(error)[:300]}"
+    return "accepted", ""
 
 
 def _memory(name: str) -> int:
