@@ -41,11 +41,12 @@ import evofool
 from evofool import archive as archives
 from evofool import rng, variation
 from evofool.config import Config, flatten, load_config
+from evofool.encoding.render import render
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.pool import Evaluator
 from evofool.records import NO_PARENT, GenerationResult, Statistics, individual_id
 from evofool.scores import confidence
-from evofool.store import files, schemas
+from evofool.store import files, schemas, view
 from evofool.store.commits import TABLES, Commit, lock
 from evofool.store.reader import Run, encoding_of
 from evofool.store.run import RunStore
@@ -547,6 +548,42 @@ def test_any_bit_of_what_describes_a_run_that_changes_is_found(finished: Path, t
     assert RunStore(seeded).state() is not None
 
 
+def test_large_pictures_are_encoded_beside_the_search(
+    config: Config, small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Views of a thousand ImageNet elites used to keep evaluators waiting for seconds."""
+    path, free, encode = tmp_path / "beside" / "elites" / "elites.parquet", threading.Event(), view.encode_png
+    monkeypatch.setattr(view, "_AT_ONCE", -1)
+    monkeypatch.setattr(view, "encode_png", lambda image: encode(image) if free.wait(60) else b"")
+    seen = []
+
+    class Watch(evofool.Observer):
+        def on_generation(self, statistics: Statistics, facts: dict[str, Any]) -> None:
+            seen.append(path.exists())
+            if statistics.generation == 4:
+                free.set()
+
+    run = evofool.run(config, ["storage.commit_every=1"], out=tmp_path / "beside", observers=[Watch()])
+    assert seen[:5] == [False] * 5  # the first was begun in generation 0
+    assert run.archive_hash == small_run.archive_hash
+    assert evofool.verify(run.path)["generations"] == 6
+
+    store = RunStore(run.path)
+    before = path.read_bytes()
+    path.unlink()
+    free.clear()
+    writer = view.ViewWriter(store, encoding_of(store), lambda genomes: render(encoding_of(store), genomes))
+    writer.begin()
+    writer.settle()
+    assert not path.exists()
+    free.set()
+    until = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < until:
+        writer.settle()
+    assert path.read_bytes() == before
+    writer.close()
+
+
 def test_bits_of_the_view_that_no_column_shows_are_checked_too(copy: Path) -> None:
     """A footer has statistics and attributes; verify and a resume with nothing to do used to look at rows only."""
     path = copy / "elites" / "elites.parquet"
@@ -819,7 +856,8 @@ MOUNTED = """
     from pathlib import Path
     import evofool
     from evofool.errors import StorageError
-    from evofool.evaluate.pool import Evaluator
+    from evofool.encoding.render import render
+from evofool.evaluate.pool import Evaluator
 
     spec, folder = sys.argv[1], Path(sys.argv[2])
     data = {
