@@ -856,8 +856,7 @@ MOUNTED = """
     from pathlib import Path
     import evofool
     from evofool.errors import StorageError
-    from evofool.encoding.render import render
-from evofool.evaluate.pool import Evaluator
+    from evofool.evaluate.pool import Evaluator
 
     spec, folder = sys.argv[1], Path(sys.argv[2])
     data = {

@@ -165,15 +165,23 @@ class CommitLog:
             CorruptData: naming the first file that is missing or differs, with both checksums.
         """
         for table, number, facts in self.live_files():
-            path = self.path(table, number)
-            if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
-                raise CorruptData(f"{path}: missing (or a link), though commit {number} names it.")
-            with files.guard(path, "read"):
-                found = files.sha256_of(path)
-            if found != facts["sha256"]:
-                raise CorruptData(
-                    f"{path}: damaged; its sha256 is {found[:16]}..., commit {number} says {facts['sha256'][:16]}..."
-                )
+            self.verify_file(table, number, facts)
+
+    def verify_file(self, table: str, number: int, facts: dict[str, Any]) -> None:
+        """Compare one file with its commit.
+
+        Raises:
+            CorruptData: it is missing or differs.
+        """
+        path = self.path(table, number)
+        if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
+            raise CorruptData(f"{path}: missing (or a link), though commit {number} names it.")
+        with files.guard(path, "read"):
+            found = files.sha256_of(path)
+        if found != facts["sha256"]:
+            raise CorruptData(
+                f"{path}: damaged; its sha256 is {found[:16]}..., commit {number} says {facts['sha256'][:16]}..."
+            )
 
     @contextlib.contextmanager
     def yielding(self) -> Iterator[None]:

@@ -151,7 +151,7 @@ class SimulatedRay:
 
 
 def efficiency(
-    config: Config, given: Ingredients, costs: Costs, evaluators: int, offspring: int, lag: int = 1, seed: int = 0
+    config: Config, given: Ingredients, costs: Costs, evaluators: int, offspring: int, lag: int = 2, seed: int = 0
 ) -> dict[str, float]:
     """A search over so many simulated evaluators: evaluations a second, and of the rate of ones that never wait."""
     sizes = {"offspring": offspring, "initial": offspring, "lag": lag, "generations": None}
