@@ -41,6 +41,7 @@ TABLES = {
     "genomes": "_evofool/genomes",
     "history": "_history",
 }
+PUT_BACK = 0.5  # seconds within which a driver puts back a table that another took for a leftover
 HISTORIES = ("full", "lineage", "elites")  # values of storage.history, each keeps less than the one before
 _NAME = re.compile(r"\d{8}\.json")
 _SEGMENT = re.compile(r"\d{8}\.parquet")
@@ -173,7 +174,9 @@ class CommitLog:
         Raises:
             CorruptData: it is missing or differs.
         """
-        path = self.path(table, number)
+        path, until = self.path(table, number), time.monotonic() + PUT_BACK
+        while not path.is_file() and time.monotonic() < until:  # where locks do not hold; see _put_back
+            time.sleep(0.05)
         if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
             raise CorruptData(f"{path}: missing (or a link), though commit {number} names it.")
         with files.guard(path, "read"):
