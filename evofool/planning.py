@@ -313,8 +313,17 @@ def _disk(result: Plan, given: Ingredients, generations: int, found: dict[str, A
     expected, low, high = (found["placements"].at(evaluations, how) for how in ("expected", "low", "high"))
     rule = f"{found['placements'].total} measured in {found['placements'].evaluations} evaluations, then a power law"
     result.add("placements", round(expected), "", "estimated", low=round(low), high=round(high), rule=rule)
-    sizes = [disk_bytes(given, generations, count, found) for count in (expected, low, high)]
+    kept = given.config.storage.history
+    counts = {"lineage": ((expected, "full"), (low, "elites"), (high, "full"))}.get(
+        kept, ((expected, kept), (low, kept), (high, kept))
+    )
+    sizes = [disk_bytes(given, generations, count, found, history) for count, history in counts]
     for name, value in sizes[0].items():
         result.add(f"disk: {name}", value / MIB, "MiB", "estimated")
     whole, least, most = (sum(parts.values()) / MIB for parts in sizes)
-    result.add("disk", whole, "MiB", "estimated", low=least, high=most, rule="bytes of a placement and a PNG measured")
+    rule = "bytes of a placement and a PNG measured"
+    if kept != "full":
+        rule += f"; storage.history: {kept}, " + (
+            "before a compaction" if kept == "elites" else "if all were ancestors"
+        )
+    result.add("disk", whole, "MiB", "estimated", low=least, high=most, rule=rule)

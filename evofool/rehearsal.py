@@ -20,6 +20,7 @@ from evofool.search import Search
 from evofool.source import Source
 from evofool.store import schemas
 from evofool.store.commits import Commit
+from evofool.store.compaction import most_rows
 from evofool.store.run import SMALL_GENOME
 from evofool.store.view import encode_png
 from evofool.variation import OPERATORS
@@ -158,18 +159,22 @@ class Rehearsal(Subject):
 # ------------------------------------------------------------------------------------------------------------- disk
 
 
-def disk_bytes(given: Ingredients, generations: int, placements: float, found: dict[str, Any]) -> dict[str, float]:
+def disk_bytes(
+    given: Ingredients, generations: int, placements: float, found: dict[str, Any], history: str
+) -> dict[str, float]:
     """Bytes that a run would take on disk, part by part: tables of made-up rows, as large as real ones compress to.
 
     Args:
         placements: in all.
         found: by a rehearsal.
+        history: what is kept, "full" or "elites"; "lineage" is between the two.
     """
     config = given.config
     commits = math.ceil(generations / config.storage.commit_every)
     # The first individuals take many cells each; later nearly every placement has an individual of its own (measured:
     # 0.93 to 0.96 individuals a placement over 25,000 evaluations against 50 ImageNet classes).
     people = min(placements, found["individuals"] + max(0.0, placements - found["placements"].total))
+    elites = found["unique_elites"] * len(given.class_indices)
     sample = found["blobs"]
     mean = float(np.mean([len(blob) for blob in sample])) if sample else 0.0
     ratio = _size([{"individual_id": i, "genome": blob} for i, blob in enumerate(sample)], schemas.GENOMES) / max(
@@ -179,8 +184,8 @@ def disk_bytes(given: Ingredients, generations: int, placements: float, found: d
     if mean <= SMALL_GENOME:
         genomes = people * mean * ratio
     else:  # kept while somebody in their commit is an elite; about half of a commit's have been displaced by then
-        genomes = 2 * min(people, found["unique_elites"] * len(given.class_indices)) * mean * ratio
-    return {
+        genomes = 2 * min(people, elites) * mean * ratio
+    parts = {
         "individuals": commits * _table(people / commits, _individual, schemas.INDIVIDUALS),
         "placements": commits * _table(placements / commits, _placement, schemas.PLACEMENTS),
         "genomes": genomes + commits * empty,
@@ -189,6 +194,16 @@ def disk_bytes(given: Ingredients, generations: int, placements: float, found: d
         "elites": _view(given, found),
         "the rest": float(len(to_yaml(config)) + 1500 + 30 * len(given.class_indices)),
     }
+    if history == "elites" and people:
+        # Each table has a row for an individual, but placements has several; statistics of generations stay.
+        rows = 2 * people + placements + generations
+        kept = min(people, elites) * (2 + placements / people) + generations
+        share = min(1.0, most_rows(kept) / rows)
+        for name in ("individuals", "placements", *(["genomes"] if mean <= SMALL_GENOME else [])):
+            parts[name] *= share
+        whole = _table(generations, _statistics, schemas.HISTORY)  # in one file
+        parts["history"] = share * parts["history"] + (1 - share) * whole
+    return parts
 
 
 def _size(rows: list[dict[str, Any]], schema: Any, attrs: dict[str, Any] | None = None) -> float:

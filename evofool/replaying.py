@@ -126,13 +126,7 @@ def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> in
         operators=operators,
     )
     if state is not None:
-        search.restore(
-            start=state.start,
-            pending=state.pending,
-            genomes=state.genomes,
-            statistics=state.statistics,
-            archive_hash=state.archive_hash,
-        )
+        search.restore(state)
     search.run(lambda statistics: (statistics.generation + 1 if statistics else 0) >= end)
     hashes = {commit.generation: commit.archive_hash for commit in store.log.commits}
     if hashes.get(end - 1, search.archive_hash.hex()) != search.archive_hash.hex():

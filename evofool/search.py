@@ -31,11 +31,12 @@ from evofool.config import Config
 from evofool.encoding import Encoding
 from evofool.errors import EvofoolError
 from evofool.objectives import Objective, log_odds
-from evofool.records import GenerationResult, Offspring, Placements, Scores, Statistics, individual_id
+from evofool.records import GenerationResult, Offspring, Scores, Statistics, individual_id
 from evofool.scores import score_outputs
 
 if TYPE_CHECKING:
     from evofool.evaluate.pool import Pool
+    from evofool.store.state import State
 
 __all__ = ["Fitness", "Individual", "Population", "Search"]
 
@@ -202,34 +203,20 @@ class Search:
         self._asked = None
         self.update()
 
-    def restore(
-        self,
-        *,
-        start: archives.Archive,
-        pending: Iterable[tuple[Placements, NDArray[np.bool_]]],
-        genomes: dict[int, bytes],
-        statistics: Statistics,
-        archive_hash: bytes,
-    ) -> None:
-        """Go back to where a run was: replay its last `lag` generations, breeding again what was in flight.
-
-        Args:
-            start: the archive after generation `statistics.generation - lag + 1`.
-            pending: placements, and whether they are top-1, of the generations after that.
-            genomes: canonical bytes of every individual that these archives hold.
-        """
-        ids = sorted(genomes)
-        everyone = self.encoding.from_bytes([genomes[i] for i in ids])
-        self.archive, self._next = start, statistics.generation + 1
-        holders = np.unique(start.elites[start.filled])
+    def restore(self, state: State) -> None:
+        """Go back to where a run was: replay its last `lag` generations, breeding again what was in flight."""
+        ids = sorted(state.genomes)
+        everyone = self.encoding.from_bytes([state.genomes[i] for i in ids])
+        self.archive, self._next = state.start, state.generation + 1
+        holders = np.unique(state.start.elites[state.start.filled])
         self._breeder.adopt(holders, everyone, np.searchsorted(ids, holders))
-        for placements, top1 in pending:
+        for placements, top1 in state.pending:
             self._breed_up_to(placements.generation + self.config.search.lag)
             self.archive = archives.restore(self.archive, placements, top1)
             slots = np.unique(placements.slots).astype(np.int64)
             rows = np.searchsorted(ids, individual_id(placements.generation, slots))
             self._breeder.keep(self.archive, placements, slots, everyone, rows)
-        self.statistics, self.archive_hash = statistics, archive_hash
+        self.statistics, self.archive_hash = state.statistics, state.archive_hash
 
     def _breed_up_to(self, generation: int) -> None:
         while self._next < generation:

@@ -245,13 +245,7 @@ class Session:
             operators=self.operators,
         )
         if state is not None:
-            search.restore(
-                start=state.start,
-                pending=state.pending,
-                genomes=state.genomes,
-                statistics=state.statistics,
-                archive_hash=state.archive_hash,
-            )
+            search.restore(state)
         keeper.begin(search)
         facts = {
             **store.provenance,

@@ -88,6 +88,7 @@ ROOMS = {
         "evaluate.ray_cluster",
         "evaluate.ray_failures",
         "evaluate.ray_nodes",
+        "evaluate.ray_roster",
         "submit",
     },
     "grpc": {"evaluate.ray_cluster"},

@@ -386,6 +386,43 @@ def test_damage_after_a_compaction_costs_what_came_after(copy: Path, tmp_path: P
     assert go_on(tmp_path / "saved").archive_hash == longer.archive_hash
 
 
+@pytest.mark.parametrize("kind", ["missing", "bit"])
+@pytest.mark.parametrize("history", ["full", "elites"])
+def test_damage_to_commits_before_a_compaction_costs_nothing(
+    copy: Path, tmp_path: Path, longer: evofool.Run, command: Command, kind: str, history: str
+) -> None:
+    longer_copy = shutil.copytree(longer.path, tmp_path / "longer")
+    compact(RunStore(copy), history)
+    newest = go_on(copy).archive_hash
+    log, state = RunStore(copy).log, RunStore(copy).state()
+    for number in (1, 3):
+        path = log.folder / f"{number:08d}.json"
+        if kind == "bit":
+            path.write_bytes(path.read_bytes().replace(b'"generation": ', b'"generation": 1'))
+        else:
+            path.unlink()
+    code, out, _ = command("verify", copy, "--salvage", tmp_path / "saved")
+    assert code == 0 and "00000001.json" in out and newest in out
+    saved = RunStore(tmp_path / "saved")
+    assert [commit.number for commit in saved.log.commits] == list(range(len(log.commits) - GENERATIONS))
+    same_state(saved.state(), state)
+    further = ["search.generations=22"]
+    assert evofool.resume(tmp_path / "saved", further).archive_hash == evofool.resume(longer_copy, further).archive_hash
+    evofool.verify(tmp_path / "saved", replay=2)
+
+
+def test_damage_before_and_after_a_compaction_costs_what_came_after(copy: Path, tmp_path: Path) -> None:
+    compact(RunStore(copy), "elites")
+    go_on(copy)
+    log = RunStore(copy).log
+    (log.folder / "00000000.json").write_bytes(b"{}")
+    (log.folder / f"{GENERATIONS + 3:08d}.json").unlink()
+    saved = salvage(copy, tmp_path / "saved")
+    assert (saved.commits, saved.generations) == (3, GENERATIONS + 2)
+    assert saved.archive_hash == log.commits[GENERATIONS + 2].archive_hash
+    assert "00000000.json" in saved.reason
+
+
 # ---------------------------------------------------------------------------------------------------------- readers
 
 

@@ -18,6 +18,7 @@ from evofool.errors import ConfigError
 from evofool.planning import evaluations_in, generations_of
 from evofool.records import Numerics
 from evofool.rehearsal import PlacementCurve
+from evofool.store import compaction
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
@@ -119,6 +120,22 @@ def test_a_short_run_takes_what_was_foretold(
     assert time.low is not None and time.low <= time.value
     assert plan["evaluations a second of one evaluator"].how == "measured" and time.how == "estimated"
     assert plan.facts["cells"] == 10 and plan.facts["image"] == "28 x 28 x 1" and plan.facts["evaluators"] == 1
+
+
+@pytest.mark.slow
+def test_what_history_drops_is_not_foretold(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(compaction, "FLOOR", 50)
+    asked = ["encoding.kind=direct", "search.generations=60", "storage.snapshot_every=1000", "storage.commit_every=1"]
+    plans = {
+        history: planning.plan(load_config(config, [*asked, f"storage.history={history}"]))["disk"]
+        for history in ("full", "lineage", "elites")
+    }
+    assert plans["elites"].value < plans["full"].value / 1.3
+    assert plans["elites"].low is not None and plans["lineage"].low is not None
+    assert plans["lineage"].low < plans["lineage"].value / 1.3 and "ancestor" in plans["lineage"].rule
+    run = evofool.run(load_config(config, [*asked, "storage.history=elites"]), out=tmp_path / "run")
+    assert 0.5 < plans["elites"].value * (1 << 20) / bytes_of(run) < 2
 
 
 @pytest.mark.ray

@@ -15,7 +15,7 @@ from ray import exceptions as ray_errors
 
 from evofool.encoding import DirectEncoding
 from evofool.errors import CorruptData, EvaluationFailed, IncompatibleRun, ResourcesMissing, StorageError, TargetError
-from evofool.evaluate import ray_chunks, ray_failures, ray_pool
+from evofool.evaluate import ray_chunks, ray_failures, ray_pool, ray_roster
 from evofool.evaluate.pool import Overdue
 from evofool.evaluate.ray_failures import VERDICTS, Verdict
 from evofool.evaluate.ray_pool import RayPool
@@ -78,7 +78,7 @@ class FakeActor:
 
 
 class FakeRay:
-    """What ray_pool.py uses of Ray."""
+    """What ray_pool.py and ray_roster.py use of Ray."""
 
     def __init__(self, behave: Callable[[FakeActor, str, Any], Any], **kinds: Any) -> None:
         self.behave, self.kinds = behave, kinds
@@ -125,6 +125,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(behave: Any = well, evaluators: Any = 2, cpus: Any = None, canary: Any = None, **kinds: Any) -> Any:
         fake, said = FakeRay(behave, **kinds), []
         monkeypatch.setattr(ray_pool, "ray", fake)
+        monkeypatch.setattr(ray_roster, "ray", fake)
         room = cpus or (lambda: 2)
         cluster: Any = SimpleNamespace(supply=lambda name: room() if name == "CPU" else 0)
         recipe: Any = SimpleNamespace(encoding=ENCODING, numerics=NUMERICS, class_indices=np.arange(CELLS))
@@ -302,7 +303,7 @@ def test_a_run_goes_on_with_the_first_that_is_ready_and_takes_in_the_rest(opened
 
 
 def test_evaluators_are_started_where_the_cluster_grows(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_pool, "GROWING", 0.0)
+    monkeypatch.setattr(ray_roster, "GROWING", 0.0)
     room = [1]
     pool = opened(evaluators="auto", cpus=lambda: room[0])
     assert same(scored(pool, 0), 0)

@@ -66,13 +66,7 @@ class Continued:
             on_result=self._keep,
             operators=given.operators,
         )
-        self.search.restore(
-            start=state.start,
-            pending=state.pending,
-            genomes=state.genomes,
-            statistics=state.statistics,
-            archive_hash=state.archive_hash,
-        )
+        self.search.restore(state)
         self.began = self.search.archive
         self.view = ViewWriter(store, given.encoding, pool.render)
         self._one_generation()

@@ -158,7 +158,10 @@ class Evaluator:
 class Pool(Protocol):
     """What the search needs of whoever evaluates."""
 
-    canary: str
+    @property
+    def canary(self) -> str:
+        """What every evaluator must give (`Evaluator.canary`)."""
+
     overdue: Callable[[], bool]  # asked now and then; once it says yes, `collect` and `render` raise Overdue
 
     def submit(self, offspring: Offspring) -> None:

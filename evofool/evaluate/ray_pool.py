@@ -19,12 +19,12 @@ import ray
 from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
-from evofool.errors import CorruptData, EvaluationFailed, ResourcesMissing
-from evofool.evaluate.pool import Overdue, PoolReport, chunks, never, other_numerics
-from evofool.evaluate.ray_actor import Actor
+from evofool.errors import CorruptData, EvaluationFailed
+from evofool.evaluate.pool import Overdue, PoolReport, chunks, never
 from evofool.evaluate.ray_chunks import MAX_ATTEMPTS, Chunk, Worker
 from evofool.evaluate.ray_cluster import Cluster
 from evofool.evaluate.ray_failures import Verdict, stopping, verdict
+from evofool.evaluate.ray_roster import Roster
 from evofool.evaluate.recipe import Recipe
 from evofool.records import Offspring, Scores
 
@@ -33,10 +33,7 @@ __all__ = ["RayPool"]
 IN_FLIGHT = 2  # chunks sent to an evaluator at a time: one is scored while the next travels
 PATIENCE = 2.0  # times the mean of all chunks, after which an idle evaluator is given a chunk that another still has
 MAX_POISON = 10  # individuals that may be left out for that
-MAX_HELLOS = 5  # in a row that one evaluator may fail before the others go on without it
 COMPARED = 100  # of so many chunks one is scored by two evaluators, whose bits must agree
-SETTLING = 10.0  # seconds that a new run waits for more evaluators once one is ready: most of them decide its canary
-GROWING = 10.0  # seconds between looks for room for more evaluators
 
 
 # -------------------------------------------------------------------------------------------------------------- pool
@@ -70,10 +67,9 @@ class RayPool:
         canary: str | None = None,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._recipe, self._warn = ray.put(recipe), warn
+        self._warn = warn
         self._encoding, self._size = recipe.encoding, recipe.numerics.chunk
         self._chunk_timeout, self._ready_timeout = chunk_timeout, ready_timeout
-        self._cluster, self._numerics, self._per_gpu = cluster, recipe.numerics, per_gpu
         self._queue: deque[Chunk] = deque()
         self._results: dict[int, dict[int, Any]] = {}  # job -> first row -> part
         self._missing: dict[int, int] = {}  # job -> rows
@@ -85,91 +81,27 @@ class RayPool:
         self._no_worker_since: float | None = None
         self._cells = len(recipe.class_indices)
         self._poison: list[str] = []
-        self._grows, self._looked = evaluators == "auto", time.monotonic()
-        possible = self._possible()
-        count = max(1, possible) if evaluators == "auto" else int(evaluators)
-        if 0 < possible < count:
-            warn(f"{count} evaluators were asked for; the cluster has room for {possible}.")
         self.overdue = never
-        self._workers = [self._start() for _ in range(count)]
-        self.canary = canary or ""
-        self._await_first(min(count, max(possible, 1)))
-
-    # ------------------------------------------------------------------------------------------------ coming and going
-
-    def _demand(self) -> dict[str, float]:
-        demand: dict[str, float] = {"CPU": self._numerics.threads}
-        if self._numerics.device == "cuda":
-            demand["GPU"] = 1 / self._per_gpu
-        return demand
-
-    def _possible(self) -> int:
-        return int(min(self._cluster.supply(name) / amount for name, amount in self._demand().items()))
-
-    def _start(self) -> Worker:
-        demand = self._demand()
-        actor = ray.remote(Actor).options(
-            num_cpus=demand["CPU"],
-            num_gpus=demand.get("GPU", 0),
-            max_restarts=-1,
-            # The driver sends lost chunks again itself: Ray would do so behind later ones, to the same actor.
-            max_task_retries=0,
+        self._roster = Roster(
+            cluster,
+            recipe,
+            evaluators=evaluators,
+            per_gpu=per_gpu,
+            ready_timeout=ready_timeout,
+            canary=canary,
+            warn=warn,
         )
-        handle = actor.remote()
-        return Worker(handle, hello=handle.hello.remote(self._recipe))
 
-    def _await_first(self, wanted: int) -> None:
-        deadline = time.monotonic() + self._ready_timeout
-        greeted: list[Worker] = []
-        while len(greeted) < wanted and time.monotonic() < deadline:
-            waiting = [w.hello for w in self._workers if not w.facts]
-            ready, _ = ray.wait(waiting, timeout=min(1.0, self._ready_timeout)) if waiting else ([], [])
-            for worker in list(self._workers):
-                if worker.hello in ready and not worker.facts and self._greet(worker):
-                    greeted.append(worker)
-                    # Late ones are taken in whenever they come.
-                    deadline = min(deadline, time.monotonic() + (0.0 if self.canary else SETTLING))
-        if not greeted:
-            demand = ", ".join(f"{amount:g} {name}" for name, amount in self._demand().items())
-            supply = ", ".join(f"{self._cluster.supply(name):g} {name}" for name in self._demand())
-            raise ResourcesMissing(
-                f"no evaluator was ready within {self._ready_timeout:g} s: each needs {demand}, and the whole cluster "
-                f"has {supply}, some of it perhaps in use; lower evaluation.threads or add nodes."
-            )
-        groups = Counter(worker.facts["canary"] for worker in greeted)
-        if not self.canary:
-            self.canary = max(sorted(groups), key=lambda canary: groups[canary])
-        for worker in list(self._workers):
-            if worker.facts:
-                self._admit(worker)
-        if not any(worker.hello is None for worker in self._workers):
-            raise other_numerics("the cluster")
+    @property
+    def canary(self) -> str:
+        """What every evaluator gave."""
+        return self._roster.canary
 
-    def _greet(self, worker: Worker) -> bool:
-        """Take a finished hello; False if the actor was lost meanwhile and says hello again later."""
-        try:
-            worker.facts = ray.get(worker.hello)
-        except ray_errors.RayError as error:
-            worker.failed_hellos += 1
-            if (found := verdict(error)) is Verdict.STOP:
-                raise stopping(error) from error
-            if worker.failed_hellos >= MAX_HELLOS and len(self._workers) > 1:
-                self._warn(f"an evaluator failed to start {MAX_HELLOS} times and is given up ({_first_line(error)}).")
-                self._workers.remove(worker)
-                ray.kill(worker.handle)
-            else:
-                self._lost(worker, found)
-            return False
-        worker.failed_hellos = 0
-        return True
+    @property
+    def _workers(self) -> list[Worker]:
+        return self._roster.workers
 
-    def _admit(self, worker: Worker) -> None:
-        if worker.facts["canary"] == self.canary:
-            worker.hello = None
-            return
-        self._warn(f"an evaluator on {worker.facts['host']} has other numerics than the run and is not used.")
-        self._workers.remove(worker)
-        ray.kill(worker.handle)
+    # --------------------------------------------------------------------------------------------------------- losses
 
     def _lost(self, worker: Worker, found: Verdict = Verdict.RESTART) -> None:
         """Put a lost evaluator's chunks back at the head of the queue and wait for its successor."""
@@ -181,15 +113,7 @@ class RayPool:
             self._again(chunk)
         if lost:
             self._warn(f"an evaluator was lost; {len(lost)} chunks go to others.")
-        worker.facts = {}
-        if found is not Verdict.REPLACE:
-            try:
-                worker.hello = worker.handle.hello.remote(self._recipe)
-                return
-            except ray_errors.RayError:
-                pass
-        fresh = self._start()
-        worker.handle, worker.hello = fresh.handle, fresh.hello
+        self._roster.renew(worker, found)
 
     def _again(self, chunk: Chunk) -> None:
         """Queue a chunk whose answer was lost, in halves if it has cost too many evaluators."""
@@ -245,17 +169,15 @@ class RayPool:
     def report(self) -> PoolReport:
         """What was done so far."""
         nodes = tuple({"node": node, "host": host, "chunks": n} for (node, host), n in sorted(self._scored.items()))
-        return replace(self._report, evaluators=sum(worker.hello is None for worker in self._workers), nodes=nodes)
+        return replace(self._report, evaluators=len(self._roster.ready), nodes=nodes)
 
     def pids(self) -> list[int]:
         """Process ids of the ready evaluators (on whichever node), for tests and for people."""
-        return [worker.facts["pid"] for worker in self._workers if worker.hello is None]
+        return [worker.facts["pid"] for worker in self._roster.ready]
 
     def close(self) -> None:
         """End the actors; Ray itself is the cluster's to close."""
-        for worker in self._workers:
-            ray.kill(worker.handle)
-        self._workers = []
+        self._roster.close()
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
@@ -284,12 +206,12 @@ class RayPool:
 
     def _dispatch(self) -> None:
         for room in range(1, IN_FLIGHT + 1):  # every evaluator gets one before any gets two
-            for worker in self._workers:
-                while worker.hello is None and self._queue and len(worker.sent) < room:
+            for worker in self._roster.ready:
+                while self._queue and len(worker.sent) < room:
                     if not (chunk := self._queue.popleft()).done:
                         self._send(worker, chunk)
-        for worker in self._workers:
-            if worker.hello is None and not worker.sent and (late := self._late()):
+        for worker in self._roster.ready:
+            if not worker.sent and (late := self._late()):
                 late.doubled = True
                 self._send(worker, late)
 
@@ -321,17 +243,16 @@ class RayPool:
             raise Overdue
         refs = {ref: worker for worker in self._workers for ref, _ in worker.sent}
         refs |= {worker.hello: worker for worker in self._workers if worker.hello is not None}
-        idle = any(worker.hello is None and not worker.sent for worker in self._workers)
+        idle = any(not worker.sent for worker in self._roster.ready)
         ready, _ = ray.wait(list(refs), num_returns=1, timeout=min(1.0, self._mean_seconds() if idle else 1.0))
         for ref in ready:
             worker = refs[ref]
             if ref == worker.hello:
-                if self._greet(worker):
-                    self._admit(worker)
+                self._roster.welcome(worker)
             else:
                 self._take(worker, ref)
         self._look_for_silence()
-        self._grow()
+        self._roster.grow()
         self._dispatch()
 
     def _take(self, worker: Worker, ref: Any) -> None:
@@ -386,7 +307,7 @@ class RayPool:
 
     def _double(self, chunk: Chunk, first: Worker) -> None:
         """Have another evaluator score a chunk as well, behind what it has to do."""
-        others = [worker for worker in self._workers if worker.hello is None and worker is not first]
+        others = [worker for worker in self._roster.ready if worker is not first]
         if others and not chunk.doubled:
             chunk.doubled = True
             self._send(min(others, key=lambda worker: len(worker.sent)), chunk)
@@ -401,13 +322,6 @@ class RayPool:
             )
         chunk.answer = None
 
-    def _grow(self) -> None:
-        """Start more evaluators where the cluster has grown."""
-        if not self._grows or time.monotonic() - self._looked < GROWING:
-            return
-        self._looked = time.monotonic()
-        self._workers += [self._start() for _ in range(self._possible() - len(self._workers))]
-
     def _look_for_silence(self) -> None:
         now = time.monotonic()
         for worker in self._workers:
@@ -415,7 +329,7 @@ class RayPool:
                 self._warn(f"an evaluator was silent for {self._chunk_timeout:g} s and is killed.")
                 ray.kill(worker.handle, no_restart=False)
                 self._lost(worker)
-        if any(worker.hello is None for worker in self._workers):
+        if self._roster.ready:
             self._no_worker_since = None
         elif self._no_worker_since is None:
             self._no_worker_since = now
@@ -427,7 +341,3 @@ def _bits(result: Any) -> list[bytes]:
     """Of an answer: scores, or images."""
     arrays = [result] if isinstance(result, np.ndarray) else vars(result).values()
     return [array.tobytes() for array in arrays]
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -8,7 +8,7 @@ leftovers of a kill and are removed by the next driver.
 
 A compaction is a commit like any other, of the generation of the one before it. Its tables stand for those of all
 commits before it, which are leftovers from then on. The commits themselves stay: their names keep a driver that was
-left behind from making one of them again.
+left behind from making one of them again. Only in a salvaged run (salvage.py) the first commit may be a compaction.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from evofool.store import files
 if TYPE_CHECKING:
     from evofool.store.remote import Remote
 
-__all__ = ["HISTORIES", "TABLES", "Commit", "CommitLog", "lock"]
+__all__ = ["HISTORIES", "TABLES", "Commit", "CommitLog", "lock", "parse"]
 
 # table -> folder below the run directory
 TABLES = {
@@ -112,7 +112,7 @@ class CommitLog:
                 raise CorruptData(f"{self.folder / f'{number:08d}.json'}: missing, though later commits are there.")
             with files.guard(path, "read"):
                 blob = path.read_bytes()
-            self._append(_parse(path, blob, self.last, self._last_sha256), blob)
+            self._append(_parse_next(path, blob, self.last, self._last_sha256), blob)
 
     def _append(self, commit: Commit, blob: bytes) -> None:
         self.commits.append(commit)
@@ -128,7 +128,7 @@ class CommitLog:
             CorruptData: it is damaged, or does not follow the last one.
         """
         number = len(self.commits)
-        self._append(_parse(self.folder / f"{number:08d}.json", blob, self.last, self._last_sha256), blob)
+        self._append(_parse_next(self.folder / f"{number:08d}.json", blob, self.last, self._last_sha256), blob)
 
     @property
     def last(self) -> Commit | None:
@@ -290,39 +290,50 @@ class CommitLog:
         return int(table.stem) >= len(self.commits) and (self.folder / f"{table.stem}.json").exists()
 
 
-def _parse(path: Path, blob: bytes, before: Commit | None, previous: str) -> Commit:
-    data, number = files.read_json(path, blob), before.number + 1 if before else 0
+def parse(path: Path, blob: bytes) -> Commit:
+    """A commit by itself: neither its number nor what it follows is looked at.
+
+    Raises:
+        CorruptData: it is damaged.
+    """
+    data = files.read_json(path, blob)
     try:
         del data["sha256"]
         commit = Commit(**data)
         facts = [f for f in commit.files.values() if _HEX.fullmatch(f["sha256"]) and f["rows"] >= 0 and f["size"] >= 0]
         sound = (
-            commit.number == number
+            type(commit.number) is int
             and commit.schema_version == 1
-            and isinstance(commit.generation, int)
+            and type(commit.generation) is int
             and len(facts) == len(commit.files)
             and commit.files.keys() <= TABLES.keys()
-            and all(isinstance(n, int) and 0 <= n < number for n in commit.dropped_genomes)
+            and all(type(n) is int and 0 <= n < commit.number for n in commit.dropped_genomes)
             and _HEX.fullmatch(commit.archive_hash)
-            and (commit.compacts is None or _is_compaction(commit, before))
+            and (commit.compacts is None or _is_compaction(commit))
             and commit.to_json() == blob
         )
     except (TypeError, KeyError, AttributeError):
         sound = False
     if not sound:
         raise CorruptData(f"{path}: damaged, or not a commit of this version of evofool.")
-    if commit.previous_sha256 != previous:
+    return commit
+
+
+def _parse_next(path: Path, blob: bytes, before: Commit | None, previous: str) -> Commit:
+    commit = parse(path, blob)
+    if commit.number != (before.number + 1 if before else 0):
+        raise CorruptData(f"{path}: is commit {commit.number} by its content.")
+    moved = before and (commit.generation, commit.archive_hash) != (before.generation, before.archive_hash)
+    if commit.previous_sha256 != previous or (commit.compacts is not None and moved):
         raise CorruptData(f"{path}: does not follow the commit before it; one of the two was changed.")
     return commit
 
 
-def _is_compaction(commit: Commit, before: Commit | None) -> bool:
-    """Whether a commit that says it is a compaction can be one, of what the commit before it left."""
+def _is_compaction(commit: Commit) -> bool:
+    """Whether a commit that says it is a compaction can be one."""
     facts = commit.compacts
     return (
         facts is not None
-        and before is not None
-        and (commit.generation, commit.archive_hash) == (before.generation, before.archive_hash)
         and facts.keys() == {"history", "generation", "archive_hash"}
         and facts["history"] in HISTORIES
         and type(facts["generation"]) is int

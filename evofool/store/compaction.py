@@ -22,7 +22,7 @@ from evofool.store import schemas
 from evofool.store.commits import HISTORIES
 from evofool.store.run import SMALL_GENOME, RunStore
 
-__all__ = ["Compacted", "compact", "is_due"]
+__all__ = ["Compacted", "compact", "is_due", "most_rows"]
 
 FLOOR = 20_000  # rows, of all tables, that are never too many
 
@@ -50,7 +50,12 @@ def is_due(store: RunStore) -> bool:
     kept = 0
     if log.base and log.base.compacts and log.base.compacts["history"] == history:
         kept = sum(facts["rows"] for facts in log.base.files.values())
-    return log.rows > 2 * kept + FLOOR
+    return log.rows > most_rows(kept)
+
+
+def most_rows(kept: float) -> float:
+    """Rows of all tables up to which a run grows whose last compaction kept so many."""
+    return 2 * kept + FLOOR
 
 
 def compact(store: RunStore, history: str) -> Compacted:

@@ -7,6 +7,7 @@ Ray; a share of the chunks is slowed down further. The driver's own work is not 
 
 from __future__ import annotations
 
+import contextlib
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from benchmarks.measure import Settings
 from evofool.benching.archives import work_of
 from evofool.benching.over_ray import IdleRecipe, RoundTrip
 from evofool.config import Config, load_config
-from evofool.evaluate import ray_cluster, ray_pool
+from evofool.evaluate import ray_cluster, ray_pool, ray_roster
 from evofool.evaluate.opening import open_pool, resolve_numerics
 from evofool.evaluate.ray_pool import RayPool
 from evofool.probe import Ingredients, ingredients_of
@@ -71,7 +72,7 @@ class _Actor:
 
 
 class SimulatedRay:
-    """What ray_pool.py uses of Ray and of the clock.
+    """What ray_pool.py and ray_roster.py use of Ray and of the clock.
 
     Args:
         cells: of the scores that actors give.
@@ -160,7 +161,10 @@ def efficiency(
     numerics = resolve_numerics(config.evaluation, given.target, False)
     simulated = SimulatedRay(len(given.class_indices), costs, seed)
     cluster: Any = SimpleNamespace(supply=lambda name: evaluators if name == "CPU" else 0)
-    with mock.patch.object(ray_pool, "ray", simulated), mock.patch.object(ray_pool, "time", simulated):
+    with contextlib.ExitStack() as patches:
+        for module in (ray_pool, ray_roster):
+            for name in ("ray", "time"):
+                patches.enter_context(mock.patch.object(module, name, simulated))
         recipe = SimpleNamespace(encoding=given.encoding, numerics=numerics, class_indices=given.class_indices)
         pool = RayPool(cluster, recipe, evaluators=evaluators)  # type: ignore[arg-type]
         run = Search(config, given.encoding, pool, given.class_indices)

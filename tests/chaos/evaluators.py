@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import ray
@@ -25,6 +26,7 @@ from ray.cluster_utils import Cluster
 import evofool
 from chaos.outcome import Outcome
 from chaos.toy import TARGET, Toy
+from evofool.evaluate.ray_pool import RayPool
 
 __all__ = [
     "trial_counts",
@@ -135,7 +137,7 @@ def disturbed(
                 thread.join()
             facts = done.provenance["sessions"][-1]
             outcome.counts["faults"] += nemesis.struck
-            outcome.counts["chunks scored again"] += facts["requeued_chunks"]
+            outcome.counts["chunks sent again"] += facts["requeued_chunks"]
             outcome.counts["chunks compared"] += facts["compared_chunks"]
             assert done.archive_hash == whole, "another archive"
             assert nemesis.struck == faults, f"only {nemesis.struck} of {faults} faults met an evaluator"
@@ -143,6 +145,11 @@ def disturbed(
             assert took < faults * OLDEST_LOSS, f"{took:.0f} s for {faults} faults"
         shutil.rmtree(run, ignore_errors=True)
     return outcome
+
+
+def nobody_helps() -> Any:
+    """No idle evaluator scores a chunk that another has: what is lost has to be sent again."""
+    return mock.patch.object(RayPool, "_late", lambda self: None)
 
 
 def send(number: int) -> Callable[[random.Random], bool]:
@@ -171,16 +178,9 @@ def trial_segfaults(trials: int, folder: Path, seed: int = 0) -> Outcome:
 
 def trial_hangs(trials: int, folder: Path, seed: int = 0) -> Outcome:
     """An evaluator that stops for ever in the middle of a chunk; nobody else may finish it."""
-    from evofool.evaluate.ray_pool import RayPool
-
-    late = RayPool._late
-    setattr(RayPool, "_late", lambda self: None)  # noqa: B010 - else an idle evaluator scores the chunk meanwhile
-    try:
-        with one_ray(2):
-            made = toy(folder, chunk_timeout=3.0)
-            return disturbed(trials, folder, seed, send(signal.SIGSTOP), made=made, per_run=2)
-    finally:
-        setattr(RayPool, "_late", late)  # noqa: B010
+    with one_ray(2), nobody_helps():
+        made = toy(folder, chunk_timeout=3.0)
+        return disturbed(trials, folder, seed, send(signal.SIGSTOP), made=made, per_run=2)
 
 
 def trial_memory(trials: int, folder: Path, seed: int = 0) -> Outcome:
@@ -278,13 +278,18 @@ def several_nodes(count: int) -> Iterator[Cluster]:
 
 
 def trial_node_losses(trials: int, folder: Path, seed: int = 0) -> Outcome:
-    """A node's raylet is killed while its evaluator scores: that ends itself, and another goes on on a third node."""
+    """A node's raylet is killed while its evaluator scores: that ends itself, and another goes on on a third node.
+
+    In every other trial nobody else may score the lost chunks before they are sent again.
+    """
     draw, outcome = random.Random(seed), Outcome()
     made = toy(folder)
     whole = inline(made)
     for trial in range(trials):
         run = folder / f"run-{trial}"
-        with outcome.trial(f"node {trial}"), several_nodes(3) as cluster:
+        helped = trial % 2 == 1
+        help_or_not = contextlib.nullcontext() if helped else nobody_helps()
+        with outcome.trial(f"node {trial}"), several_nodes(3) as cluster, help_or_not:
             orphans: list[psutil.Process] = []
 
             def strike(orphans: list[psutil.Process] = orphans) -> bool:
@@ -301,7 +306,9 @@ def trial_node_losses(trials: int, folder: Path, seed: int = 0) -> Outcome:
             assert nemesis.struck == 1, "no evaluator was scoring"
             assert done.archive_hash == whole, "another archive"
             assert not psutil.wait_procs(orphans, timeout=5)[1], "an orphan goes on"
-            outcome.counts["chunks scored again"] += done.provenance["sessions"][-1]["requeued_chunks"]
+            again = done.provenance["sessions"][-1]["requeued_chunks"]
+            assert again or helped, "what the node had was not sent again"
+            outcome.counts["chunks sent again"] += again
         shutil.rmtree(run, ignore_errors=True)
     return outcome
 

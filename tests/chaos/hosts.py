@@ -12,9 +12,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import psutil
 
@@ -23,8 +26,9 @@ from chaos import evaluators
 from chaos.machines import ADDRESSES, HEAD, TOKEN, Host, Hosts, two_hosts
 from chaos.outcome import Outcome
 from chaos.toy import Toy
+from evofool import launch
 
-__all__ = ["trial_cut_cables", "trial_lost_hosts", "trial_strangers", "trial_tls"]
+__all__ = ["SABOTAGE", "trial_cut_cables", "trial_lost_hosts", "trial_strangers", "trial_tls"]
 
 PAUSE = "0.1"  # seconds of a forward pass
 LONG_PAUSE = "0.2"  # while strangers knock
@@ -130,7 +134,7 @@ def trial_cut_cables(trials: int, folder: Path, seed: int = 0) -> Outcome:
             hosts.mend()
             hosts.start_worker()
             session = run.finished(whole)
-            outcome.counts["chunks scored again"] += session["requeued_chunks"]
+            outcome.counts["chunks sent again"] += session["requeued_chunks"]
             back = sum(share["host"] == "worker" for share in session["nodes"]) == 2
             outcome.counts["runs that used the worker again"] += back
             assert not alone or (back and session["requeued_chunks"]), session
@@ -335,3 +339,30 @@ def _join_in_the_clear(hosts: Hosts, made: Toy, folder: Path) -> None:
     command = [sys.executable, "-m", "evofool", *made.arguments(folder / "clear"), "--address", HEAD]
     code, said = hosts.worker.run(*command, env=clear)
     assert code == 3 and "RAY_USE_TLS=1" in said and not (folder / "clear").exists(), said
+
+
+# ------------------------------------------------------------------------------------------------------------- sabotage
+
+
+@contextlib.contextmanager
+def _no_token() -> Iterator[None]:
+    """The launch file asks nobody for a token."""
+    fill, driver = launch.fill, Hosts.driver
+
+    def filled(*arguments: Any) -> Any:
+        return SimpleNamespace(text=fill(*arguments).text.replace("RAY_AUTH_MODE=token", "RAY_AUTH_MODE=disabled"))
+
+    def opened(host: Host) -> dict[str, str]:
+        return {**host.environment, "RAY_AUTH_MODE": "disabled"}
+
+    def started(hosts: Hosts, *arguments: str, **more: Any) -> subprocess.Popen[str]:
+        return driver(hosts, *arguments, "--insecure-cluster", **more)
+
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.object(launch, "fill", filled))
+        patches.enter_context(mock.patch.object(Hosts, "opened", staticmethod(opened)))
+        patches.enter_context(mock.patch.object(Hosts, "driver", started))
+        yield
+
+
+SABOTAGE: dict[str, Callable[[], Any]] = {"no-token": _no_token}
