@@ -30,6 +30,7 @@ class Breeder:
     ) -> None:
         self.config, self.encoding, self.seeds = config, encoding, seeds
         self._elites = GenomeTable(encoding, cells)
+        self._taken: Any = None  # parents' genomes that were copied for the generation being bred
 
     def select(self, archive: Archive, generation: int, count: int) -> NDArray[np.int64]:
         """Ids of two parents for each of `count` offspring, uniform over filled cells or over individuals."""
@@ -47,7 +48,8 @@ class Breeder:
     def mutate(self, generation: int, genomes: Any) -> tuple[Any, NDArray[np.uint32]]:
         """Mutated genomes, and the bit set of operators that took effect on each."""
         rates = self.config.variation.at(generation)
-        return variation.mutate(self.encoding, rates, self.config.seed, generation, genomes)
+        arguments = (self.encoding, rates, self.config.seed, generation, genomes)
+        return variation.mutate(*arguments, overwrite=genomes is self._taken)
 
     def breed(self, generation: int, archive: Archive, toolbox: Any) -> Offspring:
         """One generation, by the toolbox's `select`, `mate` and `mutate`; the first `lag` generations are random."""
@@ -58,11 +60,20 @@ class Breeder:
             genomes = variation.initial(self.encoding, self.config.seed, generation, search.initial)
             return self._parentless(generation, genomes, "initial", None)
         parents = toolbox.select(archive, generation, search.offspring)
-        first, second = self._elites.take(parents[:, 0]), self._elites.take(parents[:, 1])
+        first = second = self._taken = self._elites.take(parents[:, 0])
+        if self._crosses(toolbox, generation):
+            second = self._elites.take(parents[:, 1])
         children, crossed = toolbox.mate(generation, first, second)
         children, operators = toolbox.mutate(generation, children)
+        self._taken = None
         parents[~crossed, 1] = NO_PARENT
         return Offspring(generation, children, parents, operators | crossed * variation.operator_bit("crossover"))
+
+    def _crosses(self, toolbox: Any, generation: int) -> bool:
+        """Whether second parents may be looked at: a generation of direct genomes on ImageNet is 120 MB."""
+        return (
+            getattr(toolbox.mate, "func", None) != self.mate or self.config.variation.at(generation).crossover_rate > 0
+        )
 
     def keep(self, archive: Archive, placements: Placements, slots: Any, genomes: Any, rows: Any) -> None:
         """Remember who took a cell, and forget who lost the last one.

@@ -7,20 +7,22 @@ import functools
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
-from deap import tools
+from deap import base, tools
 from handmade import values_before_rounding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest, ks_2samp
 
+from evofool import archive as archives
 from evofool import rng, variation
-from evofool.config import VariationConfig
+from evofool.breeding import Breeder
+from evofool.config import VariationConfig, load_config
 from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, reference
 from evofool.encoding import render as renderer
 from evofool.encoding.cppn import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs
@@ -954,6 +956,58 @@ def test_every_draw_of_a_generation_has_an_address_of_its_own(
     assert len(set(addresses)) == len(addresses)
     assert len(addresses) >= (12 if encoding is HSV else 4)
     assert {(seed, generation) for seed, _, generation in addresses} == {(3, 77)}
+
+
+@pytest.mark.parametrize("encoding", [HSV, PIXELS], ids=["hsv", "pixels"])
+def test_mutation_leaves_its_input_alone_unless_told(encoding: Encoding) -> None:
+    batch = copy.deepcopy(evolved(encoding))
+    before = blobs(encoding, batch)
+    mutated, bits = variation.mutate(encoding, BUSY, 3, 7, batch)
+    assert blobs(encoding, batch) == before != blobs(encoding, mutated)
+    again, same = variation.mutate(encoding, BUSY, 3, 7, batch, overwrite=True)
+    assert blobs(encoding, again) == blobs(encoding, mutated) and bits.tolist() == same.tolist()
+    if encoding is PIXELS:
+        assert again is batch
+
+
+@pytest.mark.parametrize("encoding", [HSV, PIXELS], ids=["hsv", "pixels"])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+@pytest.mark.parametrize("own", ["", "mate", "mutate"])
+def test_breeding_changes_no_elite_and_gives_operators_what_they_may_look_at(
+    encoding: Encoding, rate: float, own: str
+) -> None:
+    given_keys = {"variation": {"crossover_rate": rate}, "search": {"offspring": 8}}
+    config = load_config({"target": {"spec": "lenet:x"}, **given_keys})
+    breeder = Breeder(config, encoding, 4, None)
+    elites, ids = evolved(encoding), np.arange(4)
+    breeder.adopt(ids, elites, ids)
+    archive = replace(archives.empty(4), elites=ids, log_odds=np.zeros(4, dtype=np.float32))
+    pairs = breeder.select(archive, 9, 8)
+    first, second = (blobs(encoding, encoding.take(elites, pairs[:, side])) for side in (0, 1))
+    seen: list[Any] = []
+
+    def watching(name: str) -> Callable[..., Any]:
+        def operator(generation: int, *batches: Any) -> Any:
+            before = [blobs(encoding, batch) for batch in batches]
+            result = getattr(breeder, name)(generation, *batches)
+            seen.append((name, before))
+            return result
+
+        return operator
+
+    toolbox = base.Toolbox()
+    for name in ("select", "mate", "mutate"):
+        toolbox.register(name, watching(name) if name == own else getattr(breeder, name))
+    bred = breeder.breed(9, archive, toolbox)
+    parents = [encoding.from_bytes(side) for side in (first, second)]
+    children, crossed = variation.mate(encoding, config.variation, 1, 9, *parents)
+    children, _ = variation.mutate(encoding, config.variation, 1, 9, children)
+    assert blobs(encoding, bred.genomes) == blobs(encoding, children)
+    assert bool(crossed.any()) == bool(rate)
+    if own == "mate":
+        assert seen == [("mate", [first, second])]
+    everyone = breeder._elites.take(ids)
+    assert blobs(encoding, everyone) == blobs(encoding, encoding.take(elites, ids))
 
 
 @pytest.mark.parametrize("genes", [1, 7, 64, 90])
