@@ -162,24 +162,23 @@ class CppnEncoding:
     def size(self, graphs: Graphs, row: int) -> tuple[int, int]:
         """(nodes, connections); inputs and outputs count as nodes."""
         return (
-            len(INPUTS) + int((graphs.node_ids[row] != PAD).sum()),
-            int((graphs.connection_ids[row] != PAD).sum()),
+            len(INPUTS) + int(np.count_nonzero(graphs.node_ids[row] != PAD)),
+            int(np.count_nonzero(graphs.connection_ids[row] != PAD)),
         )
 
     def to_bytes(self, graphs: Graphs, row: int) -> bytes:
         """Canonical bytes of one genome, little-endian: header, then the fields of Graphs in order."""
-        nodes = graphs.node_ids[row] != PAD
-        connections = graphs.connection_ids[row] != PAD
-        n, m = int(nodes.sum()), int(connections.sum())
+        nodes, m = self.size(graphs, row)
+        n = nodes - len(INPUTS)
         return b"".join(
             [
                 _HEADER.pack(_MAGIC, 1, self.channels, n, m),
-                graphs.node_ids[row, :n].astype("<i8").tobytes(),
+                graphs.node_ids[row, :n].astype("<i8", copy=False).tobytes(),
                 graphs.activations[row, :n].tobytes(),
-                graphs.connection_ids[row, :m].astype("<i8").tobytes(),
-                graphs.sources[row, :m].astype("<i8").tobytes(),
-                graphs.destinations[row, :m].astype("<i8").tobytes(),
-                graphs.weights[row, :m].astype("<f4").tobytes(),
+                graphs.connection_ids[row, :m].astype("<i8", copy=False).tobytes(),
+                graphs.sources[row, :m].astype("<i8", copy=False).tobytes(),
+                graphs.destinations[row, :m].astype("<i8", copy=False).tobytes(),
+                graphs.weights[row, :m].astype("<f4", copy=False).tobytes(),
             ]
         )
 

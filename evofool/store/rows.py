@@ -59,17 +59,20 @@ def individual_rows(result: GenerationResult) -> Iterator[dict[str, Any]]:
 def placement_rows(result: GenerationResult, class_indices: list[int]) -> Iterator[dict[str, Any]]:
     """Every cell that was taken in a generation."""
     p = result.placements
-    confidence = confidence_of(p.log_odds)
-    for i, cell in enumerate(p.cells):
-        empty = p.displaced[i] == NO_PARENT
+    # As lists, since a number at a time is slow to come by.
+    cells, ids = p.cells.tolist(), individual_id(p.generation, p.slots.astype(np.int64)).tolist()
+    displaced = zip(p.displaced.tolist(), p.displaced_log_odds.tolist())
+    values = zip(p.log_odds.tolist(), confidence_of(p.log_odds).tolist(), p.objective.tolist())
+    for cell, identity, (old, old_log_odds), (log_odds, confidence, objective) in zip(cells, ids, displaced, values):
+        empty = old == NO_PARENT
         yield {
             "generation": p.generation,
-            "cell": int(cell),
+            "cell": cell,
             "class_index": class_indices[cell],
-            "individual_id": int(individual_id(p.generation, p.slots[i])),
-            "log_odds": float(p.log_odds[i]),
-            "confidence": float(confidence[i]),
-            "displaced_id": None if empty else int(p.displaced[i]),
-            "displaced_log_odds": None if empty else float(p.displaced_log_odds[i]),
-            "objective": float(p.objective[i]),
+            "individual_id": identity,
+            "log_odds": log_odds,
+            "confidence": confidence,
+            "displaced_id": None if empty else old,
+            "displaced_log_odds": None if empty else old_log_odds,
+            "objective": objective,
         }

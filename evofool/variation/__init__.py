@@ -7,6 +7,7 @@ arrays.py and graphs.py, so a child is a function of (seed, generation, slot, pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,12 @@ OPERATORS = (
 
 def operator_names(bits: int) -> list[str]:
     """Names of the operators in a bit set."""
-    return [name for i, name in enumerate(OPERATORS) if bits >> i & 1]
+    return list(_names(bits))
+
+
+@lru_cache(maxsize=1 << len(OPERATORS))
+def _names(bits: int) -> tuple[str, ...]:
+    return tuple(name for i, name in enumerate(OPERATORS) if bits >> i & 1)
 
 
 def operator_bit(name: str) -> np.uint32:
