@@ -50,9 +50,12 @@ class Child:
         sys.stdout.flush()
         sys.stderr.flush()
         self.output = output
+        # Opened here: whoever makes system calls of the child fail may be quicker than it.
+        handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         self.pid = os.fork()
         if self.pid == 0:
-            os._exit(_do(output, work, *arguments))
+            os._exit(_do(handle, work, *arguments))
+        os.close(handle)
         self._handle: int | None = os.pidfd_open(self.pid)  # None once it was waited for
 
     def signal(self, number: int = signal.SIGKILL) -> None:
@@ -102,14 +105,13 @@ def wait_for(condition: Callable[[], bool], child: Child, within: float = 60.0) 
             raise TimeoutError(f"nothing after {within} s: {child.said()}")
 
 
-def _do(output: Path, work: Callable[..., int | None], *arguments: Any) -> int:
+def _do(output: int, work: Callable[..., int | None], *arguments: Any) -> int:
     _C.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         code = work(*arguments) or 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
