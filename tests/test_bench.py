@@ -299,6 +299,7 @@ def checked(out: str, pools: set[str]) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.slow
 def test_bad_input_is_refused_in_one_sentence(
     command: Command, config: Config, small_run: evofool.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

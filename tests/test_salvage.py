@@ -19,6 +19,8 @@ from evofool.store import files, schemas
 from evofool.store.run import RunStore
 from evofool.store.salvage import salvage
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture
 def longer(config: Config) -> Config:
