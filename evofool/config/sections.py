@@ -253,6 +253,12 @@ class EvaluationConfig(Section):
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = key(
         "numerics", "none", "Mode of torch.compile for the network; reduce-overhead uses CUDA graphs on a GPU."
     )
+    rendering: Literal["torch", "portable"] = key(
+        "numerics",
+        "torch",
+        "cppn: sine and exponential of torch, or portable ones: the same pictures on every processor, drawn several "
+        "times as fast on CPUs where numba is installed (pip install 'evofool[fast]').",
+    )
     chunk_timeout: Seconds = key(
         "operational", 600.0, "Seconds after which a silent evaluator is killed and its chunk scored elsewhere."
     )

@@ -1,5 +1,8 @@
 """Rendering on a device: genomes of any topology in one batch.
 
+Its sine and exponential are torch's, or those of portable.py (`evaluation.rendering`); the latter are drawn by
+compiled.py where that is possible, with the same bits.
+
 A picture must not depend on which genomes it is rendered with, since an elite is rendered again later on its own.
 Every operation here is elementwise along pixels, and memory is a whole number of 64 pixels, so that vectorised
 loops have no remainder that another code path would handle.
@@ -7,21 +10,25 @@ loops have no remainder that another code path would handle.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evofool.encoding import Encoding, programs
+from evofool.encoding import Encoding, portable, programs
 from evofool.encoding.activations import own
 from evofool.encoding.cppn import CppnEncoding
 from evofool.encoding.pictures import PictureEncoding
 from evofool.encoding.programs import Program, Stage
 
-__all__ = ["ACTIVATIONS", "render"]
+__all__ = ["ACTIVATIONS", "has_compiler", "render"]
+
+Activation = Callable[[torch.Tensor], object]  # works in place
 
 _BLOCK = 64  # pixels that the memory of a tile is a whole number of
 _GENOMES = 256  # compiled and drawn at a time
@@ -45,18 +52,83 @@ def _gaussian(p: torch.Tensor) -> None:
     torch.threshold_(p.exp_().neg_(), -2.0, -0.0).neg_()
 
 
-# Each works in place. The plain definitions: reference.ACTIVATIONS.
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], object]] = {
-    "identity": lambda p: None,
-    "sine": torch.sin_,
-    "sigmoid": _sigmoid,
-    "gaussian": _gaussian,
-    "linear": lambda p: p.clamp_(-3, 3).div_(_3),
+_f = float  # torch takes Python's numbers
+
+
+def _portable_sine(p: torch.Tensor) -> None:
+    wide = p.clamp(-_f(portable.LARGEST_ANGLE), _f(portable.LARGEST_ANGLE)).double()
+    n = (wide * _f(portable.ONE_OVER_TWO_PI) + _f(portable.WHOLE_FLOAT64)) - _f(portable.WHOLE_FLOAT64)
+    r = ((wide - n * _f(portable.TWO_PI_HIGH)) - n * _f(portable.TWO_PI_LOW)).float()
+    r = torch.minimum(r, _f(portable.PI) - r)
+    r = torch.maximum(r, -_f(portable.PI) - r)
+    square = r * r
+    p.sub_(p).add_(r + r * (square * _polynomial(portable.SINE, square)))
+
+
+def _portable_exponential(x: torch.Tensor) -> torch.Tensor:
+    shifted = x * _f(portable.ONE_OVER_LN2) + _f(portable.WHOLE)
+    n = shifted - _f(portable.WHOLE)
+    r = (x - n * _f(portable.LN2_HIGH)) - n * _f(portable.LN2_LOW)
+    power = ((shifted.view(torch.int32) << 23) + int(portable.ONE_BITS)).view(torch.float32)
+    return ((r + (r * r) * _polynomial(portable.EXPONENTIAL, r)) + 1) * power
+
+
+def _polynomial(coefficients: tuple[Any, ...], x: torch.Tensor) -> torch.Tensor:
+    """Horner's rule, without fused operations."""
+    *rest, highest = coefficients
+    result = torch.full_like(x, _f(highest))
+    for coefficient in reversed(rest):
+        result = result.mul_(x).add_(_f(coefficient))
+    return result
+
+
+def _portable_sigmoid(p: torch.Tensor) -> None:
+    p.clamp_(-_f(portable.LARGEST_EXPONENT), _f(portable.LARGEST_EXPONENT)).neg_()
+    torch.add(_portable_exponential(p), _1, out=p).reciprocal_().mul_(_2).sub_(_1)
+
+
+def _portable_gaussian(p: torch.Tensor) -> None:
+    p.mul_(p).neg_()
+    is_small = p < -_f(portable.LARGEST_EXPONENT)
+    p.copy_(_portable_exponential(p.clamp(min=-_f(portable.LARGEST_EXPONENT)))).masked_fill_(is_small, 0.0)
+
+
+def _portable_linear(p: torch.Tensor) -> None:
+    p.clamp_(-3, 3).div_(p.new_tensor([3.0]))  # on the device: a GPU multiplies by the inverse of one elsewhere
+
+
+# By what `evaluation.rendering` names. The plain definitions: reference.ACTIVATIONS.
+ACTIVATIONS: dict[str, dict[str, Activation]] = {
+    "torch": {
+        "identity": lambda p: None,
+        "sine": torch.sin_,
+        "sigmoid": _sigmoid,
+        "gaussian": _gaussian,
+        "linear": lambda p: p.clamp_(-3, 3).div_(_3),
+    },
+    "portable": {
+        "identity": lambda p: None,
+        "sine": _portable_sine,
+        "sigmoid": _portable_sigmoid,
+        "gaussian": _portable_gaussian,
+        "linear": _portable_linear,
+    },
 }
 
 
-def render(encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cpu") -> NDArray[np.uint8]:
+@functools.cache
+def has_compiler() -> bool:
+    """Whether numba is installed, which draws `rendering: portable` on CPUs."""
+    return find_spec("numba") is not None
+
+
+def render(
+    encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cpu", rendering: str = "torch"
+) -> NDArray[np.uint8]:
     """Pictures of a batch of genomes at the encoding's size.
+
+    Args:
+        rendering: of CPPNs: "torch" or "portable", as `evaluation.rendering`.
 
     Returns:
         (n, height, width, 1 or 3) uint8, grey or RGB.
@@ -66,25 +138,37 @@ def render(encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cp
     """
     if isinstance(encoding, PictureEncoding):
         return np.asarray(genomes)
+    if isinstance(encoding, CppnEncoding) and rendering == "portable" and device == "cpu" and has_compiler():
+        from evofool.encoding import compiled  # numba need not be there
+
+        if compiled.supports(encoding):
+            return compiled.render(encoding, genomes)
+    return _render(encoding, genomes, device, rendering)
+
+
+def _render(encoding: Encoding, genomes: Any, device: str, rendering: str) -> NDArray[np.uint8]:
+    """As `render`, by torch."""
     n, pixels = len(genomes), encoding.height * encoding.width
     images = np.empty((n, pixels, encoding.channels), dtype=np.uint8)
     with torch.inference_mode():
         for first in range(0, n, _GENOMES):
             rows = slice(first, min(first + _GENOMES, n))
-            for tile, values in _tiles(encoding, encoding.take(genomes, rows), device):
+            for tile, values in _tiles(encoding, encoding.take(genomes, rows), device, rendering):
                 planes = _quantised(values, encoding).cpu().numpy()
                 for channel, plane in enumerate(planes):
                     images[rows, tile, channel] = plane[:, : min(tile.stop, pixels) - tile.start]
     return images.reshape(n, encoding.height, encoding.width, encoding.channels)
 
 
-def _tiles(encoding: Encoding, genomes: Any, device: str) -> Iterator[tuple[slice, torch.Tensor]]:
+def _tiles(
+    encoding: Encoding, genomes: Any, device: str, rendering: str
+) -> Iterator[tuple[slice, torch.Tensor]]:
     """(pixels, values): values are (channels, n, pixels) float32 in [0, 1] and in the genome's colour space.
 
     Their memory is used again for the next tile, and may be overwritten.
     """
     if isinstance(encoding, CppnEncoding):
-        for tile, values in _evaluate(programs.compile(genomes), encoding, device):
+        for tile, values in _evaluate(programs.compile(genomes), encoding, device, rendering):
             values = values.abs_() if encoding.output == "absolute" else values.add_(1).mul_(0.5)
             yield tile, values.nan_to_num_(nan=0.0).clamp_(0, 1)
         return
@@ -96,14 +180,20 @@ def _tiles(encoding: Encoding, genomes: Any, device: str) -> Iterator[tuple[slic
         yield slice(start, start + tile_size), part.clone(memory_format=torch.contiguous_format)
 
 
-def _evaluate(program: Program, encoding: CppnEncoding, device: str) -> Iterator[tuple[slice, torch.Tensor]]:
+def _evaluate(
+    program: Program, encoding: CppnEncoding, device: str, rendering: str
+) -> Iterator[tuple[slice, torch.Tensor]]:
     """Output values of every genome, (channels, n, pixels of the tile) float32; tiles are whole rows of the picture."""
     size, width = (encoding.height, encoding.width, encoding.coordinates), encoding.width
+
+    def function_of(code: int) -> Activation:
+        return _activation(encoding.activation_names[code], rendering)
+
     values, columns = (torch.from_numpy(array).to(device) for array in programs.distinct(*size))
     of_x, of_y, of_d = (torch.from_numpy(rows).to(device) for rows in program.handed_on)
     handed_on = torch.cat([of_x, of_y, of_d])
     ready = torch.empty((len(handed_on), values.shape[1]), device=device)
-    for tile, state in _states(program.first, encoding, values, 1, 0, lambda tile, given: None):
+    for tile, state in _states(program.first, function_of, values, 1, 0, lambda tile, given: None):
         ready[:, tile] = state.index_select(0, handed_on)
     by_x, by_y, by_d = ready.split([len(of_x), len(of_y), len(of_d)])
     by_x, by_y = by_x.index_select(1, columns[0, :width]), by_y.index_select(1, columns[1, ::width])
@@ -117,14 +207,14 @@ def _evaluate(program: Program, encoding: CppnEncoding, device: str) -> Iterator
     outputs = torch.from_numpy(program.outputs.T.ravel()).to(device)
     room = torch.empty(0, device=device)
     inputs = torch.from_numpy(programs.coordinates(*size)).to(device)
-    for tile, state in _states(program.second, encoding, inputs, width, len(outputs), spread):
+    for tile, state in _states(program.second, function_of, inputs, width, len(outputs), spread):
         room = torch.index_select(state, 0, outputs, out=room.resize_(len(outputs), state.shape[1]))
         yield tile, room.view(encoding.channels, -1, state.shape[1])
 
 
 def _states(
     stage: Stage,
-    encoding: CppnEncoding,
+    function_of: Callable[[int], Activation],
     inputs: torch.Tensor,
     unit: int,
     room: int,
@@ -142,7 +232,7 @@ def _states(
     tile = min(columns, max(1, _SCRATCH_BYTES // (4 * room) // unit) * unit)
     memory = torch.empty((stage.rows, -(-tile // _BLOCK) * _BLOCK), device=inputs.device)
     memory[:, tile:] = 0
-    steps = _steps(stage, encoding, memory)
+    steps = _steps(stage, function_of, memory)
     for start in range(0, columns, tile):
         part = slice(start, min(start + tile, columns))
         state = memory[:, : part.stop - start]
@@ -165,7 +255,7 @@ class _Step:
     other_sources: torch.Tensor
     other_weights: torch.Tensor
     into: torch.Tensor
-    groups: list[tuple[Callable[[torch.Tensor], object], torch.Tensor]]  # each activation with its rows of `nodes`
+    groups: list[tuple[Activation, torch.Tensor]]  # each activation with its rows of `nodes`
 
     def __call__(self) -> None:
         torch.index_select(self.before, 0, self.sources, out=self.nodes)
@@ -177,10 +267,10 @@ class _Step:
             function(rows)
 
 
-def _steps(stage: Stage, encoding: CppnEncoding, state: torch.Tensor) -> list[_Step]:
+def _steps(stage: Stage, function_of: Callable[[int], Activation], state: torch.Tensor) -> list[_Step]:
     """One step for each level of a stage, with views into `state`; made together, which is cheaper."""
     counts, others = stage.counts.sum(axis=1).tolist(), stage.other_counts.tolist()
-    functions = [_activation(encoding.activation_names[code]) for code in stage.activations]
+    functions = [function_of(code) for code in stage.activations]
 
     def parts(array: NDArray[Any], sizes: list[int]) -> tuple[torch.Tensor, ...]:
         return torch.from_numpy(array).to(state.device).split(sizes)
@@ -210,9 +300,9 @@ def _steps(stage: Stage, encoding: CppnEncoding, state: torch.Tensor) -> list[_S
     return steps
 
 
-def _activation(name: str) -> Callable[[torch.Tensor], object]:
-    if name in ACTIVATIONS:
-        return ACTIVATIONS[name]
+def _activation(name: str, rendering: str) -> Activation:
+    if name in ACTIVATIONS[rendering]:
+        return ACTIVATIONS[rendering][name]
     function = own(name)
     # A sum of nothing but -0.0 is -0.0 here and 0.0 in the reference; adding 0.0 makes them one.
     return lambda p: p.copy_(torch.nan_to_num(function(p + 0.0, torch)))

@@ -117,8 +117,7 @@ class Evaluator:
         Raises:
             TargetError: the network fails, or returns what cannot be scores.
         """
-        images = render(self.encoding, genomes, self.numerics.device)
-        return self.score_images(images)
+        return self.score_images(self.render(genomes))
 
     def score_images(self, images: NDArray[np.uint8]) -> Scores:
         """Scores of images, (n, h, w, channels) uint8.
@@ -144,7 +143,7 @@ class Evaluator:
 
     def render(self, genomes: Any) -> NDArray[np.uint8]:
         """The images that `score` judges."""
-        return render(self.encoding, genomes, self.numerics.device)
+        return render(self.encoding, genomes, self.numerics.device, self.numerics.rendering)
 
     def canary(self) -> str:
         """sha256 (hex) of the scores and images of one fixed chunk: equal where the numerics are."""
@@ -265,8 +264,8 @@ class AskTellPool:
 
     canary = ""
 
-    def __init__(self, encoding: Encoding) -> None:
-        self._encoding = encoding
+    def __init__(self, encoding: Encoding, rendering: str) -> None:
+        self._encoding, self._rendering = encoding, rendering
         self.overdue = never
 
     def submit(self, offspring: Offspring) -> None:
@@ -278,7 +277,7 @@ class AskTellPool:
 
     def render(self, genomes: Any) -> NDArray[np.uint8]:
         """The images of a batch of genomes."""
-        return render(self._encoding, genomes)
+        return render(self._encoding, genomes, rendering=self._rendering)
 
     def score_images(self, images: NDArray[np.uint8]) -> Scores:
         """Not possible: scores come through `Search.tell`."""
