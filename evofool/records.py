@@ -45,7 +45,6 @@ class Numerics:
     memory_format: str  # "contiguous" or "channels_last"
     precision: str = "float32"  # or "tf32", "bfloat16", "float16"
     compile: str = "none"  # or a mode of torch.compile
-    rendering: str = "torch"  # or "portable"
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> Numerics:

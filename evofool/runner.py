@@ -147,7 +147,7 @@ def make_search(
     objective, _ = load_objective(Source(settings.search.objective, allow_code, key="search.objective"))
     cells = names.class_indices(settings.target.classes)
     operators, _ = load_operators(settings, allow_code)
-    return Search(settings, encoding, AskTellPool(encoding, settings.evaluation.rendering), cells, objective=objective, operators=operators)
+    return Search(settings, encoding, AskTellPool(encoding), cells, objective=objective, operators=operators)
 
 
 def load_run_target(

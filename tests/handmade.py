@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
 from evofool.encoding import CppnEncoding, cppn, programs, render
-from evofool.encoding.cppn import Graphs
+from evofool.encoding.cppn import FIRST_HIDDEN, PAD, Graphs
 
 
 def graph(nodes: dict[int, str], connections: list[tuple[int, int, float]]) -> Graphs:
@@ -26,9 +27,30 @@ def graph(nodes: dict[int, str], connections: list[tuple[int, int, float]]) -> G
     )
 
 
+@st.composite
+def genomes_by_hand(draw: Any, encodings: list[CppnEncoding]) -> tuple[CppnEncoding, Graphs]:
+    """A batch of valid CPPNs that evolution need not have made: any order of nodes, any weights, outputs as sources."""
+    encoding = draw(st.sampled_from(encodings))
+    rows = []
+    for _ in range(draw(st.integers(1, 3))):
+        outputs = list(range(4, 4 + encoding.channels))
+        hidden = draw(st.sets(st.integers(FIRST_HIDDEN, PAD - 1), max_size=6))
+        order = draw(st.permutations([*outputs, *hidden]))
+        pairs = [(s, d) for i, d in enumerate(order) for s in (0, 1, 2, 3, *order[:i])]
+        chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=12))
+        weight = st.floats(-1e6, 1e6, width=32)
+        names = st.sampled_from(cppn.ACTIVATIONS)
+        rows.append(graph({node: draw(names) for node in order}, [(s, d, draw(weight)) for s, d in chosen]))
+    batch = encoding.empty(len(rows))
+    for i, one in enumerate(rows):
+        batch = encoding.replace(batch, np.array([i]), one, np.array([0]))
+    return encoding, batch
+
+
 def values_before_rounding(encoding: CppnEncoding, genomes: Graphs) -> NDArray[np.float32]:
     """What the batched renderer draws before colours and rounding, (n, channels, pixels)."""
-    tiles = [values.numpy().copy() for _, values in render._evaluate(programs.compile(genomes), encoding, "cpu")]
+    drawn = render._evaluate(programs.compile(genomes), encoding, "cpu")
+    tiles = [values.numpy().copy() for _, values in drawn]
     pixels = encoding.height * encoding.width
     return np.concatenate(tiles, axis=2)[:, :, :pixels].transpose(1, 0, 2)
 

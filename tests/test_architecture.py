@@ -75,6 +75,7 @@ ROOMS = {
         "probe",
         "benching.forward",
     },
+    "numba": {"encoding.compiled"},
     "torchvision": {"targets"},
     "safetensors": {"targets"},
     "mlxtend": {"targets"},

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from handmade import graph
+from handmade import genomes_by_hand, graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -435,28 +435,8 @@ def test_to_bytes_equals_a_slow_restatement(encoding: CppnEncoding) -> None:
         assert encoding.to_bytes(graphs, row) == slow_bytes(encoding, encoding.genes(graphs, row))
 
 
-@st.composite
-def genomes_by_hand(draw: Any) -> tuple[CppnEncoding, Graphs]:
-    """A batch of valid CPPNs that evolution need not have made: any order of nodes, any weights, outputs as sources."""
-    encoding = draw(st.sampled_from([GREY, HSV]))
-    rows = []
-    for _ in range(draw(st.integers(1, 3))):
-        outputs = list(range(4, 4 + encoding.channels))
-        hidden = draw(st.sets(st.integers(FIRST_HIDDEN, PAD - 1), max_size=6))
-        order = draw(st.permutations([*outputs, *hidden]))
-        pairs = [(s, d) for i, d in enumerate(order) for s in (0, 1, 2, 3, *order[:i])]
-        chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=12))
-        weight = st.floats(-1e6, 1e6, width=32)
-        names = st.sampled_from(cppn.ACTIVATIONS)
-        rows.append(graph({node: draw(names) for node in order}, [(s, d, draw(weight)) for s, d in chosen]))
-    batch = encoding.empty(len(rows))
-    for i, one in enumerate(rows):
-        batch = encoding.replace(batch, np.array([i]), one, np.array([0]))
-    return encoding, batch
-
-
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(genomes_by_hand())
+@given(genomes_by_hand([GREY, HSV]))
 def test_cppn_bytes_go_round(case: tuple[CppnEncoding, Graphs]) -> None:
     encoding, batch = case
     blobs = [encoding.to_bytes(batch, row) for row in range(len(batch))]

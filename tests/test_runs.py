@@ -158,7 +158,7 @@ def test_tell_refuses_what_was_not_asked_for(config: Config) -> None:
 
 
 def test_ask_tell_pool_cannot_score(config: Config) -> None:
-    pool = AskTellPool(make_encoding(config.encoding, (8, 8), 1), "torch")
+    pool = AskTellPool(make_encoding(config.encoding, (8, 8), 1))
     with pytest.raises(EvofoolError, match=r"ask\(\) and tell\(\)"):
         pool.collect(0)
     with pytest.raises(EvofoolError, match=r"ask\(\) and tell\(\)"):

@@ -99,9 +99,8 @@ class Workbench(Subject):
 
         # What evaluators draw are children; the grown ones stay as they are, with just as many nodes.
         drawn = vary() if name == ARCHIVE else first
-        rendering = given.config.evaluation.rendering
         drawn = given.encoding.take(drawn, np.arange(chunk) % len(drawn))
-        self.bench["render", name] = (lambda: render(given.encoding, drawn, self.device, rendering), chunk)
+        self.bench["render", name] = (lambda: render(given.encoding, drawn, self.device), chunk)
         self.bench["vary", name] = (vary, len(first))
 
     def _quantise(self, chunk: int) -> tuple[Callable[[], Any], int]:

@@ -101,6 +101,12 @@ class EncodingConfig(Section):
         ["sine", "sigmoid", "gaussian", "linear"],
         "cppn: activations that new nodes and mutations draw from.",
     )
+    arithmetic: Literal["torch", "portable"] = key(
+        "semantic",
+        "torch",
+        "cppn: sine and exponential of torch; or portable ones: the same pictures on every processor, drawn several "
+        "times as fast on CPUs where numba is installed (pip install 'evofool[fast]').",
+    )
     weight_limit: Annotated[float, Field(gt=0.0, le=1e6), BeforeValidator(refuse_bool)] = key(
         "semantic", 10.0, "cppn: weights lie in [-limit, limit]."
     )
@@ -252,12 +258,6 @@ class EvaluationConfig(Section):
     )
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = key(
         "numerics", "none", "Mode of torch.compile for the network; reduce-overhead uses CUDA graphs on a GPU."
-    )
-    rendering: Literal["torch", "portable"] = key(
-        "numerics",
-        "torch",
-        "cppn: sine and exponential of torch, or portable ones: the same pictures on every processor, drawn several "
-        "times as fast on CPUs where numba is installed (pip install 'evofool[fast]').",
     )
     chunk_timeout: Seconds = key(
         "operational", 600.0, "Seconds after which a silent evaluator is killed and its chunk scored elsewhere."

@@ -107,6 +107,7 @@ def make_encoding(config: EncodingConfig, image_size: tuple[int, int], channels:
         tuple(config.activations),
         config.weight_limit,
         config.quantisation,
+        config.arithmetic,
     )
 
 

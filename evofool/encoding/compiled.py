@@ -1,4 +1,4 @@
-"""Rendering of CPPNs compiled by numba, for `evaluation.rendering: portable` on CPUs.
+"""Rendering of CPPNs compiled by numba, for `encoding.arithmetic: portable` on CPUs.
 
 These are the pictures of render.py with the same arithmetic (portable.py), bit for bit, which tests hold. Here one
 genome is drawn after the other, as in reference.py: the values of all its nodes for one tile of pixels stay in the
@@ -191,6 +191,13 @@ def _node(row, kind, sources, weights, row_of, state, inputs, start):
     _activate(kind, row)
 
 
+@_compiled
+def _copy(row, values):
+    """As `row[:] = values`, which takes numba seconds to compile."""
+    for i in range(row.size):
+        row[i] = values[i]
+
+
 # ------------------------------------------------------------------------------------------------ one genome
 
 
@@ -336,10 +343,10 @@ def _picture(image, width, inputs, axes, lengths, places_of_d, begin, sources, w
                     row[first : first + width] = given[(start + first) // width]
             else:
                 for first in range(0, size, width):
-                    row[first : first + width] = given[:width]
+                    _copy(row[first : first + width], given)
         values = np.empty((image.shape[1], size), np.float32)
         for channel in range(image.shape[1]):
-            values[channel] = state[row_of[FIRST_OUTPUT + channel], :size]
+            _copy(values[channel], state[row_of[FIRST_OUTPUT + channel]])
         _finish(image[start : start + size], values, ending)
 
 
@@ -365,7 +372,7 @@ def _pictures(
         order = _ordered(begin, sources, channels)
         if (begin[-1] and not sources.size) or not order.size:
             return False
-        kinds_of_places[FIRST_OUTPUT:] = kinds[g]
+        _copy(kinds_of_places[FIRST_OUTPUT:], kinds[g])
         _picture(
             images[g],
             width,

@@ -66,6 +66,7 @@ class CppnEncoding:
     activations: tuple[str, ...] = ("sine", "sigmoid", "gaussian", "linear")
     weight_limit: float = 10.0
     quantisation: str = "round"
+    arithmetic: str = "torch"  # or "portable": see portable.py
     kind: str = "cppn"
 
     @property

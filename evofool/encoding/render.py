@@ -1,6 +1,6 @@
 """Rendering on a device: genomes of any topology in one batch.
 
-Its sine and exponential are torch's, or those of portable.py (`evaluation.rendering`); the latter are drawn by
+Its sine and exponential are torch's, or those of portable.py (`encoding.arithmetic`); the latter are drawn by
 compiled.py where that is possible, with the same bits.
 
 A picture must not depend on which genomes it is rendered with, since an elite is rendered again later on its own.
@@ -97,7 +97,7 @@ def _portable_linear(p: torch.Tensor) -> None:
     p.clamp_(-3, 3).div_(p.new_tensor([3.0]))  # on the device: a GPU multiplies by the inverse of one elsewhere
 
 
-# By what `evaluation.rendering` names. The plain definitions: reference.ACTIVATIONS.
+# By what `encoding.arithmetic` names. The plain definitions: reference.ACTIVATIONS.
 ACTIVATIONS: dict[str, dict[str, Activation]] = {
     "torch": {
         "identity": lambda p: None,
@@ -118,17 +118,12 @@ ACTIVATIONS: dict[str, dict[str, Activation]] = {
 
 @functools.cache
 def has_compiler() -> bool:
-    """Whether numba is installed, which draws `rendering: portable` on CPUs."""
+    """Whether numba is installed, which draws `arithmetic: portable` on CPUs."""
     return find_spec("numba") is not None
 
 
-def render(
-    encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cpu", rendering: str = "torch"
-) -> NDArray[np.uint8]:
+def render(encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cpu") -> NDArray[np.uint8]:
     """Pictures of a batch of genomes at the encoding's size.
-
-    Args:
-        rendering: of CPPNs: "torch" or "portable", as `evaluation.rendering`.
 
     Returns:
         (n, height, width, 1 or 3) uint8, grey or RGB.
@@ -138,37 +133,35 @@ def render(
     """
     if isinstance(encoding, PictureEncoding):
         return np.asarray(genomes)
-    if isinstance(encoding, CppnEncoding) and rendering == "portable" and device == "cpu" and has_compiler():
+    if isinstance(encoding, CppnEncoding) and encoding.arithmetic == "portable" and device == "cpu" and has_compiler():
         from evofool.encoding import compiled  # numba need not be there
 
         if compiled.supports(encoding):
             return compiled.render(encoding, genomes)
-    return _render(encoding, genomes, device, rendering)
+    return _render(encoding, genomes, device)
 
 
-def _render(encoding: Encoding, genomes: Any, device: str, rendering: str) -> NDArray[np.uint8]:
+def _render(encoding: Encoding, genomes: Any, device: str) -> NDArray[np.uint8]:
     """As `render`, by torch."""
     n, pixels = len(genomes), encoding.height * encoding.width
     images = np.empty((n, pixels, encoding.channels), dtype=np.uint8)
     with torch.inference_mode():
         for first in range(0, n, _GENOMES):
             rows = slice(first, min(first + _GENOMES, n))
-            for tile, values in _tiles(encoding, encoding.take(genomes, rows), device, rendering):
+            for tile, values in _tiles(encoding, encoding.take(genomes, rows), device):
                 planes = _quantised(values, encoding).cpu().numpy()
                 for channel, plane in enumerate(planes):
                     images[rows, tile, channel] = plane[:, : min(tile.stop, pixels) - tile.start]
     return images.reshape(n, encoding.height, encoding.width, encoding.channels)
 
 
-def _tiles(
-    encoding: Encoding, genomes: Any, device: str, rendering: str
-) -> Iterator[tuple[slice, torch.Tensor]]:
+def _tiles(encoding: Encoding, genomes: Any, device: str) -> Iterator[tuple[slice, torch.Tensor]]:
     """(pixels, values): values are (channels, n, pixels) float32 in [0, 1] and in the genome's colour space.
 
     Their memory is used again for the next tile, and may be overwritten.
     """
     if isinstance(encoding, CppnEncoding):
-        for tile, values in _evaluate(programs.compile(genomes), encoding, device, rendering):
+        for tile, values in _evaluate(programs.compile(genomes), encoding, device):
             values = values.abs_() if encoding.output == "absolute" else values.add_(1).mul_(0.5)
             yield tile, values.nan_to_num_(nan=0.0).clamp_(0, 1)
         return
@@ -180,14 +173,12 @@ def _tiles(
         yield slice(start, start + tile_size), part.clone(memory_format=torch.contiguous_format)
 
 
-def _evaluate(
-    program: Program, encoding: CppnEncoding, device: str, rendering: str
-) -> Iterator[tuple[slice, torch.Tensor]]:
+def _evaluate(program: Program, encoding: CppnEncoding, device: str) -> Iterator[tuple[slice, torch.Tensor]]:
     """Output values of every genome, (channels, n, pixels of the tile) float32; tiles are whole rows of the picture."""
     size, width = (encoding.height, encoding.width, encoding.coordinates), encoding.width
 
     def function_of(code: int) -> Activation:
-        return _activation(encoding.activation_names[code], rendering)
+        return _activation(encoding.activation_names[code], encoding.arithmetic)
 
     values, columns = (torch.from_numpy(array).to(device) for array in programs.distinct(*size))
     of_x, of_y, of_d = (torch.from_numpy(rows).to(device) for rows in program.handed_on)
@@ -300,9 +291,9 @@ def _steps(stage: Stage, function_of: Callable[[int], Activation], state: torch.
     return steps
 
 
-def _activation(name: str, rendering: str) -> Activation:
-    if name in ACTIVATIONS[rendering]:
-        return ACTIVATIONS[rendering][name]
+def _activation(name: str, arithmetic: str) -> Activation:
+    if name in ACTIVATIONS[arithmetic]:
+        return ACTIVATIONS[arithmetic][name]
     function = own(name)
     # A sum of nothing but -0.0 is -0.0 here and 0.0 in the reference; adding 0.0 makes them one.
     return lambda p: p.copy_(torch.nan_to_num(function(p + 0.0, torch)))

@@ -117,7 +117,8 @@ class Evaluator:
         Raises:
             TargetError: the network fails, or returns what cannot be scores.
         """
-        return self.score_images(self.render(genomes))
+        images = render(self.encoding, genomes, self.numerics.device)
+        return self.score_images(images)
 
     def score_images(self, images: NDArray[np.uint8]) -> Scores:
         """Scores of images, (n, h, w, channels) uint8.
@@ -143,7 +144,7 @@ class Evaluator:
 
     def render(self, genomes: Any) -> NDArray[np.uint8]:
         """The images that `score` judges."""
-        return render(self.encoding, genomes, self.numerics.device, self.numerics.rendering)
+        return render(self.encoding, genomes, self.numerics.device)
 
     def canary(self) -> str:
         """sha256 (hex) of the scores and images of one fixed chunk: equal where the numerics are."""
@@ -264,8 +265,8 @@ class AskTellPool:
 
     canary = ""
 
-    def __init__(self, encoding: Encoding, rendering: str) -> None:
-        self._encoding, self._rendering = encoding, rendering
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
         self.overdue = never
 
     def submit(self, offspring: Offspring) -> None:
@@ -277,7 +278,7 @@ class AskTellPool:
 
     def render(self, genomes: Any) -> NDArray[np.uint8]:
         """The images of a batch of genomes."""
-        return render(self._encoding, genomes, rendering=self._rendering)
+        return render(self._encoding, genomes)
 
     def score_images(self, images: NDArray[np.uint8]) -> Scores:
         """Not possible: scores come through `Search.tell`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -44,10 +44,16 @@ AT_LEAST = {SMALL: 10.0, LARGE: 4.0}  # times the plain loop
 
 
 class Ours:
-    """evofool, a chunk at a time."""
+    """evofool, a chunk at a time.
 
-    def __init__(self) -> None:
-        self.batches = {name: (size.encoding, size.genomes()) for name, size in SIZES.items()}
+    Args:
+        arithmetic: as `encoding.arithmetic`.
+    """
+
+    def __init__(self, arithmetic: str) -> None:
+        self.batches = {
+            name: (replace(size.encoding, arithmetic=arithmetic), size.genomes()) for name, size in SIZES.items()
+        }
 
     def __call__(self, name: str) -> int:
         return len(render(*self.batches[name]))
@@ -90,18 +96,23 @@ def measure(settings: Settings) -> dict[str, Any]:
     """Rows of the table."""
     n, rows = cores(), []
     with (
-        Crew(Ours, processes=n) as ours,
+        Crew(Ours, ("portable",), processes=n) as portable,
+        Crew(Ours, ("torch",), processes=n) as torch,
         Crew(TorchLoop, processes=n) as loops,
         Crew(TorchLoop, threads=n) as threaded,
         Crew(Neat) as neat,
     ):
 
         def compare(name: str, processes: int, rivals: dict[str, Crew], at_least: float | None = None) -> None:
-            crews = {"evofool": ours, **rivals}
+            ours = {"portable": portable, "torch": torch}
+            crews = {**ours, **rivals}
             turns = {who: partial(crew.rate, name, settings.seconds, processes) for who, crew in crews.items()}
             found = alternate(turns, settings.repeats)
             sides = "1 thread" if processes == 1 else f"all {n} cores"
-            rows.append(Comparison(name, "genomes/s", sides, found.pop("evofool"), found, at_least))
+            for arithmetic in ours:
+                rates = {who: found[who] for who in rivals}
+                what = f"{name}, `arithmetic: {arithmetic}`"
+                rows.append(Comparison(what, "genomes/s", sides, found[arithmetic], rates, at_least))
 
         compare(SMALL, 1, {"neat-python": neat}, 400)
         for name in SIZES:
