@@ -18,6 +18,7 @@ PACKAGE = Path(evofool.__file__).parent
 FLOORS = {
     "errors": 0,
     "rng": 0,
+    "rng_compiled": 0,
     "config": 0,
     "records": 0,
     "scores": 0,
@@ -75,7 +76,8 @@ ROOMS = {
         "probe",
         "benching.forward",
     },
-    "numba": {"encoding.compiled"},
+    "numba": {"encoding.compiled", "rng_compiled"},
+    "llvmlite": {"rng_compiled"},
     "torchvision": {"targets"},
     "safetensors": {"targets"},
     "mlxtend": {"targets"},

@@ -221,9 +221,42 @@ def test_words_drawn_from_the_middle_are_those_drawn_from_the_beginning(start: i
     )
 
 
-@pytest.mark.parametrize("rate", [-0.5, 0.0, 2.0**-60, 2.0**-53, 0.1, 0.3, 0.5, 1 - 2.0**-53, 1.0, 2.0])
-def test_below_compares_words_as_the_numbers_they_stand_for(rate: float) -> None:
-    edge = min(max(int(rate * 2**64), 0), 2**64 - 1)
-    near = [min(max(edge + d, 0), 2**64 - 1) for d in (-4096, -2048, -2047, -1, 0, 1, 2047, 2048)]
-    raw = np.array([*near, 0, 2**64 - 1, *rng.words(1, "b", 1, 1000).tolist()], dtype=np.uint64)
-    assert rng.below(raw, rate).tolist() == (rng.units(raw) < rate).tolist()
+@pytest.fixture(params=["numba", "numpy"])
+def chooser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rng.chosen` compiled by numba, and as it is without it."""
+    if request.param == "numpy":
+        monkeypatch.setattr(rng, "_compiled", lambda: None)
+    else:
+        assert rng._compiled() is not None
+
+
+def assert_chosen(records: int, rate: float, width: int, start: int, generation: int = 6) -> None:
+    uniform = rng.uniforms(5, "pixels", generation, (records, width), start)
+    rows, numbers = rng.chosen(5, "pixels", generation, records, rate, width=width, start=start)
+    assert rows.dtype == np.int64 and numbers.dtype == np.float64
+    assert rows.tolist() == np.flatnonzero(uniform[:, 0] < rate).tolist()
+    assert numbers.shape == (len(rows), width)
+    assert numbers.tobytes() == uniform[rows].tobytes()
+
+
+@pytest.mark.usefixtures("chooser")
+@pytest.mark.parametrize("width", [1, 2, 3, 5])
+@pytest.mark.parametrize("start", [0, 1, 6, 4095, 2**40 + 3])
+def test_chosen_are_the_rows_that_begin_with_less(width: int, start: int) -> None:
+    for records in (0, 1, 2, 7, 1023, 1024, 1025, 4000):  # around the words that numba draws at a time
+        for rate in (0.1, 0.5):
+            assert_chosen(records, rate, width, start)
+    assert_chosen(100, 0.3, width, start, generation=2**63 + 5)
+
+
+@pytest.mark.usefixtures("chooser")
+@pytest.mark.parametrize("rate", [-0.5, 0.0, 2.0**-60, 2.0**-53, 1 - 2.0**-53, 1.0, 2.0])
+def test_chosen_at_the_ends_of_the_rate(rate: float) -> None:
+    assert_chosen(2000, rate, 1, 0)
+
+
+@pytest.mark.usefixtures("chooser")
+def test_a_number_is_chosen_just_above_itself() -> None:
+    for number in rng.uniforms(5, "pixels", 6, (20,)).tolist():
+        for rate in (np.nextafter(number, 0), number, np.nextafter(number, 1)):
+            assert_chosen(20, float(rate), 1, 0)

@@ -950,6 +950,7 @@ def test_every_draw_of_a_generation_has_an_address_of_its_own(
         return words(seed, domain, generation, count, start)
 
     monkeypatch.setattr(variation.rng, "words", spy)
+    monkeypatch.setattr(variation.rng, "_compiled", lambda: None)
     variation.initial(encoding, 3, 77, 12)
     variation.mate(encoding, VariationConfig(crossover_rate=1.0), 3, 77, batch, batch)
     variation.mutate(encoding, BUSY, 3, 77, batch)

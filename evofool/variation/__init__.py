@@ -91,12 +91,15 @@ def mate(
     if isinstance(encoding, DirectEncoding):
         children = first.copy()
         size = int(np.prod(encoding.shape))
-        for begin, end in _blocks(n, size):
-            rows = begin + np.flatnonzero(apply[begin:end])
-            shape = (end - begin, size, 3)
-            uniform = rng.uniforms(seed, "mate.genes", generation, shape, start=begin * size * 3)[rows - begin]
-            pair = first[rows].reshape(-1, size), second[rows].reshape(-1, size)
-            children[rows] = arrays.crossover(*pair, uniform, eta=config.crossover_eta).reshape(-1, *encoding.shape)
+        for begin, end in _blocks(n * size):
+            places, uniform = rng.chosen(
+                seed, "mate.genes", generation, end - begin, arrays.CROSSED, width=3, start=3 * begin
+            )
+            places += begin
+            if not apply.all():
+                kept = apply[places // size]
+                places, uniform = places[kept], uniform[kept]
+            arrays.cross(children.reshape(-1), second.reshape(-1), places, uniform, eta=config.crossover_eta)
         return children, apply
     genes, nodes = (
         rng.uniforms(seed, f"mate.{name}", generation, (ids.shape[1], n)).T
@@ -137,11 +140,10 @@ def _mutate_pixels(
     bits = np.zeros(len(genomes), dtype=np.uint32)
     size, rate = genes.size // max(1, len(genomes)), config.mutation_rate
     for first, last in _blocks(genes.size):
-        raw = rng.words(seed, "mutate.pixels", generation, last - first, start=first)
-        chosen = np.flatnonzero(rng.below(raw, rate))
-        places = first + chosen
+        places, uniform = rng.chosen(seed, "mutate.pixels", generation, last - first, rate, start=first)
+        places += first
         genes[places] = arrays.MUTATIONS[config.mutation](
-            genes[places].astype(np.float64), rng.units(raw[chosen]) / rate, config.mutation_eta
+            genes[places].astype(np.float64), uniform[:, 0] / rate, config.mutation_eta
         )
         bits[places // size] = operator_bit("mutate_pixels")
     return genomes, bits

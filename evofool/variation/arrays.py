@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MUTATIONS", "crossover", "mutate", "polynomial", "polynomial_clipped"]
+__all__ = ["CROSSED", "MUTATIONS", "cross", "crossover", "mutate", "polynomial", "polynomial_clipped"]
 
 Array = NDArray[np.float64]
 
+CROSSED = 0.5  # the chance of each gene of a pair
 _SAME = 1e-14  # apart; DEAP's limit
 
 
@@ -105,18 +106,30 @@ def crossover(
         eta: distribution index, >= 0; larger means closer to the parents.
     """
     result = first.copy()
-    genes = np.flatnonzero((uniform[..., 0] < 0.5) & (first != second))
-    a, b = (parent.ravel()[genes].astype(np.float64) for parent in (first, second))
-    far = np.abs(a - b) > _SAME
-    genes, a, b = genes[far], a[far], b[far]
-    spread, side = (uniform[..., i].ravel()[genes] for i in (1, 2))
-    low, width = np.minimum(a, b), np.abs(a - b)
-    high = np.maximum(a, b)
-    lower = side < 0.5
+    places = np.flatnonzero(uniform[..., 0] < CROSSED)
+    cross(result.reshape(-1), second.ravel(), places, uniform.reshape(-1, 3)[places], eta=eta)
+    return result
+
+
+def cross(
+    genes: NDArray[np.float32], others: NDArray[np.float32], places: NDArray[np.int64], uniform: Array, *, eta: float
+) -> None:
+    """`crossover` of the genes that are to be crossed, in place.
+
+    Args:
+        genes, others: (m,) of all pairs.
+        places: (k,) which of them.
+        uniform: (k, 3), as in `crossover`.
+    """
+    a, b = (parents[places].astype(np.float64) for parents in (genes, others))
+    apart = np.abs(a - b)
+    far = np.flatnonzero(apart > _SAME)
+    places, a, b, width = places[far], a[far], b[far], apart[far]
+    spread, lower = uniform[far, 1], uniform[far, 2] < 0.5
+    low, high = np.minimum(a, b), np.maximum(a, b)
     beta = 1.0 + 2.0 * np.where(lower, low, 1.0 - high) / width
     alpha = 2.0 - 1.0 / (beta * _power(beta, eta))
     inner = spread * alpha
     step = _root(np.where(inner <= 1.0, inner, 1.0 / (2.0 - inner)), eta + 1.0) * width
     child = 0.5 * (low + high + np.where(lower, -step, step))
-    result.reshape(-1)[genes] = np.clip(child, 0.0, 1.0)
-    return result
+    genes[places] = np.clip(child, 0.0, 1.0)
