@@ -91,7 +91,7 @@ def mate(
     if isinstance(encoding, DirectEncoding):
         children = first.copy()
         size = int(np.prod(encoding.shape))
-        for begin, end in _blocks(n * size):
+        for begin, end in _blocks(n * size, 2):  # three numbers for every other gene
             places, uniform = rng.chosen(
                 seed, "mate.genes", generation, end - begin, arrays.CROSSED, width=3, start=3 * begin
             )
