@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import evofool
 from evofool import variation
 from evofool.config import Config, VariationConfig, load_config
-from evofool.encoding import CppnEncoding, compiled, portable, reference, render
+from evofool.encoding import CppnEncoding, DirectEncoding, compiled, portable, reference, render
 from evofool.encoding.cppn import ACTIVATIONS, FIRST_HIDDEN, Graphs
 from evofool.errors import IncompatibleRun, InvalidGenome
 from evofool.evaluate import opening
@@ -199,6 +199,23 @@ def test_a_split_changes_no_bit() -> None:
     before = graph({4: "sine"}, [(0, 4, 1.7), (1, 4, -0.3), (3, 4, 1.7)])
     after = graph({4: "sine", A: "identity"}, [(0, A, 1.0), (A, 4, 1.7), (1, 4, -0.3), (3, 4, 1.7)])
     assert compiled.render(encoding, before).tobytes() == compiled.render(encoding, after).tobytes()
+
+
+@pytest.mark.parametrize("quantisation", ["round", "truncate"])
+@pytest.mark.parametrize("colour", ["hsv", "rgb", "hls2015"])
+@pytest.mark.parametrize("size", [(1, 1), (9, 7), (60, 30)])
+def test_torch_and_numba_give_direct_genomes_the_same_colours(
+    colour: str, quantisation: str, size: tuple[int, int]
+) -> None:
+    encoding = DirectEncoding(*size, colour, quantisation)
+    rng = np.random.default_rng(3)
+    levels = rng.integers(0, 511, (6, *encoding.shape)) / np.float32(510)  # where rounding and colours turn
+    for genomes in (rng.random((6, *encoding.shape), dtype=np.float32), levels.astype(np.float32)):
+        by_numba = render.render(encoding, genomes)
+        assert by_numba.tobytes() == render._render(encoding, genomes, "cpu").tobytes()
+        assert by_numba.shape == genomes.shape
+        backwards = genomes[:, ::-1]
+        assert np.array_equal(render.render(encoding, backwards), by_numba[:, ::-1])
 
 
 # ---------------------------------------------------------------------------------------------- where numba cannot help

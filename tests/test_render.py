@@ -292,7 +292,8 @@ class Operations(TorchDispatchMode):
 
 def operations(encoding: Encoding, genomes: Any) -> Operations:
     with Operations() as seen:
-        render.render(encoding, genomes)
+        render._render(encoding, genomes, "cpu")
+    assert seen.count
     return seen
 
 
@@ -326,10 +327,10 @@ def test_memory_does_not_grow_with_the_number_of_genomes(encoding: Encoding) -> 
 def test_a_picture_does_not_depend_on_how_many_are_drawn_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for encoding in (CPPNS[4], DIRECTS[1]):
         genomes = evolved(encoding)
-        before = render.render(encoding, genomes)
+        before = render._render(encoding, genomes, "cpu")
         with monkeypatch.context() as patch:
             patch.setattr(render, "_GENOMES", 3)
-            assert render.render(encoding, genomes).tobytes() == before.tobytes()
+            assert render._render(encoding, genomes, "cpu").tobytes() == before.tobytes()
 
 
 def test_rendering_leaves_the_genomes_as_they_were() -> None:

@@ -1,4 +1,4 @@
-"""Rendering of CPPNs compiled by numba, for `encoding.arithmetic: portable` on CPUs.
+"""Rendering compiled by numba, on CPUs: CPPNs of `encoding.arithmetic: portable`, and colours of direct genomes.
 
 These are the pictures of render.py with the same arithmetic (portable.py), bit for bit, which tests hold. Here one
 genome is drawn after the other, as in reference.py: the values of all its nodes for one tile of pixels stay in the
@@ -18,8 +18,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from evofool.encoding import programs
+from evofool.encoding import Encoding, programs
 from evofool.encoding.cppn import ACTIVATIONS, CppnEncoding
+from evofool.encoding.direct import DirectEncoding
 from evofool.encoding.graphs import BIAS, FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, flat_edges
 from evofool.encoding.portable import (
     EXPONENTIAL,
@@ -39,7 +40,7 @@ from evofool.encoding.portable import (
 )
 from evofool.errors import InvalidGenome
 
-__all__ = ["exponential", "render", "sine", "supports"]
+__all__ = ["exponential", "quantised", "render", "sine", "supports"]
 
 f32, i32 = np.float32, np.int32
 
@@ -73,6 +74,7 @@ def render(encoding: CppnEncoding, graphs: Graphs) -> NDArray[np.uint8]:
     images = np.empty((len(graphs), encoding.height * encoding.width, encoding.channels), dtype=np.uint8)
     live = graphs.connection_ids != PAD
     source, destination = flat_edges(graphs)
+    colour, half = _ending(encoding)
     is_drawn = _pictures(
         images,
         encoding.width,
@@ -86,11 +88,23 @@ def render(encoding: CppnEncoding, graphs: Graphs) -> NDArray[np.uint8]:
         source,
         destination,
         graphs.weights[live],
-        (encoding.output == "absolute", _COLOURS[encoding.colour], f32(0.5 if encoding.quantisation == "round" else 0)),
+        (encoding.output == "absolute", colour, half),
     )
     if not is_drawn:
         raise InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
     return images.reshape(len(graphs), encoding.height, encoding.width, encoding.channels)
+
+
+def quantised(encoding: DirectEncoding, genomes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Pictures of direct genomes, (n, height, width, channels) uint8, grey or RGB."""
+    pixels = np.ascontiguousarray(genomes).reshape(len(genomes), -1, encoding.channels)
+    images = np.empty(pixels.shape, dtype=np.uint8)
+    _all_to_bytes(images, pixels, *_ending(encoding))
+    return images.reshape(genomes.shape)
+
+
+def _ending(encoding: Encoding) -> tuple[int, np.float32]:
+    return _COLOURS[encoding.colour], f32(0.5 if encoding.quantisation == "round" else 0)
 
 
 @lru_cache(maxsize=8)
@@ -396,10 +410,10 @@ def _pictures(
 
 @_compiled
 def _finish(image, values, ending):
-    """Outputs, (channels, pixels), to bytes, (pixels, channels); overwrites them. As `render._quantised`.
+    """Outputs, (channels, pixels), to bytes, (pixels, channels); overwrites them.
 
     Args:
-        ending: whether an output v becomes |v| rather than (v + 1) / 2; the colour space; 0.5 to round, 0 to truncate.
+        ending: whether an output v becomes |v| rather than (v + 1) / 2; and as `_to_bytes`.
     """
     is_absolute, colour, half = ending
     for channel in range(len(values)):
@@ -413,6 +427,17 @@ def _finish(image, values, ending):
         for i in range(row.size):  # NaN becomes 0
             v = row[i] if row[i] > f32(0) else f32(0)
             row[i] = v if v < f32(1) else f32(1)
+    _to_bytes(image, values, colour, half)
+
+
+@_compiled
+def _to_bytes(image, values, colour, half):
+    """Numbers in [0, 1], (channels, pixels), to bytes, (pixels, channels). As `render._quantised`.
+
+    Args:
+        colour: the colour space.
+        half: 0.5 to round, 0 to truncate.
+    """
     if colour == _HSV:
         values = _hsv(values)
     if colour == _HLS2015:
@@ -422,6 +447,19 @@ def _finish(image, values, ending):
     for i in range(image.shape[0]):
         for channel in range(image.shape[1]):
             image[i, channel] = levels[channel, i]
+
+
+@_compiled
+def _all_to_bytes(images, genomes, colour, half):
+    """`_to_bytes` of (n, pixels, channels), tile by tile."""
+    for g in range(len(genomes)):
+        for start in range(0, genomes.shape[1], _TILE):
+            part = genomes[g, start : start + _TILE]
+            values = np.empty((part.shape[1], len(part)), np.float32)
+            for i in range(len(part)):
+                for channel in range(part.shape[1]):
+                    values[channel, i] = part[i, channel]
+            _to_bytes(images[g, start : start + _TILE], values, colour, half)
 
 
 @_compiled

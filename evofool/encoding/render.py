@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from evofool.encoding import Encoding, portable, programs
 from evofool.encoding.activations import own
 from evofool.encoding.cppn import CppnEncoding
+from evofool.encoding.direct import DirectEncoding
 from evofool.encoding.pictures import PictureEncoding
 from evofool.encoding.programs import Program, Stage
 
@@ -118,8 +119,17 @@ ACTIVATIONS: dict[str, dict[str, Activation]] = {
 
 @functools.cache
 def has_compiler() -> bool:
-    """Whether numba is installed, which draws `arithmetic: portable` on CPUs."""
+    """Whether numba is installed, and with it compiled.py to be had."""
     return find_spec("numba") is not None
+
+
+def _compiled(device: str) -> Any:
+    """compiled.py for a CPU, or None; numba takes half a second to load."""
+    if device != "cpu" or not has_compiler():
+        return None
+    from evofool.encoding import compiled
+
+    return compiled
 
 
 def render(encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cpu") -> NDArray[np.uint8]:
@@ -133,11 +143,11 @@ def render(encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cp
     """
     if isinstance(encoding, PictureEncoding):
         return np.asarray(genomes)
-    if isinstance(encoding, CppnEncoding) and encoding.arithmetic == "portable" and device == "cpu" and has_compiler():
-        from evofool.encoding import compiled  # numba need not be there
-
-        if compiled.supports(encoding):
-            return compiled.render(encoding, genomes)
+    if isinstance(encoding, DirectEncoding) and encoding.channels == 3 and (fast := _compiled(device)):
+        return np.asarray(fast.quantised(encoding, genomes))
+    is_portable = isinstance(encoding, CppnEncoding) and encoding.arithmetic == "portable"
+    if is_portable and (fast := _compiled(device)) and fast.supports(encoding):
+        return np.asarray(fast.render(encoding, genomes))
     return _render(encoding, genomes, device)
 
 

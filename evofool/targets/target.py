@@ -211,11 +211,10 @@ class Target:
             TargetError: the network raises, or returns something else than (n, outputs) numbers.
         """
         p = self.preprocessing
-        x = images.movedim(-1, 1).to(torch.float32)
+        x = images.to(torch.float32).movedim(-1, 1)
         if self.geometry == "published" or self.crops > 1:
             x = _resize(x, p)
-        mean, std = (torch.tensor(v, dtype=torch.float32, device=x.device).view(1, -1, 1, 1) for v in (p.mean, p.std))
-        x = (x - mean) / std
+        x = _normalised(x, p)
         if self.crops == 1:
             return self._forward(_centre(x, p) if self.geometry == "published" else x)
         return _mean_probabilities([self._forward(view) for view in _ten_crops(x, p.crop or 0)], self.output)
@@ -260,6 +259,20 @@ class Target:
                 f"{self.spec}: target.output is {self.output}, but the network's outputs do not sum to 1; "
                 "say target.output=logits if they are raw scores."
             )
+
+
+def _normalised(x: torch.Tensor, p: Preprocessing) -> torch.Tensor:
+    """(x - mean) / std of each channel, in place where channels lie innermost.
+
+    There, rows are worked on as a whole: loops over three channels take six times as long.
+    """
+    mean, std = (torch.tensor(v, dtype=torch.float32, device=x.device) for v in (p.mean, p.std))
+    pixels = x.movedim(1, -1)
+    if not pixels.is_contiguous():
+        return (x - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    width = pixels.shape[2]
+    pixels.flatten(2).sub_(mean.repeat(width)).div_(std.repeat(width))
+    return x
 
 
 def _laid_out(x: torch.Tensor, channels_last: bool) -> torch.Tensor:
