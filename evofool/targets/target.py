@@ -262,14 +262,12 @@ class Target:
 
 
 def _normalised(x: torch.Tensor, p: Preprocessing) -> torch.Tensor:
-    """(x - mean) / std of each channel, in place where channels lie innermost.
-
-    There, rows are worked on as a whole: loops over three channels take six times as long.
-    """
+    """(x - mean) / std of each channel; may work in place."""
     mean, std = (torch.tensor(v, dtype=torch.float32, device=x.device) for v in (p.mean, p.std))
     pixels = x.movedim(1, -1)
-    if not pixels.is_contiguous():
-        return (x - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    if len(mean) == 1 or not pixels.is_contiguous():
+        return x.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+    # By rows: where channels lie innermost, a loop over three numbers at a time takes six times as long.
     width = pixels.shape[2]
     pixels.flatten(2).sub_(mean.repeat(width)).div_(std.repeat(width))
     return x
