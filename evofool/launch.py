@@ -341,4 +341,5 @@ def _kuberay(text: str, settings: Config, nodes: int, node: Node, wishes: Wishes
 
 
 def _docker(text: str, settings: Config) -> str:
-    return _swap(text, r"^ARG EXTRAS=.*", f"ARG EXTRAS={EXTRAS.get(settings.target.spec.partition(':')[0], '')}")
+    needed = EXTRAS.get(settings.target.spec.partition(":")[0])
+    return _swap(text, r"^ARG EXTRAS=.*", f"ARG EXTRAS={','.join(filter(None, ['fast', needed]))}")

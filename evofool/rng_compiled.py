@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from evofool.jit import compiled
 
 __all__ = ["chosen"]
 
@@ -33,7 +35,7 @@ def _product(typing, a, b):
     return types.UniTuple(types.uint64, 2)(types.uint64, types.uint64), build
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _draw(words, first, key, generation):
     """Fill `words` with those from block `first` on. numpy counts up before each block."""
     for block in range(words.size // _BLOCK):
@@ -48,7 +50,7 @@ def _draw(words, first, key, generation):
         words[at], words[at + 1], words[at + 2], words[at + 3] = a, b, c, d
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def chosen(key, generation, start, records, width, last, unit):
     """See `rng.chosen`.
 

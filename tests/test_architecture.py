@@ -18,6 +18,7 @@ PACKAGE = Path(evofool.__file__).parent
 FLOORS = {
     "errors": 0,
     "rng": 0,
+    "jit": 0,
     "rng_compiled": 0,
     "config": 0,
     "records": 0,
@@ -76,7 +77,7 @@ ROOMS = {
         "probe",
         "benching.forward",
     },
-    "numba": {"encoding.compiled", "rng_compiled"},
+    "numba": {"jit", "encoding.compiled", "rng_compiled"},
     "llvmlite": {"rng_compiled"},
     "torchvision": {"targets"},
     "safetensors": {"targets"},

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 
 import evofool
-from evofool import variation
+from evofool import jit, variation
 from evofool.config import Config, VariationConfig, load_config
 from evofool.encoding import CppnEncoding, DirectEncoding, compiled, portable, reference, render
 from evofool.encoding.cppn import ACTIVATIONS, FIRST_HIDDEN, Graphs
@@ -219,6 +219,14 @@ def test_torch_and_numba_give_direct_genomes_the_same_colours(
 
 
 # ---------------------------------------------------------------------------------------------- where numba cannot help
+
+
+def test_without_a_place_to_keep_it_what_is_compiled_is_used_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core import caching
+
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+    twice = jit.compiled(lambda x: x + x)
+    assert twice(4) == 8 and twice.signatures
 
 
 def test_own_activations_are_drawn_by_torch() -> None:

@@ -39,6 +39,7 @@ from evofool.encoding.portable import (
     WHOLE_FLOAT64,
 )
 from evofool.errors import InvalidGenome
+from evofool.jit import compiled
 
 __all__ = ["exponential", "quantised", "render", "sine", "supports"]
 
@@ -51,8 +52,6 @@ _COLOURS = {"grey": _PLAIN, "rgb": _PLAIN, "hsv": _HSV, "hls2015": _HLS2015}
 _X, _Y, _D = 1, 2, 4  # the coordinates that a value depends on, as bits
 _ONE = np.array([bits in (0, _X, _Y, _D) for bits in range(8)])  # whether that is one at most
 
-# Never `fastmath`: additions and multiplications must stay as they are written.
-_compiled = njit(error_model="numpy", nogil=True, cache=True)
 _inlined = njit(error_model="numpy", inline="always")
 
 
@@ -161,7 +160,7 @@ def exponential(x):
     return (f32(1) + (r + (r * r) * q)) * power
 
 
-@_compiled
+@compiled
 def _activate(kind, row):
     """In place. A comparison with NaN is false, so NaN goes through each of these."""
     if kind == _SINE:
@@ -186,7 +185,7 @@ def _activate(kind, row):
             row[i] = p / f32(3)
 
 
-@_compiled
+@compiled
 def _node(row, kind, sources, weights, row_of, state, inputs, start):
     """The values of a node for the pixels from `start` on, from those of its sources."""
     row[:] = 0
@@ -205,7 +204,7 @@ def _node(row, kind, sources, weights, row_of, state, inputs, start):
     _activate(kind, row)
 
 
-@_compiled
+@compiled
 def _copy(row, values):
     """As `row[:] = values`, which takes numba seconds to compile."""
     for i in range(row.size):
@@ -215,7 +214,7 @@ def _copy(row, values):
 # ------------------------------------------------------------------------------------------------ one genome
 
 
-@_compiled
+@compiled
 def _arrange(source, destination, weights, ids, activations):
     """The connections of a genome by destination, each destination's in the order of its sum; see `programs.compile`.
 
@@ -268,7 +267,7 @@ def _arrange(source, destination, weights, ids, activations):
     return begin, sources, sorted_weights
 
 
-@_compiled
+@compiled
 def _ordered(begin, sources, outputs):
     """The places of nodes that outputs need, each behind its sources; none if there is a cycle."""
     order, found = np.empty(begin.size - 1, np.int64), 0
@@ -298,7 +297,7 @@ def _ordered(begin, sources, outputs):
     return order[:found]
 
 
-@_compiled
+@compiled
 def _picture(image, width, inputs, axes, lengths, places_of_d, begin, sources, weights, order, kinds, tile, ending):
     """Draw one genome.
 
@@ -364,7 +363,7 @@ def _picture(image, width, inputs, axes, lengths, places_of_d, begin, sources, w
         _finish(image[start : start + size], values, ending)
 
 
-@_compiled
+@compiled
 def _pictures(
     images, width, inputs, axes, lengths, places_of_d, node_ids, kinds, edges, source, destination, weights, ending
 ):
@@ -408,7 +407,7 @@ def _pictures(
 # ------------------------------------------------------------------------------------------------ to bytes
 
 
-@_compiled
+@compiled
 def _finish(image, values, ending):
     """Outputs, (channels, pixels), to bytes, (pixels, channels); overwrites them.
 
@@ -430,7 +429,7 @@ def _finish(image, values, ending):
     _to_bytes(image, values, colour, half)
 
 
-@_compiled
+@compiled
 def _to_bytes(image, values, colour, half):
     """Numbers in [0, 1], (channels, pixels), to bytes, (pixels, channels). As `render._quantised`.
 
@@ -449,7 +448,7 @@ def _to_bytes(image, values, colour, half):
             image[i, channel] = levels[channel, i]
 
 
-@_compiled
+@compiled
 def _all_to_bytes(images, genomes, colour, half):
     """`_to_bytes` of (n, pixels, channels), tile by tile."""
     for g in range(len(genomes)):
@@ -462,7 +461,7 @@ def _all_to_bytes(images, genomes, colour, half):
             _to_bytes(images[g, start : start + _TILE], values, colour, half)
 
 
-@_compiled
+@compiled
 def _levels(values, half):
     """[0, 1] to 0 .. 255."""
     levels = np.empty(values.shape, np.uint8)
@@ -473,7 +472,7 @@ def _levels(values, half):
     return levels
 
 
-@_compiled
+@compiled
 def _hsv(values):
     """Hue, saturation and value to RGB, in [0, 1]."""
     hue, saturation, value = values[0], values[1], values[2]
@@ -489,7 +488,7 @@ def _hsv(values):
     return result
 
 
-@_compiled
+@compiled
 def _hls2015(levels):
     """Hue, lightness and saturation bytes to RGB in [0, 1]; see `reference.hls2015`."""
     result = np.empty(levels.shape, np.float32)
