@@ -35,6 +35,8 @@ ENCODINGS = [
     *(portable_encoding(height, width, "hsv") for height, width in ((1, 1), (1, 40), (40, 1), (5, 1000), (60, 30))),
 ]
 
+PIXELS = DirectEncoding(5, 6, "hsv")
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -199,6 +201,24 @@ def test_a_split_changes_no_bit() -> None:
     before = graph({4: "sine"}, [(0, 4, 1.7), (1, 4, -0.3), (3, 4, 1.7)])
     after = graph({4: "sine", A: "identity"}, [(0, A, 1.0), (A, 4, 1.7), (1, 4, -0.3), (3, 4, 1.7)])
     assert compiled.render(encoding, before).tobytes() == compiled.render(encoding, after).tobytes()
+
+
+def test_numba_compiles_once_whatever_kind_of_arrays_come() -> None:
+    encoding = ENCODINGS[0]
+    genomes = evolved(encoding)
+    once = compiled.render(encoding, genomes), compiled.quantised(PIXELS, np.zeros((2, *PIXELS.shape), np.float32))
+    known = [len(function.signatures) for function in (compiled._pictures, compiled._all_to_bytes)]
+    wider = encoding.replace(encoding.empty(16), np.arange(16), genomes, np.arange(16))
+    frozen = Graphs(*(array[:, : array.shape[1]].copy() for array in wider.arrays()))
+    for array in frozen.arrays():
+        array.flags.writeable = False
+    sliced = Graphs(*(np.concatenate([array, array], axis=1)[:, : array.shape[1]] for array in wider.arrays()))
+    for same in (frozen, sliced):
+        assert compiled.render(encoding, same).tobytes() == once[0].tobytes()
+    fixed = np.zeros((2, *PIXELS.shape), np.float32)
+    fixed.flags.writeable = False
+    assert compiled.quantised(PIXELS, fixed).tobytes() == once[1].tobytes()
+    assert [len(f.signatures) for f in (compiled._pictures, compiled._all_to_bytes)] == known
 
 
 @pytest.mark.parametrize("quantisation", ["round", "truncate"])

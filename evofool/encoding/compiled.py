@@ -13,6 +13,7 @@ Functions that numba compiles say nothing of types; they are annotated where Pyt
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -81,8 +82,8 @@ def render(encoding: CppnEncoding, graphs: Graphs) -> NDArray[np.uint8]:
         axes,
         lengths,
         places_of_d,
-        graphs.node_ids,
-        graphs.activations,
+        _given(graphs.node_ids),
+        _given(graphs.activations),
         np.concatenate([[0], np.cumsum(live.sum(axis=1))]),
         source,
         destination,
@@ -96,10 +97,17 @@ def render(encoding: CppnEncoding, graphs: Graphs) -> NDArray[np.uint8]:
 
 def quantised(encoding: DirectEncoding, genomes: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Pictures of direct genomes, (n, height, width, channels) uint8, grey or RGB."""
-    pixels = np.ascontiguousarray(genomes).reshape(len(genomes), -1, encoding.channels)
+    pixels = _given(genomes).reshape(len(genomes), -1, encoding.channels)
     images = np.empty(pixels.shape, dtype=np.uint8)
     _all_to_bytes(images, pixels, *_ending(encoding))
     return images.reshape(genomes.shape)
+
+
+def _given(array: NDArray[Any]) -> NDArray[Any]:
+    """A view of one kind, contiguous and read-only, since numba compiles for each kind; Ray gives read-only arrays."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def _ending(encoding: Encoding) -> tuple[int, np.float32]:
