@@ -26,7 +26,7 @@ demo: $(STAMP) weights/lenet.safetensors
 	$(BIN)/evofool export runs/quickstart --out runs/quickstart-pictures --sheet-only
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -53,7 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bless", action="store_true", help="write golden files instead of comparing with them")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("dist", "no") == "loadgroup":
+        _share_out(items)
     required = os.environ.get("EVOFOOL_REQUIRE", "").split(",")
     for name, present in CAPABILITIES.items():
         marked = [item for item in items if item.get_closest_marker(name)]
@@ -66,6 +68,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             else:
                 _missing[short] += 1
                 item.add_marker(pytest.mark.skip(reason=f"needs {short}"))
+
+
+def _share_out(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: one process begins with all that starts Ray or hosts, the other takes file by file."""
+
+    def wants_the_machine(item: pytest.Item) -> bool:
+        return any(item.get_closest_marker(name) for name in ("ray", "needs_mounts", "needs_hosts"))
+
+    items.sort(key=wants_the_machine, reverse=True)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("machine" if wants_the_machine(item) else item.path.name))
 
 
 @pytest.fixture
