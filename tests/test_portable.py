@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,20 @@ def test_the_constants_are_what_they_are_called() -> None:
 def test_torch_and_numba_draw_the_same_pictures(encoding: CppnEncoding) -> None:
     genomes = evolved(encoding)
     assert render.render(encoding, genomes).tobytes() == by_torch(encoding, genomes).tobytes()
+
+
+def test_pictures_are_the_same_on_every_machine(request: pytest.FixtureRequest) -> None:
+    file = Path(__file__).parent / "golden" / "portable.json"
+    found = {
+        "-".join(str(value) for value in vars(encoding).values() if isinstance(value, str | int)): hashlib.sha256(
+            render.render(encoding, evolved(encoding)).tobytes()
+        ).hexdigest()
+        for encoding in ENCODINGS
+    }
+    assert len(found) == len(ENCODINGS)
+    if request.config.getoption("--bless"):
+        file.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == json.loads(file.read_text())
 
 
 SMALL = [

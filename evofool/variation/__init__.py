@@ -90,7 +90,7 @@ def mate(
         return first, apply
     if isinstance(encoding, DirectEncoding):
         children = first.copy()
-        size = int(np.prod(encoding.shape))
+        genes, others, size = children.reshape(-1), second.reshape(-1), int(np.prod(encoding.shape))
         for begin, end in _blocks(n * size, 2):  # three numbers for every other gene
             places, uniform = rng.chosen(
                 seed, "mate.genes", generation, end - begin, arrays.CROSSED, width=3, start=3 * begin
@@ -99,13 +99,13 @@ def mate(
             if not apply.all():
                 kept = apply[places // size]
                 places, uniform = places[kept], uniform[kept]
-            arrays.cross(children.reshape(-1), second.reshape(-1), places, uniform, eta=config.crossover_eta)
+            arrays.cross(genes, others, places, uniform, eta=config.crossover_eta)
         return children, apply
-    genes, nodes = (
+    of_genes, of_nodes = (
         rng.uniforms(seed, f"mate.{name}", generation, (ids.shape[1], n)).T
         for name, ids in (("genes", first.connection_ids), ("nodes", first.node_ids))
     )
-    return graphs.crossover(first, second, apply, genes, nodes), apply
+    return graphs.crossover(first, second, apply, of_genes, of_nodes), apply
 
 
 def mutate(
