@@ -1,7 +1,7 @@
 # make demo   install into .venv and run the main job on real data
 # make test   install into .venv and run all tests but the slow proofs
 # make check  linter, types, architecture and fast tests, in under a minute
-# make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; most of an hour
+# make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half
 # make chaos  kills, power loss, cut cables, hostile files by thousands; Markdown, docs/chaos.json; needs root, strace
 # make figures  the figures of the README that take minutes; prints Markdown
 # make figures-transfer  those of transfer between LeNets; a quarter of an hour
