@@ -283,6 +283,7 @@ def test_without_numba_torch_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     assert render.render(encoding, genomes).tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 def test_one_is_told_where_numba_would_help(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 
@@ -304,6 +305,7 @@ def test_one_is_told_where_numba_would_help(config: Config, tmp_path: Path, monk
 # ---------------------------------------------------------------------------------------------------------------- runs
 
 
+@pytest.mark.slow
 def test_a_portable_run_is_verified_and_goes_on_as_it_began(config: Config, tmp_path: Path) -> None:
     settings = load_config(config, ["encoding.arithmetic=portable", "search.generations=12"])
     whole = evofool.run(settings, out=tmp_path / "whole")
