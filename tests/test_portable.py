@@ -126,12 +126,14 @@ def test_the_constants_are_what_they_are_called() -> None:
 # ------------------------------------------------------------------------------------------------------------ pictures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: "-".join(str(v) for v in vars(e).values()))
 def test_torch_and_numba_draw_the_same_pictures(encoding: CppnEncoding) -> None:
     genomes = evolved(encoding)
     assert render.render(encoding, genomes).tobytes() == by_torch(encoding, genomes).tobytes()
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_on_every_machine(request: pytest.FixtureRequest) -> None:
     file = Path(__file__).parent / "golden" / "portable.json"
     found = {
