@@ -225,7 +225,7 @@ def test_numba_compiles_once_whatever_kind_of_arrays_come() -> None:
     encoding = ENCODINGS[0]
     genomes = evolved(encoding)
     once = compiled.render(encoding, genomes), compiled.quantised(PIXELS, np.zeros((2, *PIXELS.shape), np.float32))
-    known = [len(function.signatures) for function in (compiled._pictures, compiled._all_to_bytes)]
+    known = [len(function.signatures) for function in (compiled._pictures, compiled.all_to_bytes)]
     wider = encoding.replace(encoding.empty(16), np.arange(16), genomes, np.arange(16))
     frozen = Graphs(*(array[:, : array.shape[1]].copy() for array in wider.arrays()))
     for array in frozen.arrays():
@@ -236,7 +236,7 @@ def test_numba_compiles_once_whatever_kind_of_arrays_come() -> None:
     fixed = np.zeros((2, *PIXELS.shape), np.float32)
     fixed.flags.writeable = False
     assert compiled.quantised(PIXELS, fixed).tobytes() == once[1].tobytes()
-    assert [len(f.signatures) for f in (compiled._pictures, compiled._all_to_bytes)] == known
+    assert [len(f.signatures) for f in (compiled._pictures, compiled.all_to_bytes)] == known
 
 
 @pytest.mark.parametrize("quantisation", ["round", "truncate"])

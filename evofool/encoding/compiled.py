@@ -20,6 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from evofool.encoding import Encoding, programs
+from evofool.encoding.compiled_colours import COLOURS, all_to_bytes, finish
 from evofool.encoding.cppn import ACTIVATIONS, CppnEncoding
 from evofool.encoding.direct import DirectEncoding
 from evofool.encoding.graphs import BIAS, FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, flat_edges
@@ -48,8 +49,6 @@ f32, i32 = np.float32, np.int32
 
 _TILE = 784  # pixels: some ten nodes of a tile fill the nearest cache
 _IDENTITY, _SINE, _SIGMOID, _GAUSSIAN, _LINEAR = range(len(ACTIVATIONS))
-_PLAIN, _HSV, _HLS2015 = range(3)
-_COLOURS = {"grey": _PLAIN, "rgb": _PLAIN, "hsv": _HSV, "hls2015": _HLS2015}
 _X, _Y, _D = 1, 2, 4  # the coordinates that a value depends on, as bits
 _ONE = np.array([bits in (0, _X, _Y, _D) for bits in range(8)])  # whether that is one at most
 
@@ -99,7 +98,7 @@ def quantised(encoding: DirectEncoding, genomes: NDArray[np.float32]) -> NDArray
     """Pictures of direct genomes, (n, height, width, channels) uint8, grey or RGB."""
     pixels = _given(genomes).reshape(len(genomes), -1, encoding.channels)
     images = np.empty(pixels.shape, dtype=np.uint8)
-    _all_to_bytes(images, pixels, *_ending(encoding))
+    all_to_bytes(images, pixels, *_ending(encoding))
     return images.reshape(genomes.shape)
 
 
@@ -111,7 +110,7 @@ def _given(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _ending(encoding: Encoding) -> tuple[int, np.float32]:
-    return _COLOURS[encoding.colour], f32(0.5 if encoding.quantisation == "round" else 0)
+    return COLOURS[encoding.colour], f32(0.5 if encoding.quantisation == "round" else 0)
 
 
 @lru_cache(maxsize=8)
@@ -314,7 +313,7 @@ def _picture(image, width, inputs, axes, lengths, places_of_d, begin, sources, w
         order: places of its nodes.
         kinds: their activations, by place.
         tile: pixels; whole rows of the picture.
-        ending: (absolute, colour, half), see `_finish`.
+        ending: (absolute, colour, half), see `finish`.
     """
     places, pixels = begin.size - 1, inputs.shape[1]
     needs = np.zeros(places, np.int64)
@@ -368,7 +367,7 @@ def _picture(image, width, inputs, axes, lengths, places_of_d, begin, sources, w
         values = np.empty((image.shape[1], size), np.float32)
         for channel in range(image.shape[1]):
             _copy(values[channel], state[row_of[FIRST_OUTPUT + channel]])
-        _finish(image[start : start + size], values, ending)
+        finish(image[start : start + size], values, ending)
 
 
 @compiled
@@ -394,127 +393,6 @@ def _pictures(
         if (begin[-1] and not sources.size) or not order.size:
             return False
         _copy(kinds_of_places[FIRST_OUTPUT:], kinds[g])
-        _picture(
-            images[g],
-            width,
-            inputs,
-            axes,
-            lengths,
-            places_of_d,
-            begin,
-            sources,
-            sorted_weights,
-            order,
-            kinds_of_places,
-            tile,
-            ending,
-        )
+        at = begin, sources, sorted_weights, order, kinds_of_places
+        _picture(images[g], width, inputs, axes, lengths, places_of_d, *at, tile, ending)
     return True
-
-
-# ------------------------------------------------------------------------------------------------ to bytes
-
-
-@compiled
-def _finish(image, values, ending):
-    """Outputs, (channels, pixels), to bytes, (pixels, channels); overwrites them.
-
-    Args:
-        ending: whether an output v becomes |v| rather than (v + 1) / 2; and as `_to_bytes`.
-    """
-    is_absolute, colour, half = ending
-    for channel in range(len(values)):
-        row = values[channel]
-        if is_absolute:
-            for i in range(row.size):
-                row[i] = abs(row[i])
-        else:
-            for i in range(row.size):
-                row[i] = (row[i] + f32(1)) * f32(0.5)
-        for i in range(row.size):  # NaN becomes 0
-            v = row[i] if row[i] > f32(0) else f32(0)
-            row[i] = v if v < f32(1) else f32(1)
-    _to_bytes(image, values, colour, half)
-
-
-@compiled
-def _to_bytes(image, values, colour, half):
-    """Numbers in [0, 1], (channels, pixels), to bytes, (pixels, channels). As `render._quantised`.
-
-    Args:
-        colour: the colour space.
-        half: 0.5 to round, 0 to truncate.
-    """
-    if colour == _HSV:
-        values = _hsv(values)
-    if colour == _HLS2015:
-        values = _hls2015(_levels(values, half))
-        half = f32(0.5)
-    levels = _levels(values, half)
-    for i in range(image.shape[0]):
-        for channel in range(image.shape[1]):
-            image[i, channel] = levels[channel, i]
-
-
-@compiled
-def _all_to_bytes(images, genomes, colour, half):
-    """`_to_bytes` of (n, pixels, channels), tile by tile."""
-    for g in range(len(genomes)):
-        for start in range(0, genomes.shape[1], _TILE):
-            part = genomes[g, start : start + _TILE]
-            values = np.empty((part.shape[1], len(part)), np.float32)
-            for i in range(len(part)):
-                for channel in range(part.shape[1]):
-                    values[channel, i] = part[i, channel]
-            _to_bytes(images[g, start : start + _TILE], values, colour, half)
-
-
-@compiled
-def _levels(values, half):
-    """[0, 1] to 0 .. 255."""
-    levels = np.empty(values.shape, np.uint8)
-    for channel in range(len(values)):
-        row, to = values[channel], levels[channel]
-        for i in range(row.size):
-            to[i] = np.uint8(i32(row[i] * f32(255) + half))
-    return levels
-
-
-@compiled
-def _hsv(values):
-    """Hue, saturation and value to RGB, in [0, 1]."""
-    hue, saturation, value = values[0], values[1], values[2]
-    result = np.empty_like(values)
-    for channel in range(3):
-        row, offset = result[channel], f32(5 - 2 * channel)
-        for i in range(row.size):
-            k = hue[i] * f32(6) + offset
-            k = k - (f32(6) if k >= f32(6) else f32(0))
-            k = k if k < f32(4) - k else f32(4) - k
-            k = f32(0) if k < f32(0) else k
-            row[i] = value[i] - (f32(1) if k > f32(1) else k) * (saturation[i] * value[i])
-    return result
-
-
-@compiled
-def _hls2015(levels):
-    """Hue, lightness and saturation bytes to RGB in [0, 1]; see `reference.hls2015`."""
-    result = np.empty(levels.shape, np.float32)
-    for i in range(levels.shape[1]):
-        hue, lightness = f32(levels[0, i]) / f32(30), f32(levels[1, i]) / f32(255)
-        saturation = f32(levels[2, i]) / f32(255)
-        if lightness <= f32(0.5):
-            high = lightness * (f32(1) + saturation)
-        else:
-            high = lightness + saturation - lightness * saturation
-        low = f32(2) * lightness - high
-        for channel in range(3):
-            k = f32((2, 0, 4)[channel]) + hue
-            k = k - f32(6) if k >= f32(6) else k
-            k = k - f32(6) if k >= f32(6) else k
-            k = k if k < f32(4) - k else f32(4) - k
-            k = f32(0) if k < f32(0) else k
-            v = low + (high - low) * (f32(1) if k > f32(1) else k)
-            v = f32(0) if v < f32(0) else v
-            result[channel, i] = f32(1) if v > f32(1) else v
-    return result

@@ -81,8 +81,17 @@ def measured(given: argparse.Namespace, out: Path) -> dict[str, Any]:
         section = SECTIONS[name][1].measure(settings)
         results[name] = {"machine": machine(), "quick": given.quick, **section}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results) + "\n")
+        out.write_text(json.dumps(_rounded(results), separators=(",", ":")) + "\n")
     return results
+
+
+def _rounded(value: Any) -> Any:
+    """Six figures of every number: the file is kept in the repository."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def show(results: dict[str, Any], plot: Path) -> None:
