@@ -6,16 +6,23 @@
 # make figures  the figures of the README that take minutes; prints Markdown
 # make figures-transfer  those of transfer between LeNets; a quarter of an hour
 # make figures-imagenet  those on ImageNet networks; hours
+# make test NEWEST=1  in a new venv with the newest versions there are instead of those of constraints.txt; likewise others
+# make constraints  writes constraints.txt anew, from such a venv in which all tests passed
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.installed
+NEWEST ?=
+VENV := $(if $(NEWEST),.venv-newest,.venv)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
+OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test check bench chaos figures figures-transfer figures-imagenet clean
+.PHONY: demo test check constraints bench chaos figures figures-transfer figures-imagenet clean
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	$(if $(NEWEST),rm -rf $(VENV))
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check $(if $(NEWEST),,-c constraints.txt) -e '.[dev]'
 	touch $@
 
 weights/lenet.safetensors: | $(STAMP)
@@ -33,6 +40,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 -m "not slow and not ray"
 
+constraints:
+	rm -rf .venv-newest
+	$(MAKE) test NEWEST=1
+	.venv-newest/bin/pip freeze --exclude-editable | grep -vE '$(OF_TORCH)' > constraints.txt
+
 bench: $(STAMP) weights/lenet.safetensors
 	$(BIN)/python tests/benchmarks/bench.py
 
@@ -49,4 +61,4 @@ figures-imagenet: $(STAMP)
 	$(BIN)/python tests/figures/imagenet.py
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-newest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

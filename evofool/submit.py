@@ -33,7 +33,7 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _NOT_FROM_HERE = 'PYTHONPATH="${PYTHONPATH#"$PWD"}"; export PYTHONPATH="${PYTHONPATH#:}";'
 # Patterns as in .rayignore, which may add to them, or take one back with "!".
 LEFT_OUT = (
-    ".git/", ".venv/", "venv/", "__pycache__/", ".*_cache/", ".hypothesis/", "*.egg-info/", "build/", "dist/",
+    ".git/", ".venv*/", "venv/", "__pycache__/", ".*_cache/", ".hypothesis/", "*.egg-info/", "build/", "dist/",
     "node_modules/", "/runs/", "/weights/", "/data/", "*.safetensors", "*.pth", "*.pt", "*.ckpt",
     ".env", ".ssh/", ".aws/", ".kube/", ".ray/", ".netrc", "auth_token", "*.pem", "*.key",
 )  # fmt: skip

@@ -363,9 +363,9 @@ def billion_laughs() -> str:
         ("target: &t {spec: x}\nother: *t\n", "aliases are not accepted (line 2)"),
         ("target: &t {spec: x}\nsearch:\n  <<: *t\n", "aliases are not accepted"),
         (billion_laughs(), "aliases are not accepted"),
-        ("seed: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
-        ("target: !!python/name:os.system\n", "could not determine a constructor"),
-        ("target: {spec: x}\n---\nseed: 2\n", "single document"),
+        ("seed: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
+        ("target: !!python/name:os.system\n", "not valid YAML"),
+        ("target: {spec: x}\n---\nseed: 2\n", "not valid YAML"),
         ("target: {spec: x\n", "not valid YAML"),
         ("target:\n\tspec: x\n", "not valid YAML"),
         ("\0", "not valid YAML"),
@@ -380,14 +380,14 @@ def billion_laughs() -> str:
         ("", "a config is a mapping of sections"),
         ("- a\n- b\n", "a config is a mapping of sections"),
         ("just a sentence\n", "a config is a mapping of sections"),
-        ("target: x\n", "target: should be a valid dictionary"),
-        ("target: {spec: x}\nencoding:\n", "encoding: should be a valid dictionary"),
-        ("1: 2\ntarget: {spec: x}\n", "1: Keys should be strings"),
+        ("target: x\n", "target: "),
+        ("target: {spec: x}\nencoding:\n", "encoding: "),
+        ("1: 2\ntarget: {spec: x}\n", ": 1: "),
         ("? [a, b]\n: 1\n", "not valid YAML"),
         ("? {a: b}\n: 1\n", "not valid YAML"),
-        ("target: {spec: x}\nsearch: {max_time: .inf}\n", "search.max_time: should be a finite number"),
-        ("target: {spec: x}\nsearch: {max_time: 1e400}\n", "search.max_time: should be a finite number"),
-        ("target: {spec: x}\nvariation: {mutation_rate: .nan}\n", "variation.mutation_rate: should be a finite number"),
+        ("target: {spec: x}\nsearch: {max_time: .inf}\n", "search.max_time: "),
+        ("target: {spec: x}\nsearch: {max_time: 1e400}\n", "search.max_time: "),
+        ("target: {spec: x}\nvariation: {mutation_rate: .nan}\n", "variation.mutation_rate: "),
         ("target: {spec: x}\nsearch: {lag: yes}\n", "search.lag: should be a number, not a boolean"),
         ("target: {spec: x}\nsearch: {lag: on}\n", "search.lag: should be a number, not a boolean"),
     ],
@@ -398,6 +398,16 @@ def test_yaml_that_cannot_be_meant_is_refused_naming_the_file(text: str, words: 
     message = refusal(path)
     assert words in message
     assert str(path) in message
+
+
+def test_deep_yaml_is_refused_in_our_words_whatever_those_of_pyyaml_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(text: str, **options: Any) -> Any:
+        raise yaml.MarkedYAMLError(problem="no more of this, please")
+        yield
+
+    monkeypatch.setattr(yaml, "parse", refuse)
+    assert "over 32 in one another" in refusal(BASE, ["seed=" + "[" * 40 + "]" * 40])
+    assert "no more of this, please" in refusal(BASE, ["seed=" + "[]" * 40])
 
 
 def test_not_every_one_of_thousands_of_mistakes_is_told() -> None:
@@ -477,7 +487,7 @@ def test_override_keeps_equals_signs_of_its_value() -> None:
         ("seed", "an override is KEY=VALUE"),
         ("=3", "an override is KEY=VALUE"),
         ("", "an override is KEY=VALUE"),
-        ("seed=", "seed: should be a valid integer"),
+        ("seed=", "seed: "),
         ("seed=[1", "seed=: not valid YAML"),
         ("seed=*a", "aliases are not accepted"),
         ("seed=!!python/object/apply:os.system ['true']", "not valid YAML"),
@@ -486,7 +496,7 @@ def test_override_keeps_equals_signs_of_its_value() -> None:
         ("search.lag.x=1", "search.lag: "),
         ("search.lagg=1", "search.lagg: unknown key; did you mean search.lag?"),
         ("search=7", "search: "),
-        ("schema_version=2", "schema_version: should be 1"),
+        ("schema_version=2", "schema_version: "),
     ],
 )
 def test_override_that_cannot_be_meant_is_refused(override: str, words: str) -> None:

@@ -6,7 +6,7 @@ import copy
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ MAX_VALUES = 10_000  # of which a list of classes may take nearly all
 MAX_DEPTH = 32  # of values in one another; a config has 4
 MAX_SENTENCES = 20  # about what is wrong with one
 LONGEST = 400  # characters of one
+_TOO_MUCH = f"over {MAX_VALUES} values, or over {MAX_DEPTH} in one another (line {{}})"
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 
@@ -62,15 +63,26 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 def _refuse_hostile(text: str) -> None:
     """Refuse aliases, which can stand for any amount of text, and what would take long to build."""
-    values = depth = 0
-    for event in yaml.parse(text, Loader=_Safe):
-        line = event.start_mark.line + 1 if event.start_mark else 0
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases are not accepted (line {line})")
-        values += isinstance(event, yaml.NodeEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if values > MAX_VALUES or depth > MAX_DEPTH:
-            raise yaml.YAMLError(f"over {MAX_VALUES} values, or over {MAX_DEPTH} in one another (line {line})")
+    values = depth = line = 0
+    try:
+        for event in yaml.parse(text, Loader=_Safe):
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            if isinstance(event, yaml.AliasEvent):
+                raise yaml.YAMLError(f"aliases are not accepted (line {line})")
+            values += isinstance(event, yaml.NodeEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if values > MAX_VALUES or depth > MAX_DEPTH:
+                raise yaml.YAMLError(_TOO_MUCH.format(line))
+    except yaml.MarkedYAMLError as error:
+        # PyYAML reads ahead, and where brackets nest too deeply for itself it refuses them first, in words of its own.
+        if _deepest(text) > MAX_DEPTH:
+            raise yaml.YAMLError(_TOO_MUCH.format(error.problem_mark.line + 1 if error.problem_mark else line)) from None
+        raise
+
+
+def _deepest(text: str) -> int:
+    """How many brackets are open at most, quoted ones and those in comments too."""
+    return max(accumulate((1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text)), initial=0))
 
 
 def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list[str] | None = None) -> Config:
