@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from fixtures import make
 
 import evofool
 from evofool.errors import IncompatibleRun
-from fixtures import make
 
 FIXTURES = Path(make.__file__).parent
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
