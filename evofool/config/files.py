@@ -76,7 +76,9 @@ def _refuse_hostile(text: str) -> None:
     except yaml.MarkedYAMLError as error:
         # PyYAML reads ahead, and where brackets nest too deeply for itself it refuses them first, in words of its own.
         if _deepest(text) > MAX_DEPTH:
-            raise yaml.YAMLError(_TOO_MUCH.format(error.problem_mark.line + 1 if error.problem_mark else line)) from None
+            raise yaml.YAMLError(
+                _TOO_MUCH.format(error.problem_mark.line + 1 if error.problem_mark else line)
+            ) from None
         raise
 
 
