@@ -15,27 +15,28 @@ from typing import Any
 _HOMES = {
     "Config": "config",
     "EvofoolError": "errors",
-    "Observer": "observers",
-    "OpenCluster": "addresses",
-    "Preprocessing": "targets",
+    "Observer": "runs.observers.observer",
+    "OpenCluster": "base.addresses",
+    "Preprocessing": "targets.target",
     "Run": "store.reader",
-    "Search": "search",
-    "Target": "targets",
-    "deap_crossover": "operators",
-    "deap_mutation": "operators",
+    "Search": "search.loop",
+    "Target": "targets.target",
+    "deap_crossover": "encoding.own",
+    "deap_mutation": "encoding.own",
     "load_config": "config",
-    "load_target": "targets",
-    "make_search": "runner",
+    "load_target": "targets.families",
+    "make_search": "runs.runner",
     "matrix": "studies.transfer",
-    "merge": "runner",
+    "merge": "runs.runner",
     "open_run": "store.reader",
-    "register_activation": "encoding.activations",
+    "register_activation": "encoding.cppn.activations",
     "render": "encoding.exchange",
-    "resume": "runner",
-    "run": "runner",
-    "score": "scoring",
+    "resume": "runs.runner",
+    "rng": "base.rng",
+    "run": "runs.runner",
+    "score": "studies.score",
     "transfer": "studies.transfer",
-    "verify": "verification",
+    "verify": "runs.verify",
 }
 
 __all__ = [*_HOMES, "__version__"]
@@ -48,7 +49,8 @@ def __getattr__(name: str) -> Any:
         return metadata.version("evofool")
     if name not in _HOMES:
         raise AttributeError(f"module 'evofool' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"evofool.{_HOMES[name]}"), name)
+    home = importlib.import_module(f"evofool.{_HOMES[name]}")
+    return home if name == "rng" else getattr(home, name)  # rng is a module: functions for operators of one's own
 
 
 def __dir__() -> list[str]:

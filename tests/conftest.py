@@ -21,7 +21,7 @@ import torch
 import evofool
 from evofool import cli
 from evofool.config import Config, load_config
-from evofool.targets import lenet
+from evofool.targets.zoo import lenet
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[..., tuple[int, str, str]]  # of the fixture `command`

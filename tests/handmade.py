@@ -10,17 +10,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from evofool.encoding import CppnEncoding, cppn, programs, render
-from evofool.encoding.cppn import FIRST_HIDDEN, PAD, Graphs
+from evofool.encoding.cppn import genome, graphs, programs
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.cppn.graphs import FIRST_HIDDEN, PAD, Graphs
+from evofool.encoding.drawing import render
 
 
 def graph(nodes: dict[int, str], connections: list[tuple[int, int, float]]) -> Graphs:
     """One genome by hand; outputs are among the nodes."""
     source, destination = (np.array([[c[i] for c in connections]], dtype=np.int64) for i in (0, 1))
-    return cppn.canonical(
+    return graphs.canonical(
         np.array([list(nodes)], dtype=np.int64),
-        np.array([[cppn.ACTIVATIONS.index(name) for name in nodes.values()]], dtype=np.uint8),
-        cppn.connection_ids(source, destination, 0).reshape(source.shape),
+        np.array([[genome.ACTIVATIONS.index(name) for name in nodes.values()]], dtype=np.uint8),
+        graphs.connection_ids(source, destination, 0).reshape(source.shape),
         source,
         destination,
         np.array([[c[2] for c in connections]], dtype=np.float32),
@@ -39,7 +41,7 @@ def genomes_by_hand(draw: Any, encodings: list[CppnEncoding]) -> tuple[CppnEncod
         pairs = [(s, d) for i, d in enumerate(order) for s in (0, 1, 2, 3, *order[:i])]
         chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=12))
         weight = st.floats(-1e6, 1e6, width=32)
-        names = st.sampled_from(cppn.ACTIVATIONS)
+        names = st.sampled_from(genome.ACTIVATIONS)
         rows.append(graph({node: draw(names) for node in order}, [(s, d, draw(weight)) for s, d in chosen]))
     batch = encoding.empty(len(rows))
     for i, one in enumerate(rows):

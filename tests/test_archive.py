@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evofool import archive as archives
-from evofool.archive import Archive
+from evofool.archive import cells as archives
+from evofool.archive.cells import Archive
+from evofool.archive.scores import confidence
 from evofool.records import NO_PARENT, Placements, Scores, Statistics, address_of, individual_id
-from evofool.scores import confidence
 
 INSERTIONS = ("every_class", "argmax")
 Row = tuple[Any, ...]  # of a placement: cell, slot, log-odds, id displaced, its log-odds

@@ -13,22 +13,22 @@ import pytest
 from conftest import Command
 
 import evofool
-from evofool import benching
-from evofool.benching import Bench, Stage, grown
-from evofool.benching.archives import copy_of, work_of
-from evofool.benching.continued import Continued, Stretch
-from evofool.benching.forward import Rival, Rivals
-from evofool.benching.genomes import hidden_nodes
-from evofool.benching.measuring import in_turns
-from evofool.benching.workbench import ARCHIVE, DEEP, Workbench
+from evofool.base.source import Source
 from evofool.config import Config, load_config, to_yaml
-from evofool.encoding import CppnEncoding
+from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.evaluate.opening import open_pool
 from evofool.evaluate.pool import InlinePool
-from evofool.probe import ingredients_of, repeated
+from evofool.machines import bench as benching
+from evofool.machines.bench import Bench, Stage, grown
+from evofool.machines.bench.archives import copy_of, work_of
+from evofool.machines.bench.continued import Continued, Stretch
+from evofool.machines.bench.forward import Rival, Rivals
+from evofool.machines.bench.genomes import hidden_nodes
+from evofool.machines.bench.measuring import in_turns
+from evofool.machines.bench.workbench import ARCHIVE, DEEP, Workbench
+from evofool.machines.probe import ingredients_of, repeated
+from evofool.machines.sweep import Choice
 from evofool.records import Numerics, Scores
-from evofool.source import Source
-from evofool.sweep import Choice
 
 NUMERICS = Numerics("cpu", 50, 50, 1, "contiguous")
 SLEEP = 0.05  # seconds of a forward pass of the sleeping network

@@ -18,13 +18,15 @@ from benchmarks.traces import Judge, Trace
 from deap import tools
 from numpy.typing import NDArray
 
-from evofool import variation
-from evofool.benching import grown
 from evofool.config import load_config
-from evofool.encoding import CppnEncoding, DirectEncoding, reference
-from evofool.encoding.render import render
-from evofool.evaluate.ray_pool import RayPool
-from evofool.targets import default_numerics
+from evofool.encoding import variation
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.drawing import reference
+from evofool.encoding.drawing.render import render
+from evofool.evaluate.over_ray.pool import RayPool
+from evofool.machines.bench import grown
+from evofool.targets.families import default_numerics
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 

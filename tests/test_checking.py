@@ -17,9 +17,11 @@ from PIL import Image
 from torch import nn
 
 from evofool.errors import ConfigError, TargetError
-from evofool.targets import Preprocessing, Target, imagenet, load_target
-from evofool.targets.checking import check, expected_calibration_error, normalisations
-from evofool.targets.photographs import LabelledPictures, choose, fit, labelled_folder, photographs
+from evofool.targets.checking.checks import check, expected_calibration_error, normalisations
+from evofool.targets.checking.photographs import LabelledPictures, choose, fit, labelled_folder, photographs
+from evofool.targets.families import load_target
+from evofool.targets.target import Preprocessing, Target
+from evofool.targets.zoo import imagenet
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 

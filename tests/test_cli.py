@@ -19,7 +19,7 @@ from conftest import Command
 from PIL import Image
 
 import evofool
-from evofool import output
+from evofool.cli import output
 from evofool.config import Config, key_table, to_yaml
 
 pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`

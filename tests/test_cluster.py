@@ -25,12 +25,13 @@ import yaml
 from conftest import ROOT, Command
 from typer.testing import CliRunner
 
-from evofool import doctor, launch, open_run
-from evofool import submit as submitting
+from evofool import open_run
 from evofool.cli import app
 from evofool.config import Config, load_config
 from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped
-from evofool.evaluate.ray_nodes import Answer
+from evofool.evaluate.over_ray.nodes import Answer
+from evofool.machines import doctor, launch
+from evofool.machines import submit as submitting
 
 CLUSTER = ROOT / "cluster"
 CONFIG = ROOT / "configs" / "quickstart.yaml"

@@ -22,7 +22,7 @@ import evofool
 from evofool.config import Config
 from evofool.errors import ConfigError, CorruptData, RunLocked, Stopped, StorageError
 from evofool.records import Statistics
-from evofool.replaying import replay, replayed_from
+from evofool.runs.replay import replay, replayed_from
 from evofool.store import compaction, schemas
 from evofool.store.commits import TABLES, CommitLog, lock
 from evofool.store.compaction import compact

@@ -21,20 +21,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evofool import variation
 from evofool.config import EncodingConfig, VariationConfig
-from evofool.encoding import (
-    CppnEncoding,
-    DirectEncoding,
-    Encoding,
-    cppn,
-    exchange,
-    genome_sha256,
-    make_encoding,
-    programs,
-    reference,
+from evofool.encoding import exchange, variation
+from evofool.encoding.cppn import genome as cppn
+from evofool.encoding.cppn import programs
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.cppn.graphs import (
+    FIRST_HIDDEN,
+    PAD,
+    Graphs,
+    canonical,
+    connection_ids,
+    flat_edges,
+    locate,
+    node_ids,
 )
-from evofool.encoding.cppn import FIRST_HIDDEN, PAD, Graphs
+from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.drawing import reference
+from evofool.encoding.kinds import Encoding, genome_sha256, make_encoding
 from evofool.encoding.table import GenomeTable
 from evofool.errors import ConfigError, InvalidGenome
 
@@ -108,8 +112,8 @@ def slow_id(tag: int, source: int, destination: int, ordinal: int) -> int:
 
 def test_ids_are_the_golden_ones() -> None:
     # Archives hold these ids, so they may never change.
-    found = [int(cppn.node_ids(0, 4, 0)), int(cppn.node_ids(3, 4, 1)), int(cppn.connection_ids(0, 4, 0))]
-    found.append(int(cppn.connection_ids(found[0], 4, 0)))
+    found = [int(node_ids(0, 4, 0)), int(node_ids(3, 4, 1)), int(connection_ids(0, 4, 0))]
+    found.append(int(connection_ids(found[0], 4, 0)))
     assert [f"{value:016x}" for value in found] == [
         "61f6ce40c4eabf38",
         "4cfef62d42bd836a",
@@ -121,7 +125,7 @@ def test_ids_are_the_golden_ones() -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, PAD), st.integers(0, PAD), st.integers(0, 1000))
 def test_ids_equal_a_slow_restatement_and_lie_above_first_hidden(source: int, destination: int, ordinal: int) -> None:
-    for tag, function in ((1, cppn.node_ids), (2, cppn.connection_ids)):
+    for tag, function in ((1, node_ids), (2, connection_ids)):
         found = int(function(source, destination, ordinal))
         assert found == slow_id(tag, source, destination, ordinal)
         assert FIRST_HIDDEN <= found < PAD
@@ -129,27 +133,27 @@ def test_ids_equal_a_slow_restatement_and_lie_above_first_hidden(source: int, de
 
 def test_ids_of_arrays_are_those_of_their_elements() -> None:
     sources = np.array([[0, 1], [FIRST_HIDDEN + 9, 3]])
-    found = cppn.connection_ids(sources, np.array([4, 5]), 2)
+    found = connection_ids(sources, np.array([4, 5]), 2)
     assert found.tolist() == [[slow_id(2, int(sources[i, j]), 4 + j, 2) for j in range(2)] for i in range(2)]
 
 
 ENDS = np.meshgrid(np.arange(64), np.arange(64), np.arange(4), indexing="ij")
 
 
-@pytest.mark.parametrize("function", [cppn.node_ids, cppn.connection_ids])
+@pytest.mark.parametrize("function", [node_ids, connection_ids])
 def test_no_two_structures_of_one_kind_have_the_same_id(function: Any) -> None:
     assert len(np.unique(function(*ENDS))) == 64 * 64 * 4
 
 
 def test_no_node_has_the_id_of_a_connection() -> None:
-    assert not np.intersect1d(cppn.node_ids(*ENDS), cppn.connection_ids(*ENDS)).size
+    assert not np.intersect1d(node_ids(*ENDS), connection_ids(*ENDS)).size
 
 
 # ----------------------------------------------------------------------------------------------- canonical, locate
 
 
 def test_canonical_sorts_genes_drops_pad_and_trims() -> None:
-    found = cppn.canonical(
+    found = canonical(
         np.array([[9, PAD, 4], [PAD, PAD, 4]]),
         np.array([[2, 7, 1], [7, 7, 3]], dtype=np.uint8),
         np.array([[PAD, 30, 20, 10], [PAD, PAD, 8, PAD]]),
@@ -173,23 +177,23 @@ def test_locate_equals_a_slow_search(rows: list[set[int]], wanted: int, random: 
     table = [sorted(row) + [PAD] * (width - len(row)) for row in rows]
     ids = [[random.choice([*range(42), -1, PAD]) for _ in range(wanted)] for _ in rows]
     expected = [[row.index(i) if i in row and i != PAD else -1 for i in sought] for row, sought in zip(table, ids)]
-    found = cppn.locate(np.array(table, dtype=np.int64), np.array(ids, dtype=np.int64).reshape(len(rows), wanted))
+    found = locate(np.array(table, dtype=np.int64), np.array(ids, dtype=np.int64).reshape(len(rows), wanted))
     assert found.tolist() == expected
 
 
 @pytest.mark.parametrize("width", [*range(10), 31, 32, 33])
 def test_locate_finds_every_column_and_nothing_between(width: int) -> None:
     table = np.arange(width, dtype=np.int64)[None] * 2 + FIRST_HIDDEN
-    assert cppn.locate(table, table).tolist() == [list(range(width))]
-    assert cppn.locate(table, table + 1).tolist() == [[-1] * width]
-    assert cppn.locate(table, np.array([[FIRST_HIDDEN - 1, PAD]])).tolist() == [[-1, -1]]
+    assert locate(table, table).tolist() == [list(range(width))]
+    assert locate(table, table + 1).tolist() == [[-1] * width]
+    assert locate(table, np.array([[FIRST_HIDDEN - 1, PAD]])).tolist() == [[-1, -1]]
 
 
 def test_flat_edges_index_the_table_of_inputs_and_nodes() -> None:
     both = HSV.from_bytes([HSV.to_bytes(evolved(HSV), row) for row in (3, 11)])
     stride = 4 + both.node_ids.shape[1]
     names = [[0, 1, 2, 3, *row] for row in both.node_ids.tolist()]
-    sources, destinations = cppn.flat_edges(both)
+    sources, destinations = flat_edges(both)
     found = [
         (d // stride, names[s // stride][s % stride], names[d // stride][d % stride])
         for s, d in zip(sources.tolist(), destinations.tolist())
@@ -412,7 +416,7 @@ def slow_bytes(encoding: CppnEncoding, genes: list[dict[str, Any]]) -> bytes:
 
 def test_bytes_of_a_genome_are_the_golden_ones() -> None:
     # Stored genomes have this layout; a change of it needs another version byte.
-    hidden = int(cppn.node_ids(0, 4, 0))
+    hidden = int(node_ids(0, 4, 0))
     genome = graph({4: "gaussian", hidden: "sine"}, [(0, hidden, 1.0), (hidden, 4, -2.5)])
     assert GREY.to_bytes(genome, 0).hex() == (
         "6370706e01010200000002000000"
@@ -488,8 +492,8 @@ def test_genome_sha256_differs_between_genomes() -> None:
 
 # ---------------------------------------------------------------------------------------------------- refused bytes
 
-H = int(cppn.node_ids(0, 4, 0))
-K = int(cppn.node_ids(1, 4, 0))
+H = int(node_ids(0, 4, 0))
+K = int(node_ids(1, 4, 0))
 C = FIRST_HIDDEN  # ids of connections, where only their order matters
 
 

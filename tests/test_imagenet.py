@@ -12,9 +12,10 @@ from torch import nn
 import evofool
 from evofool.config import load_config
 from evofool.errors import ConfigError
-from evofool.targets import efficientnet_lite, imagenet, load_target
-from evofool.targets.folding import fold_batch_norm
-from evofool.targets.weights import refuse_mismatch
+from evofool.targets.families import load_target
+from evofool.targets.zoo import efficientnet_lite, imagenet
+from evofool.targets.zoo.folding import fold_batch_norm
+from evofool.targets.zoo.weights import refuse_mismatch
 
 
 def randomised(module: nn.Module, seed: int = 1) -> nn.Module:

@@ -11,13 +11,18 @@ import pytest
 from numpy.typing import NDArray
 
 import evofool
-from evofool import objectives
+from evofool.archive import objectives
+from evofool.archive.scores import log_odds
+from evofool.base.source import Source
+from evofool.base.usercode import load_callable
 from evofool.config import Config, load_config
-from evofool.encoding import CppnEncoding, activations, make_encoding, reference, render
+from evofool.encoding import variation
+from evofool.encoding.cppn import activations
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.cppn.graphs import Graphs
+from evofool.encoding.drawing import reference, render
+from evofool.encoding.kinds import make_encoding
 from evofool.errors import ConfigError, IncompatibleRun, InvalidGenome
-from evofool.scores import log_odds
-from evofool.source import Source
-from evofool.usercode import load_callable
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
@@ -198,14 +203,14 @@ def test_an_own_activation_draws_the_same_in_both_renderers(mine: Path) -> None:
     spec = f"python:{mine}:swirl"
     activations.load_activations((Source(spec, allow_code=True),))
     encoding = CppnEncoding(16, 16, "hsv", activations=(spec, "gaussian"))
-    genomes = evofool.variation.initial(encoding, 1, 0, 20)
+    genomes = variation.initial(encoding, 1, 0, 20)
     assert set(genomes.activations.ravel().tolist()) == {activations.FIRST_OWN, 3}
     images = render.render(encoding, genomes).astype(int)
     for row in range(20):
         assert (np.abs(images[row] - reference.render(encoding, genomes, row)) <= 1).mean() > 0.99
     sines = CppnEncoding(16, 16, "hsv", activations=("sine", "gaussian"))
     codes = np.where(genomes.activations == activations.FIRST_OWN, 1, genomes.activations).astype(np.uint8)
-    plain = render.render(sines, evofool.encoding.cppn.Graphs(genomes.node_ids, codes, *genomes.arrays()[2:]))
+    plain = render.render(sines, Graphs(genomes.node_ids, codes, *genomes.arrays()[2:]))
     assert not np.array_equal(images, plain)
 
 

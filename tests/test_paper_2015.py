@@ -17,11 +17,13 @@ import pytest
 from handmade import graph
 from numpy.typing import NDArray
 
-from evofool import variation
 from evofool.config import VariationConfig, flatten, load_config
-from evofool.encoding import CppnEncoding, DirectEncoding, cppn, reference, render
-from evofool.encoding.cppn import Graphs
-from evofool.variation import graphs
+from evofool.encoding import variation
+from evofool.encoding.cppn import operators
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.cppn.graphs import FIRST_HIDDEN, PAD, Graphs, node_ids
+from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.drawing import reference, render
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 HLS = CppnEncoding(9, 12, "hls2015", coordinates="raw", output="absolute", quantisation="truncate")
@@ -109,7 +111,7 @@ def plain_pixel(genes: list[dict[str, Any]], x: int, y: int, height: int, width:
             known[node] = PLAIN[kinds[node]](sum((F(w) * value(s) for w, s in arriving), F(0)))
         return known[node]
 
-    return [abs(value(4 + i)) for i in range(sum(node < cppn.FIRST_HIDDEN for node in kinds))]
+    return [abs(value(4 + i)) for i in range(sum(node < FIRST_HIDDEN for node in kinds))]
 
 
 def test_a_cppn_picture_is_the_absolute_output_at_raw_pixel_indices_truncated() -> None:
@@ -138,9 +140,9 @@ def test_a_split_keeps_the_weight_in_both_halves_and_draws_an_activation() -> No
         for code in codes:
             old = sorted(zip(START.connection_ids[0], START.sources[0], START.destinations[0], START.weights[0]))
             chosen = old[int(which * 3)]
-            child, done = graphs.split_connection(START, np.array([True]), np.array([which]), np.array([code]))
+            child, done = operators.split_connection(START, np.array([True]), np.array([which]), np.array([code]))
             assert done.all()
-            node = int(cppn.node_ids(chosen[1], chosen[2], 0))
+            node = int(node_ids(chosen[1], chosen[2], 0))
             wires = {
                 (int(s), int(d)): float(w) for s, d, w in zip(child.sources[0], child.destinations[0], child.weights[0])
             }
@@ -159,7 +161,7 @@ def test_new_nodes_draw_each_activation_evenly_and_identity_never() -> None:
         split="both_halves",
     )
     genomes, _ = variation.mutate(GREY, config, 1, 0, variation.initial(GREY, 1, 0, 4000))
-    hidden = genomes.activations[(genomes.node_ids >= cppn.FIRST_HIDDEN) & (genomes.node_ids != cppn.PAD)]
+    hidden = genomes.activations[(genomes.node_ids >= FIRST_HIDDEN) & (genomes.node_ids != PAD)]
     share = np.bincount(hidden, minlength=5) / 4000
     assert share[0] == 0
     assert np.abs(share[1:] - 0.25).max() < 0.03
@@ -168,12 +170,12 @@ def test_new_nodes_draw_each_activation_evenly_and_identity_never() -> None:
 def test_parallel_connections_are_added_and_count_twice() -> None:
     apply = np.array([True])
     # The source is drawn among x, y, d, bias; the only destination is the output: (0, 4) is there already.
-    once, done = graphs.add_connection(START, apply, np.array([0.1]), np.array([0.0]), np.array([0.7]), limit=10.0)
+    once, done = operators.add_connection(START, apply, np.array([0.1]), np.array([0.0]), np.array([0.7]), limit=10.0)
     assert not done.any() and once.connection_ids.shape == (1, 3)
-    twice, done = graphs.add_connection(
+    twice, done = operators.add_connection(
         START, apply, np.array([0.1]), np.array([0.0]), np.array([0.7]), limit=10.0, parallel=True
     )
-    thrice, again = graphs.add_connection(
+    thrice, again = operators.add_connection(
         twice, apply, np.array([0.1]), np.array([0.0]), np.array([0.2]), limit=10.0, parallel=True
     )
     assert done.all() and again.all()

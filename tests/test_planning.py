@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 import evofool
-from evofool import planning
 from evofool.config import Config, load_config, to_yaml
 from evofool.errors import ConfigError
-from evofool.planning import evaluations_in, generations_of
+from evofool.machines import plan as planning
+from evofool.machines.plan import evaluations_in, generations_of
+from evofool.machines.rehearsal import PlacementCurve
 from evofool.records import Numerics
-from evofool.rehearsal import PlacementCurve
 from evofool.store import compaction
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
@@ -157,7 +157,7 @@ def test_a_short_run_on_ray_takes_the_memory_that_was_foretold(
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], None]:
     """Puts made-up measurements in place of measuring."""
-    from evofool.probe import Reading
+    from evofool.machines.probe import Reading
 
     def put(facts: dict[str, float]) -> None:
         found: dict[str, Any] = {

@@ -17,10 +17,13 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 
 import evofool
-from evofool import jit, variation
+from evofool.base import jit
 from evofool.config import Config, VariationConfig, load_config
-from evofool.encoding import CppnEncoding, DirectEncoding, compiled, portable, reference, render
-from evofool.encoding.cppn import ACTIVATIONS, FIRST_HIDDEN, Graphs
+from evofool.encoding import variation
+from evofool.encoding.cppn.genome import ACTIVATIONS, CppnEncoding
+from evofool.encoding.cppn.graphs import FIRST_HIDDEN, Graphs
+from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.drawing import compiled, portable, reference, render
 from evofool.errors import IncompatibleRun, InvalidGenome
 from evofool.evaluate import opening
 

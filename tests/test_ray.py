@@ -19,14 +19,16 @@ import pytest
 import ray
 
 import evofool
-from evofool import variation
+from evofool.base.source import Source
 from evofool.config import Config, load_config
-from evofool.encoding import make_encoding
+from evofool.encoding import variation
+from evofool.encoding.kinds import make_encoding
 from evofool.errors import EvaluationFailed, ResourcesMissing, TargetError
-from evofool.evaluate import ray_cluster, ray_pool
-from evofool.evaluate.ray_actor import Actor
-from evofool.evaluate.recipe import Recipe
-from evofool.targets import Source, default_numerics
+from evofool.evaluate.over_ray import cluster as ray_cluster
+from evofool.evaluate.over_ray import pool
+from evofool.evaluate.over_ray.actor import Actor
+from evofool.evaluate.problem import Recipe
+from evofool.targets.families import default_numerics
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -141,7 +143,7 @@ def test_a_killed_evaluators_chunk_is_scored_elsewhere(long: Config, tmp_path: P
 def test_a_hung_evaluator_is_killed_and_its_chunk_scored_again(
     long: Config, tmp_path: Path, jittery: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_pool.RayPool, "_late", lambda self: None)  # else nobody waits for it
+    monkeypatch.setattr(pool.RayPool, "_late", lambda self: None)  # else nobody waits for it
     keys = [
         jittery,
         "search.generations=12",
@@ -243,7 +245,7 @@ def fresh_python() -> Any:
 
 CONNECT = """
 from evofool.errors import EvofoolError
-from evofool.evaluate.ray_cluster import connect
+from evofool.evaluate.over_ray.cluster import connect
 try:
     cluster = connect({address!r}, 1)
     print("started" if cluster.started else "found", cluster.supply("CPU"))
@@ -275,7 +277,7 @@ def test_addresses_that_cannot_be_meant(fresh_python: Any) -> None:
 
 SEEN = """
 import sys
-from evofool.evaluate.ray_cluster import connect
+from evofool.evaluate.over_ray.cluster import connect
 import ray
 cluster = connect("local", 1)
 seen = ray.remote(lambda: (sys.path, "ray.data" in sys.modules))

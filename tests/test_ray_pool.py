@@ -13,12 +13,13 @@ import pytest
 from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
-from evofool.encoding import DirectEncoding
+from evofool.encoding.direct.genome import DirectEncoding
 from evofool.errors import CorruptData, EvaluationFailed, IncompatibleRun, ResourcesMissing, StorageError, TargetError
-from evofool.evaluate import ray_chunks, ray_failures, ray_pool, ray_roster
+from evofool.evaluate.over_ray import chunks, failures, roster
+from evofool.evaluate.over_ray import pool as ray_pool
+from evofool.evaluate.over_ray.failures import VERDICTS, Verdict
+from evofool.evaluate.over_ray.pool import RayPool
 from evofool.evaluate.pool import Overdue
-from evofool.evaluate.ray_failures import VERDICTS, Verdict
-from evofool.evaluate.ray_pool import RayPool
 from evofool.records import NO_PARENT, Numerics, Offspring, Scores
 
 CELLS, CHUNK, ROWS = 3, 8, 40
@@ -78,7 +79,7 @@ class FakeActor:
 
 
 class FakeRay:
-    """What ray_pool.py and ray_roster.py use of Ray."""
+    """What over_ray/pool.py and roster.py use of Ray."""
 
     def __init__(self, behave: Callable[[FakeActor, str, Any], Any], **kinds: Any) -> None:
         self.behave, self.kinds = behave, kinds
@@ -125,7 +126,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(behave: Any = well, evaluators: Any = 2, cpus: Any = None, canary: Any = None, **kinds: Any) -> Any:
         fake, said = FakeRay(behave, **kinds), []
         monkeypatch.setattr(ray_pool, "ray", fake)
-        monkeypatch.setattr(ray_roster, "ray", fake)
+        monkeypatch.setattr(roster, "ray", fake)
         room = cpus or (lambda: 2)
         cluster: Any = SimpleNamespace(supply=lambda name: room() if name == "CPU" else 0)
         recipe: Any = SimpleNamespace(encoding=ENCODING, numerics=NUMERICS, class_indices=np.arange(CELLS))
@@ -162,7 +163,7 @@ def classes() -> dict[str, type[ray_errors.RayError]]:
 
 def test_every_error_of_ray_has_a_verdict() -> None:
     assert set(VERDICTS) == set(classes())
-    assert set(ray_failures.STORAGE + ray_failures.CLUSTER) <= {n for n, v in VERDICTS.items() if v is Verdict.STOP}
+    assert set(failures.STORAGE + failures.CLUSTER) <= {n for n, v in VERDICTS.items() if v is Verdict.STOP}
 
 
 def made(name: str) -> Any:
@@ -203,7 +204,7 @@ def test_what_is_lost_is_scored_again(opened: Any, name: str) -> None:
 @pytest.mark.parametrize("name", [n for n, v in VERDICTS.items() if v is Verdict.STOP])
 def test_what_asking_again_would_not_mend_stops_the_run(opened: Any, name: str) -> None:
     pool = opened(first_time(name))
-    kind = StorageError if name in ray_failures.STORAGE else ResourcesMissing if name in ray_failures.CLUSTER else None
+    kind = StorageError if name in failures.STORAGE else ResourcesMissing if name in failures.CLUSTER else None
     with pytest.raises(kind or EvaluationFailed) as caught:
         scored(pool)
     assert caught.value.exit_code == {StorageError: 74, ResourcesMissing: 3, None: 7}[kind]
@@ -248,9 +249,7 @@ def test_poison_is_narrowed_down_to_its_rows_and_the_rest_is_scored(opened: Any)
         for row in (17, 3)
     ]
     hellos = sum(actor.calls.count("hello") for actor in pool.fake.actors)
-    assert hellos <= 2 + 2 * (
-        ray_chunks.MAX_ATTEMPTS + 4 * ray_chunks.MAX_ATTEMPTS_OF_A_PART
-    )  # log2(8) halvings, 1 row
+    assert hellos <= 2 + 2 * (chunks.MAX_ATTEMPTS + 4 * chunks.MAX_ATTEMPTS_OF_A_PART)  # log2(8) halvings, 1 row
 
 
 def test_too_much_poison_ends_the_run(opened: Any) -> None:
@@ -303,7 +302,7 @@ def test_a_run_goes_on_with_the_first_that_is_ready_and_takes_in_the_rest(opened
 
 
 def test_evaluators_are_started_where_the_cluster_grows(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_roster, "GROWING", 0.0)
+    monkeypatch.setattr(roster, "GROWING", 0.0)
     room = [1]
     pool = opened(evaluators="auto", cpus=lambda: room[0])
     assert same(scored(pool, 0), 0)

@@ -18,13 +18,14 @@ from obstore.exceptions import GenericError, NotSupportedError
 from obstore.store import MemoryStore, from_url
 
 import evofool
-from evofool import launch, submit
+from evofool.base.places import as_url
 from evofool.config import Config, load_config
 from evofool.errors import ConfigError, CorruptData, RunLocked, StorageError
-from evofool.observers import Observer
-from evofool.places import as_url
-from evofool.store import commits, compaction, objects, remote
-from evofool.store.objects import Objects
+from evofool.machines import launch, submit
+from evofool.runs.observers.observer import Observer
+from evofool.store import commits, compaction
+from evofool.store.remote import objects, working_copy
+from evofool.store.remote.objects import Objects
 from evofool.store.run import RunStore
 
 KEY, SECRET = "AKIACANARYCANARY", "canary+secret/canary"
@@ -138,7 +139,7 @@ def test_a_run_in_a_store_is_compacted_there_too(
     assert run.archive_hash == small_run.archive_hash
     assert RunStore(run.path).log.base is not None
 
-    with remote.hold(run.path):
+    with working_copy.hold(run.path):
         compaction.compact(RunStore(run.path), "elites")
     last = len(RunStore(run.path).log.commits) - 1
     segments = [name for name in contents(url) if re.search(r"/\d{8}-[0-9a-f]{16}\.parquet$", name)]
@@ -174,16 +175,16 @@ def test_of_two_drivers_that_make_a_run_one_does(
     bucket: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{bucket}/made"
-    create = remote.Remote.create
+    create = working_copy.Remote.create
 
-    def later(self: remote.Remote) -> None:
-        monkeypatch.setattr(remote.Remote, "create", create)
+    def later(self: working_copy.Remote) -> None:
+        monkeypatch.setattr(working_copy.Remote, "create", create)
         with monkeypatch.context() as other:
             other.setenv("EVOFOOL_CACHE", str(tmp_path / "other machine"))
             evofool.run(config, out=url)
         create(self)
 
-    monkeypatch.setattr(remote.Remote, "create", later)
+    monkeypatch.setattr(working_copy.Remote, "create", later)
     with pytest.raises(RunLocked, match="has just made this run") as lost:
         evofool.run(config, ["seed=2"], out=url)
     assert lost.value.go_on == f"evofool resume {url}"
@@ -211,7 +212,7 @@ def test_commands_take_urls(bucket: str, config: Config, tmp_path: Path, command
     shutil.rmtree(tmp_path / "cache")
     merged = evofool.merge([url, evofool.run(config, ["seed=2"], out=tmp_path / "two").path], f"{bucket}/runs/both")
     assert merged.status()["filled"] == 10
-    assert (remote.locate(url) / "_studies" / "transfer.parquet").read_bytes() == contents(url)[
+    assert (working_copy.locate(url) / "_studies" / "transfer.parquet").read_bytes() == contents(url)[
         "_studies/transfer.parquet"
     ]
     shutil.rmtree(tmp_path / "cache")
@@ -239,7 +240,7 @@ def kept(bucket: str, config: Config) -> str:
 
 @pytest.mark.slow
 def test_a_copy_that_differs_is_made_anew(kept: str, config: Config) -> None:
-    whole, path = evofool.open_run(kept).archive_hash, remote.locate(kept)
+    whole, path = evofool.open_run(kept).archive_hash, working_copy.locate(kept)
     table = next((path / "_evofool" / "individuals").iterdir())
     table.write_bytes(b"damaged")
     evofool.verify(kept)
@@ -283,7 +284,7 @@ def test_what_the_store_has_lost_is_told(kept: str, tmp_path: Path) -> None:
 def test_reading_beside_a_driver_of_this_machine_asks_the_store_nothing(
     kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with commits.lock(remote.locate(kept)):
+    with commits.lock(working_copy.locate(kept)):
         monkeypatch.setattr(objects, "_open", lambda url: pytest.fail("the store was asked"))
         assert evofool.open_run(kept).status()["generation"] == 5
 
@@ -291,7 +292,7 @@ def test_reading_beside_a_driver_of_this_machine_asks_the_store_nothing(
 @pytest.mark.slow
 def test_a_copy_of_the_working_copy_is_a_run_of_its_own(kept: str, tmp_path: Path) -> None:
     before = contents(kept)
-    shutil.copytree(remote.locate(kept), tmp_path / "apart")
+    shutil.copytree(working_copy.locate(kept), tmp_path / "apart")
     assert evofool.resume(tmp_path / "apart", ["search.generations=8"]).status()["generation"] == 7
     assert contents(kept) == before
 
@@ -330,7 +331,7 @@ def test_a_store_without_put_if_absent_is_refused_before_any_work(
     monkeypatch.setenv("EVOFOOL_CACHE", str(tmp_path / "cache"))
     store = Odd(put)
     monkeypatch.setattr(objects, "_open", lambda url: store)
-    monkeypatch.setattr("evofool.session.open_pool", lambda *a, **k: pytest.fail("work had begun"))
+    monkeypatch.setattr("evofool.runs.session.open_pool", lambda *a, **k: pytest.fail("work had begun"))
     with pytest.raises(ConfigError, match=match) as refused:
         evofool.run(config, out="s3://odd/run")
     assert "s3://odd/run" in refused.value.message
@@ -430,7 +431,7 @@ def test_a_stranger_cannot_name_the_store_of_a_folder(
 ) -> None:
     monkeypatch.setenv("EVOFOOL_CACHE", str(tmp_path / "cache"))
     (small_run.path.parent / "origin.json").write_text('{"url": "s3://elsewhere/run"}')
-    assert remote.of(small_run.path) is None
+    assert working_copy.of(small_run.path) is None
 
 
 def test_a_lost_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,4 +457,4 @@ def test_a_lost_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_the_cache_is_for_nobody_else(kept: str, tmp_path: Path) -> None:
-    assert remote.locate(kept).parent.stat().st_mode & 0o077 == 0
+    assert working_copy.locate(kept).parent.stat().st_mode & 0o077 == 0

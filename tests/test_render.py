@@ -19,10 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from evofool import variation
 from evofool.config import VariationConfig
-from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, programs, reference, render
-from evofool.encoding.cppn import FIRST_HIDDEN, Graphs
+from evofool.encoding import variation
+from evofool.encoding.cppn import genome as cppn
+from evofool.encoding.cppn import programs
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.cppn.graphs import FIRST_HIDDEN, PAD, Graphs
+from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.drawing import reference, render
+from evofool.encoding.kinds import Encoding
 from evofool.errors import InvalidGenome
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -306,7 +311,7 @@ def test_512_genomes_need_hardly_more_tensor_operations_than_the_deepest_of_them
     """
     encoding = CppnEncoding(8, 8, "hsv")
     genomes = evolved(encoding)
-    every_kind = np.where(genomes.node_ids < cppn.PAD, np.arange(genomes.node_ids.shape[1]) % len(cppn.ACTIVATIONS), 0)
+    every_kind = np.where(genomes.node_ids < PAD, np.arange(genomes.node_ids.shape[1]) % len(cppn.ACTIVATIONS), 0)
     genomes = replace(genomes, activations=every_kind.astype(np.uint8))
     genomes = encoding.take(genomes, np.arange(512) % 16)
     alone = [programs.compile(encoding.take(genomes, np.array([row]))) for row in range(16)]

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from evofool import rng
+from evofool.base import rng
 
 MASK = 2**64 - 1
 

@@ -14,11 +14,11 @@ from deap import algorithms
 
 import evofool
 from evofool.config import Config, load_config
-from evofool.encoding import make_encoding
+from evofool.encoding.kinds import make_encoding
 from evofool.errors import EvofoolError, TargetError
 from evofool.evaluate.pool import AskTellPool, Evaluator, InlinePool
 from evofool.records import Numerics
-from evofool.search import Search
+from evofool.search.loop import Search
 
 pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`
 

@@ -14,7 +14,7 @@ from conftest import Command
 import evofool
 from evofool.config import Config, load_config
 from evofool.errors import ConfigError, CorruptData
-from evofool.replaying import replay
+from evofool.runs.replay import replay
 from evofool.store import files, schemas
 from evofool.store.run import RunStore
 from evofool.store.salvage import salvage

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evofool.scores import confidence, log_odds, score_outputs
+from evofool.archive.scores import confidence, log_odds, score_outputs
 
 TINY = 2.0**-149
 

@@ -20,10 +20,11 @@ from conftest import Command
 from PIL import Image
 
 import evofool
-from evofool import pictures, scoring
+from evofool.base import picture_files
 from evofool.errors import ConfigError, StorageError
-from evofool.store import score_file
-from evofool.targets import Preprocessing, Target
+from evofool.studies import score
+from evofool.studies.shared import score_file
+from evofool.targets.target import Preprocessing, Target
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
@@ -88,7 +89,7 @@ def test_a_picture_of_the_targets_size_is_fed_as_it_is(target: Target, tmp_path:
 
 
 def test_another_size_is_resized_and_cropped_as_published_but_the_own_is_not(tmp_path: Path) -> None:
-    from evofool.targets.photographs import fit
+    from evofool.targets.checking.photographs import fit
 
     own = Preprocessing((8, 8), 3, (127.5,) * 3, (60.0,) * 3, resize=10, crop=8)
     target = Target(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)), own, tuple("abc"))
@@ -151,7 +152,7 @@ def test_batches_do_not_change_scores(target: Target, tmp_path: Path, monkeypatc
     for i in range(45):
         Image.fromarray(noise(8, 12, seed=i)).save(tmp_path / f"{i:02}.png")
     whole = evofool.score(tmp_path, target)
-    monkeypatch.setattr(scoring, "CHUNKS", 1)
+    monkeypatch.setattr(score, "CHUNKS", 1)
     sizes: list[int] = []
     real = score_file.table_of
     monkeypatch.setattr(score_file, "table_of", lambda rows, *a: sizes.append(len(rows)) or real(rows, *a))
@@ -262,7 +263,7 @@ def test_a_hostile_file_takes_no_more_memory_than_its_limit(tmp_path: Path) -> N
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name in ("huge.png", "large.png", "text_bomb.png"):
         with pytest.raises(ConfigError):
-            pictures.read(tmp_path / name, 3)
+            picture_files.read(tmp_path / name, 3)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
 
 
@@ -314,7 +315,7 @@ def test_a_place_that_cannot_be_written_is_known_before_scoring(
     command: Command, lenet_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(noise(28, 28, 1)).save(tmp_path / "x.png")
-    monkeypatch.setattr(scoring, "_score", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(score, "_score", lambda *_: pytest.fail("scored"))
     keys = ["score", tmp_path / "x.png", "--target", f"lenet:{lenet_file}", "--out"]
     code, _, err = command(*keys, tmp_path / "nowhere" / "s.parquet")
     assert code == 74 and "nowhere" in err
@@ -326,8 +327,8 @@ def test_a_place_that_cannot_be_written_is_known_before_scoring(
 def test_a_failure_leaves_the_old_file_and_no_other(target: Target, tmp_path: Path, monkeypatch: Any) -> None:
     Image.fromarray(noise(8, 12)).save(tmp_path / "x.png")
     out = tmp_path / "s.parquet"
-    request = scoring.Request([tmp_path / "x.png"], target)
-    scoring.score_to(out, request, print)
+    request = score.Request([tmp_path / "x.png"], target)
+    score.score_to(out, request, print)
     old = out.read_bytes()
 
     def full(*_: object) -> None:
@@ -335,7 +336,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(target: Target, tmp_path: Pa
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="disk is full"):
-        scoring.score_to(out, request, print)
+        score.score_to(out, request, print)
     assert out.read_bytes() == old and sorted(p.name for p in tmp_path.iterdir()) == ["s.parquet", "x.png"]
 
 

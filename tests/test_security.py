@@ -105,7 +105,7 @@ def test_a_class_name_cannot_write_to_the_terminal(
 ) -> None:
     import torch
 
-    from evofool import output
+    from evofool.cli import output
 
     names = ["\x1b]0;owned\x07", "two\nlines", "\x9b31m"]
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3, bias=False))

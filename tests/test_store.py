@@ -38,14 +38,15 @@ from PIL import Image
 from test_config import KINDS, OTHER
 
 import evofool
-from evofool import archive as archives
-from evofool import rng, variation
+from evofool.archive import cells as archives
+from evofool.archive.scores import confidence
+from evofool.base import rng
 from evofool.config import Config, flatten, load_config
-from evofool.encoding.render import render
+from evofool.encoding import variation
+from evofool.encoding.drawing.render import render
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.pool import Evaluator
 from evofool.records import NO_PARENT, GenerationResult, Statistics, individual_id
-from evofool.scores import confidence
 from evofool.store import files, schemas, view
 from evofool.store.commits import TABLES, Commit, lock
 from evofool.store.reader import Run, encoding_of

@@ -26,11 +26,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import evofool
+from evofool.base.source import Source
 from evofool.config import Config, EvaluationConfig
 from evofool.errors import ConfigError, CorruptData, StorageError, TargetError
 from evofool.evaluate.opening import resolve_numerics
-from evofool.targets import FACTORIES, Preprocessing, Source, Target, default_numerics, lenet, load_target, train
-from evofool.targets.datasets import LabelledImages, load_dataset, stratified_split
+from evofool.targets.families import FACTORIES, default_numerics, load_target
+from evofool.targets.target import Preprocessing, Target
+from evofool.targets.training import train
+from evofool.targets.training.datasets import LabelledImages, load_dataset, stratified_split
+from evofool.targets.zoo import lenet
 
 DIGITS = tuple(str(i) for i in range(10))
 METADATA = {"format": "evofool.lenet.1", "class_names": json.dumps(DIGITS)}

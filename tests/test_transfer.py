@@ -23,10 +23,10 @@ from evofool.errors import ConfigError, CorruptData, IncompatibleRun, Stopped, T
 from evofool.evaluate import opening
 from evofool.evaluate.pool import Evaluator, InlinePool
 from evofool.report.heatmap import heat_map
-from evofool.studies import common, pictures
-from evofool.studies.elites import match
+from evofool.studies.shared import judging, pictures
+from evofool.studies.shared.elites import match
 from evofool.studies.transfer import summarise
-from evofool.targets import default_numerics
+from evofool.targets.families import default_numerics
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
@@ -397,8 +397,8 @@ def test_intervals_are_wilsons() -> None:
         (0, 20, 0, 0.1611),
         (1, 29, 0.0061, 0.1718),
     ):
-        assert common.wilson(count, n) == pytest.approx((low, high), abs=5e-5)
-    assert common.wilson(0, 0) == (None, None)
+        assert judging.wilson(count, n) == pytest.approx((low, high), abs=5e-5)
+    assert judging.wilson(0, 0) == (None, None)
 
 
 def test_the_summary_counts_what_it_says() -> None:
@@ -582,7 +582,7 @@ def cluster() -> Iterator[None]:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_over_ray_the_rows_are_the_same(tmp_path: Path, nets: Path, cluster: None, monkeypatch: Any) -> None:
-    from evofool.studies import elites
+    from evofool.studies.shared import elites
 
     monkeypatch.setattr(elites, "BATCH", 2)  # several batches in flight
     runs = [coded(nets, "build", tmp_path / name) for name in ("inline", "ray")]

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-from evofool import tuning
+from evofool.base.source import Source
 from evofool.config import Config, differences, load_config, to_yaml
 from evofool.errors import ConfigError
 from evofool.evaluate.opening import resolve_numerics
 from evofool.evaluate.pool import chunks
+from evofool.machines import tune
+from evofool.machines.sweep import whole_chunk
+from evofool.machines.tune import Choice, Tuning, share_used, with_keys
 from evofool.records import Numerics
-from evofool.source import Source
-from evofool.sweep import whole_chunk
-from evofool.tuning import Choice, Tuning, share_used, with_keys
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
@@ -49,7 +49,7 @@ def test_padding_and_waiting_are_counted(micro: int, chunk: int, evaluators: int
 def test_the_fitted_micro_batch_does_the_same_passes_with_less_padding(micro: int) -> None:
     present = Numerics("cpu", 50, 50, 1, "contiguous")
     choice = Choice(Numerics("cpu", whole_chunk(micro, present), micro, 1, "contiguous"), 2)
-    exact = tuning._fitted(choice, 200, present).numerics
+    exact = tune._fitted(choice, 200, present).numerics
     assert exact.micro_batch <= micro and exact.chunk % exact.micro_batch == 0
 
     def passes(n: Numerics) -> int:
@@ -104,9 +104,9 @@ def test_only_the_four_keys_change_and_every_comment_stays(name: str, tmp_path: 
     (tmp_path / "old.yaml").write_text(text, newline="")
     (tmp_path / "new.yaml").write_text(new, newline="")
     old_config, new_config = load_config(tmp_path / "old.yaml"), load_config(tmp_path / "new.yaml")
-    assert {k.split(".")[1] for k in differences(old_config, new_config)} <= set(tuning.KEYS)
-    assert [getattr(new_config.evaluation, key) for key in tuning.KEYS] == [2, 32, 64, "channels_last"]
-    left = [line for line in text.splitlines() if not any(f"{key}:" in line for key in tuning.KEYS)]
+    assert {k.split(".")[1] for k in differences(old_config, new_config)} <= set(tune.KEYS)
+    assert [getattr(new_config.evaluation, key) for key in tune.KEYS] == [2, 32, 64, "channels_last"]
+    left = [line for line in text.splitlines() if not any(f"{key}:" in line for key in tune.KEYS)]
     there = new.splitlines()
     assert [line for line in there if line in left] == left and ("\r\n" in new) == ("\r\n" in text)
     for comment in ("# it", "# where", "# pool first", "# here", "# x", "# one", "# a", "# end"):
@@ -132,8 +132,8 @@ def test_a_file_laid_out_otherwise_is_refused(text: str) -> None:
 
 
 def test_an_edit_that_would_change_another_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tuning._edited
-    monkeypatch.setattr(tuning, "_edited", lambda text, n: (real(text, n) or "").replace("seed: 3", "seed: 4"))
+    real = tune._edited
+    monkeypatch.setattr(tune, "_edited", lambda text, n: (real(text, n) or "").replace("seed: 3", "seed: 4"))
     with pytest.raises(ConfigError, match="would change more than these keys"):
         with_keys(TEXTS["none"], BEST)
 
@@ -144,11 +144,11 @@ def test_writing_keeps_mode_and_links_and_refuses_a_file_that_changed(tmp_path: 
     real.chmod(0o640)
     link.symlink_to(real)
     before = load_config(link)
-    tuning.write(link, before, BEST)
+    tune.write(link, before, BEST)
     assert link.is_symlink() and stat.S_IMODE(real.stat().st_mode) == 0o640
     assert load_config(real).evaluation.micro_batch == 32
     with pytest.raises(ConfigError, match="was changed meanwhile"):
-        tuning.write(link, before, BEST)
+        tune.write(link, before, BEST)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link.yaml", "real.yaml"]
 
 
@@ -163,7 +163,7 @@ def found(monkeypatch: pytest.MonkeyPatch, config: Config) -> Callable[[float], 
         present = choice([100.0] * 4, Numerics("cpu", 50, 50, 1, "contiguous"))
         new = choice([100 * ratio] * 4)
         result = Tuning(present, new, [new, present], [ratio] * 4, "micro-batches from 64 on were left out")
-        monkeypatch.setattr(tuning, "tune", lambda *_, **__: result)
+        monkeypatch.setattr(tune, "tune", lambda *_, **__: result)
 
     return put
 
@@ -225,13 +225,13 @@ def test_wrong_configs_are_refused_before_measuring(command: Command, config: Co
 @pytest.mark.slow
 def test_measuring_finds_that_one_row_at_a_time_is_slow(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     settings = load_config(config, ["evaluation.micro_batch=1", "evaluation.chunk=4", "search.offspring=64"])
-    result = tuning.tune(settings, seconds=4.0)
+    result = tune.tune(settings, seconds=4.0)
     assert result.worth_it and result.gain > 1.3 and result.best.numerics.micro_batch > 1
     numerics = resolve_numerics(
-        settings.evaluation, tuning.ingredients_of(settings, Source(settings.target.spec)).target, False
+        settings.evaluation, tune.ingredients_of(settings, Source(settings.target.spec)).target, False
     )
     assert result.present.numerics == numerics and result.present.evaluators == 1
     assert 3 <= len(result.present.rounds) == len(result.ratios) and result.choices[0] is result.best
-    again = load_config(settings, [f"evaluation.{k}={getattr(result.best.numerics, k)}" for k in tuning.KEYS])
+    again = load_config(settings, [f"evaluation.{k}={getattr(result.best.numerics, k)}" for k in tune.KEYS])
     assert again.evaluation.chunk == result.best.numerics.chunk
     assert capsys.readouterr() == ("", "")

@@ -19,15 +19,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest, ks_2samp
 
-from evofool import archive as archives
-from evofool import rng, variation
-from evofool.breeding import Breeder
+from evofool.archive import cells as archives
+from evofool.base import rng
 from evofool.config import VariationConfig, load_config
-from evofool.encoding import CppnEncoding, DirectEncoding, Encoding, cppn, reference
-from evofool.encoding import render as renderer
-from evofool.encoding.cppn import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs
+from evofool.encoding import numbers as arrays
+from evofool.encoding import variation
+from evofool.encoding.cppn import genome as cppn
+from evofool.encoding.cppn import operators
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.cppn.graphs import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, connection_ids, node_ids
+from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.drawing import reference
+from evofool.encoding.drawing import render as renderer
+from evofool.encoding.kinds import Encoding
 from evofool.errors import InvalidGenome
-from evofool.variation import arrays, graphs
+from evofool.search.breeding import Breeder
 
 GREY = CppnEncoding(16, 16, "grey")
 HSV = CppnEncoding(12, 20, "hsv")
@@ -330,7 +336,7 @@ class Plain:
         return not there and not self.reaches(destination, source)
 
     def connect(self, source: int, destination: int, weight: np.float32) -> None:
-        self.connections[int(cppn.connection_ids(source, destination, 0))] = (source, destination, weight)
+        self.connections[int(connection_ids(source, destination, 0))] = (source, destination, weight)
 
     def draw_source(self, uniform: float) -> int:
         return choose([0, 1, 2, 3, *self.hidden()], uniform)
@@ -374,9 +380,9 @@ class Plain:
             return False
         source, destination, weight = self.connections.pop(choose(sorted(self.connections), which))
         ordinal = 0
-        while int(cppn.node_ids(source, destination, ordinal)) in self.nodes:
+        while int(node_ids(source, destination, ordinal)) in self.nodes:
             ordinal += 1
-        node = int(cppn.node_ids(source, destination, ordinal))
+        node = int(node_ids(source, destination, ordinal))
         self.nodes[node] = cppn.ACTIVATIONS.index("identity")
         self.connect(source, node, np.float32(1))
         self.connect(node, destination, weight)
@@ -417,18 +423,18 @@ def zoo(encoding: CppnEncoding) -> Graphs:
     grown, fresh = evolved(encoding), variation.initial(encoding, 5, 0, 3)
     bare = encoding.take(fresh, [0])
     for _ in range(4 * encoding.channels):
-        bare, _ = graphs.delete_connection(bare, np.array([True]), np.array([0.3]))
+        bare, _ = operators.delete_connection(bare, np.array([True]), np.array([0.3]))
     assert bare.connection_ids.shape == (1, 0)
     return stack(encoding, grown, fresh, bare)
 
 
 # name -> (how many numbers each genome takes, the operator); weights are drawn in [-10, 10]
 STRUCTURAL: dict[str, tuple[int, Callable[..., tuple[Graphs, NDArray[np.bool_]]]]] = {
-    "add_connection": (3, functools.partial(graphs.add_connection, limit=10.0)),
-    "delete_connection": (1, graphs.delete_connection),
-    "rewire_connection": (3, graphs.rewire_connection),
-    "split_connection": (1, graphs.split_connection),
-    "delete_node": (1, graphs.delete_node),
+    "add_connection": (3, functools.partial(operators.add_connection, limit=10.0)),
+    "delete_connection": (1, operators.delete_connection),
+    "rewire_connection": (3, operators.rewire_connection),
+    "split_connection": (1, operators.split_connection),
+    "delete_node": (1, operators.delete_node),
 }
 every_operator = pytest.mark.parametrize("name", STRUCTURAL)
 
@@ -446,14 +452,14 @@ def apply_operator(name: str, batch: Graphs, generator: np.random.Generator) -> 
     if name == "mutate_weights":
         uniform = draw(generator, *batch.connection_ids.shape)
         kind = list(arrays.MUTATIONS)[generator.integers(2)]
-        return graphs.mutate_weights(batch, uniform, rate=0.3, eta=15.0, kind=kind, limit=10.0)[0]
+        return operators.mutate_weights(batch, uniform, rate=0.3, eta=15.0, kind=kind, limit=10.0)[0]
     if name == "mutate_activations":
         codes = HSV.activation_codes
-        return graphs.mutate_activations(batch, draw(generator, *batch.node_ids.shape), rate=0.3, codes=codes)[0]
+        return operators.mutate_activations(batch, draw(generator, *batch.node_ids.shape), rate=0.3, codes=codes)[0]
     if name == "crossover":
         second = HSV.take(batch, generator.permutation(n))
         genes, nodes = (draw(generator, *ids.shape) for ids in (batch.connection_ids, batch.node_ids))
-        return graphs.crossover(batch, second, apply, genes, nodes)
+        return operators.crossover(batch, second, apply, genes, nodes)
     count, operator = STRUCTURAL[name]
     return operator(batch, apply, *draw(generator, count, n))[0]
 
@@ -476,7 +482,7 @@ def assert_valid(encoding: CppnEncoding, batch: Graphs) -> None:
         for i, (source, destination, weight) in genome.connections.items():
             assert source in range(FIRST_OUTPUT) or source in genome.hidden()
             assert destination in genome.nodes
-            assert i == int(cppn.connection_ids(source, destination, 0))
+            assert i == int(connection_ids(source, destination, 0))
             assert abs(weight) <= 10
             leaving[source].append(destination)
         assert_acyclic(leaving, nodes)
@@ -571,7 +577,7 @@ def test_sequences_of_structural_operators_equal_their_restatement(names: list[s
 def test_mutate_weights_equals_its_restatement(kind: str) -> None:
     batch, limit = zoo(HSV), 4.0  # below the weights that are there: those count as lying on the bound
     uniform = draw(np.random.default_rng(2), *batch.connection_ids.shape)
-    found, done = graphs.mutate_weights(batch, uniform, rate=0.3, eta=15.0, kind=kind, limit=limit)
+    found, done = operators.mutate_weights(batch, uniform, rate=0.3, eta=15.0, kind=kind, limit=limit)
     for row in range(len(batch)):
         old, new = Plain.of(batch, row), Plain.of(found, row)
         assert new.nodes == old.nodes
@@ -595,7 +601,7 @@ def test_mutate_weights_equals_its_restatement(kind: str) -> None:
 def test_mutate_activations_equals_its_restatement() -> None:
     batch, codes = zoo(HSV), np.array([4, 1, 2], dtype=np.uint8)
     uniform = draw(np.random.default_rng(2), *batch.node_ids.shape)
-    found, done = graphs.mutate_activations(batch, uniform, rate=0.2, codes=codes)
+    found, done = operators.mutate_activations(batch, uniform, rate=0.2, codes=codes)
     for row in range(len(batch)):
         old, new = Plain.of(batch, row), Plain.of(found, row)
         assert new.connections == old.connections
@@ -612,7 +618,7 @@ def test_mutate_activations_equals_its_restatement() -> None:
 def test_redrawn_activations_are_evenly_spread_over_the_codes() -> None:
     batch = variation.initial(HSV, 1, 0, 20_000)
     codes = np.array([2, 4, 1], dtype=np.uint8)
-    found, _ = graphs.mutate_activations(batch, numbers(20_000, 3), rate=1.0, codes=codes)
+    found, _ = operators.mutate_activations(batch, numbers(20_000, 3), rate=1.0, codes=codes)
     values, counts = np.unique(found.activations, return_counts=True)
     assert values.tolist() == [1, 2, 4]
     assert np.square(counts - 20_000).sum() / 20_000 < 13.8  # chi-square, 2 degrees of freedom, p = 0.001
@@ -656,7 +662,7 @@ def test_crossover_does_not_touch_rows_where_apply_is_false() -> None:
     first, second = zoo(HSV), HSV.take(zoo(HSV), np.arange(16)[::-1])
     apply = np.arange(16) % 2 == 0
     genes, nodes = np.zeros(first.connection_ids.shape), np.zeros(first.node_ids.shape)
-    child = graphs.crossover(first, second, apply, genes, nodes)
+    child = operators.crossover(first, second, apply, genes, nodes)
     before, after = blobs(HSV, first), blobs(HSV, child)
     assert after[1::2] == before[1::2]
     assert after[::2] != before[::2]
@@ -682,11 +688,11 @@ def test_a_row_does_not_depend_on_the_other_rows(name: str) -> None:
         own_genes, own_nodes = (rows_of(batch, u, rows, k) for u, k in ((genes, "connection_ids"), (nodes, "node_ids")))
         if name == "mutate_weights":
             settings_of = {"rate": 0.3, "eta": 15.0, "kind": "polynomial", "limit": 10.0}
-            found = graphs.mutate_weights(part, own_genes, **settings_of)[0]
+            found = operators.mutate_weights(part, own_genes, **settings_of)[0]
         elif name == "mutate_activations":
-            found = graphs.mutate_activations(part, own_nodes, rate=0.3, codes=HSV.activation_codes)[0]
+            found = operators.mutate_activations(part, own_nodes, rate=0.3, codes=HSV.activation_codes)[0]
         elif name == "crossover":
-            found = graphs.crossover(part, HSV.take(second, rows), apply[rows], own_genes, own_nodes)
+            found = operators.crossover(part, HSV.take(second, rows), apply[rows], own_genes, own_nodes)
         else:
             count, operator = STRUCTURAL[name]
             found = operator(part, apply[rows], *uniform[:count, rows])[0]
@@ -745,7 +751,7 @@ def test_a_split_changes_no_bit_of_the_picture(encoding: CppnEncoding) -> None:
     batch, generator = evolved(encoding), np.random.default_rng(3)
     pictures, numbers_before = renderer.render(encoding, batch), values(encoding, batch)
     for _ in range(8):
-        batch, done = graphs.split_connection(batch, np.ones(12, dtype=bool), draw(generator, 12))
+        batch, done = operators.split_connection(batch, np.ones(12, dtype=bool), draw(generator, 12))
         assert done.all()
         after = renderer.render(encoding, batch)
         assert np.abs(after.astype(int) - pictures).max() <= 1
@@ -759,7 +765,7 @@ def test_a_split_changes_no_bit_where_connections_have_equal_weights(seed: int) 
     encoding = CppnEncoding(32, 32, "grey")
     batch = variation.initial(encoding, seed, 0, 1)
     for source in range(4):
-        batch, _ = graphs.split_connection(batch, YES, column_of(batch, source, 4))
+        batch, _ = operators.split_connection(batch, YES, column_of(batch, source, 4))
     generator = np.random.default_rng(seed)
     kinds = np.where(batch.node_ids < FIRST_HIDDEN, 1, generator.integers(1, 5, batch.node_ids.shape))
     weights = np.where(batch.destinations == 4, 10, generator.uniform(-5, 5, batch.weights.shape))
@@ -767,7 +773,7 @@ def test_a_split_changes_no_bit_where_connections_have_equal_weights(seed: int) 
     picture, before = renderer.render(encoding, batch), values(encoding, batch)
     assert len(np.unique(picture)) > 100
     for wire in range(8):
-        split, _ = graphs.split_connection(batch, YES, np.array([(wire + 0.5) / 8]))
+        split, _ = operators.split_connection(batch, YES, np.array([(wire + 0.5) / 8]))
         assert np.abs(renderer.render(encoding, split).astype(int) - picture).max() <= 1
         assert_same_bits(before, values(encoding, split))
 
@@ -782,15 +788,15 @@ def test_inventors_who_never_met_give_the_same_split_the_same_ids(seed: int, sou
     fitting = []
     for row in range(12):
         wires = Plain.of(crowd, row).connections.values()
-        node = int(cppn.node_ids(source, 5, 0))
+        node = int(node_ids(source, 5, 0))
         if any((s, d) == (source, 5) for s, d, _ in wires) and node not in Plain.of(crowd, row).nodes:
             fitting.append(row)
     assert fitting
     which = np.full(12, 0.5)
     for row in fitting:
         which[row] = column_of(HSV.take(crowd, [row]), source, 5)[0]
-    one, _ = graphs.split_connection(lonely, YES, column_of(lonely, source, 5))
-    others, _ = graphs.split_connection(crowd, np.ones(12, dtype=bool), which)
+    one, _ = operators.split_connection(lonely, YES, column_of(lonely, source, 5))
+    others, _ = operators.split_connection(crowd, np.ones(12, dtype=bool), which)
 
     def new_genes(before: Graphs, after: Graphs, row: int) -> tuple[set[int], set[int], set[int]]:
         old, new = Plain.of(before, row), Plain.of(after, row)
@@ -808,41 +814,41 @@ def test_inventors_who_never_met_give_the_same_split_the_same_ids(seed: int, sou
 
 def test_a_structure_that_is_lost_and_found_again_keeps_its_ids_and_a_second_split_gets_others() -> None:
     fresh = variation.initial(GREY, 1, 0, 1)
-    once, _ = graphs.split_connection(fresh, YES, column_of(fresh, 1, 4))
+    once, _ = operators.split_connection(fresh, YES, column_of(fresh, 1, 4))
     (node,) = Plain.of(once, 0).hidden()
-    assert node == int(cppn.node_ids(1, 4, 0))
+    assert node == int(node_ids(1, 4, 0))
 
     def reconnect(batch: Graphs, source: int) -> Graphs:
         nodes = Plain.of(batch, 0)
         start = (source + 0.5) / (4 + len(nodes.hidden()))
-        found, done = graphs.add_connection(
+        found, done = operators.add_connection(
             batch, YES, np.array([start]), np.array([0.5 / len(nodes.nodes)]), np.array([0.7]), limit=10.0
         )
         assert done.all()
         return found
 
     # Deleted, connected and split again: the same node and connections.
-    gone, _ = graphs.delete_node(once, YES, np.array([0.5]))
+    gone, _ = operators.delete_node(once, YES, np.array([0.5]))
     assert Plain.of(gone, 0).hidden() == []
     back = reconnect(gone, 1)
     assert set(Plain.of(back, 0).connections) == set(Plain.of(fresh, 0).connections)
-    again, _ = graphs.split_connection(back, YES, column_of(back, 1, 4))
+    again, _ = operators.split_connection(back, YES, column_of(back, 1, 4))
     assert Plain.of(again, 0).nodes == Plain.of(once, 0).nodes
     assert set(Plain.of(again, 0).connections) == set(Plain.of(once, 0).connections)
     # Connected and split while the first node is still there: the next ordinal.
     second = once
     for ordinal in (1, 2):
         second = reconnect(second, 1)
-        second, done = graphs.split_connection(second, YES, column_of(second, 1, 4))
+        second, done = operators.split_connection(second, YES, column_of(second, 1, 4))
         assert done.all()
-        assert set(Plain.of(second, 0).hidden()) == {int(cppn.node_ids(1, 4, i)) for i in range(ordinal + 1)}
+        assert set(Plain.of(second, 0).hidden()) == {int(node_ids(1, 4, i)) for i in range(ordinal + 1)}
     assert len(Plain.of(second, 0).connections) == len(Plain.of(once, 0).connections) + 4
     assert_valid(GREY, second)
 
 
 def test_splits_of_different_connections_give_different_nodes() -> None:
     batch, done = variation.initial(HSV, 1, 0, 12), np.ones(12, dtype=bool)
-    found, _ = graphs.split_connection(batch, done, (np.arange(12) + 0.5) / 12)
+    found, _ = operators.split_connection(batch, done, (np.arange(12) + 0.5) / 12)
     assert len({Plain.of(found, row).hidden()[0] for row in range(12)}) == 12
 
 
@@ -861,12 +867,12 @@ def test_no_operator_grows_a_genome_beyond_what_can_be_read_again(monkeypatch: p
         HSV.from_bytes(blobs(HSV, batch))
 
 
-@pytest.mark.parametrize("made", [(1, 4), (0, int(cppn.node_ids(0, 4, 0))), (int(cppn.node_ids(0, 4, 0)), 4)])
+@pytest.mark.parametrize("made", [(1, 4), (0, int(node_ids(0, 4, 0))), (int(node_ids(0, 4, 0)), 4)])
 @pytest.mark.parametrize("name", ["add_connection", "rewire_connection", "split_connection"])
 def test_what_can_be_read_can_be_varied(name: str, made: tuple[int, int]) -> None:
     # x -> output and d -> output, the second under an id that an operator will need for `made`.
     ends = [(0, 4), (2, 4)]
-    ids = [int(cppn.connection_ids(0, 4, 0)), int(cppn.connection_ids(*made, 0))]
+    ids = [int(connection_ids(0, 4, 0)), int(connection_ids(*made, 0))]
     order = np.argsort(ids)
     sources, destinations = np.array(ends)[order].T[:, None]
     forged = Graphs(
@@ -893,7 +899,7 @@ def test_a_child_has_the_structure_of_its_first_parent_and_matching_genes_of_eit
     generator, batch = np.random.default_rng(seed), zoo(HSV)
     first, second = (HSV.take(batch, generator.choice(16, 6)) for _ in range(2))
     genes, nodes = (draw(generator, *ids.shape) for ids in (first.connection_ids, first.node_ids))
-    child = graphs.crossover(first, second, np.ones(6, dtype=bool), genes, nodes)
+    child = operators.crossover(first, second, np.ones(6, dtype=bool), genes, nodes)
     for row in range(6):
         a, b, c = (Plain.of(parent, row) for parent in (first, second, child))
         assert list(c.nodes) == list(a.nodes)

@@ -20,9 +20,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from evofool.base.source import Source
 from evofool.errors import ConfigError
-from evofool.targets import Source, Target, imagenet, load_target, timm_zoo, torchvision_zoo
-from evofool.targets.photographs import fit
+from evofool.targets.checking.photographs import fit
+from evofool.targets.families import load_target
+from evofool.targets.target import Target
+from evofool.targets.zoo import imagenet, timm_networks, torchvision_networks
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
@@ -150,10 +153,10 @@ def test_published_geometry_is_that_of_the_weights(size: tuple[int, int], monkey
 
 
 def test_interpolation_sizes_and_units_are_those_of_the_weights() -> None:
-    p = torchvision_zoo._preprocessing(weights_of("efficientnet_b1"))
+    p = torchvision_networks._preprocessing(weights_of("efficientnet_b1"))
     assert (p.image_size, p.resize, p.crop, p.interpolation) == ((240, 240), 255, 240, "bilinear")
-    assert torchvision_zoo._preprocessing(weights_of("convnext_base")).interpolation == "bilinear"
-    assert torchvision_zoo._preprocessing(weights_of("swin_t")).interpolation == "bicubic"
+    assert torchvision_networks._preprocessing(weights_of("convnext_base")).interpolation == "bilinear"
+    assert torchvision_networks._preprocessing(weights_of("swin_t")).interpolation == "bicubic"
     assert p.mean == pytest.approx((123.675, 116.28, 103.53)) and p.std == pytest.approx((58.395, 57.12, 57.375))
 
 
@@ -175,10 +178,10 @@ def test_old_names_of_densenets_parts_are_understood(monkeypatch: pytest.MonkeyP
 
 
 def test_every_network_that_is_listed_has_a_size_and_is_not_on_this_machine() -> None:
-    rows = torchvision_zoo.catalogue()
+    rows = torchvision_networks.catalogue()
     assert {"name": "resnet50", "weights": "IMAGENET1K_V2", "image_size": 224, "on_disk": False} in rows
     assert "IMAGENET1K_FEATURES" not in {row["weights"] for row in rows}
-    assert {row["name"] for row in rows} == set(torchvision_zoo.names())
+    assert {row["name"] for row in rows} == set(torchvision_networks.names())
 
 
 def test_weights_that_cannot_be_fetched_are_refused_with_their_place(tmp_path: Path) -> None:
@@ -374,10 +377,11 @@ def test_timm_names_of_classes_come_from_imagenets_lists_or_not_at_all() -> None
     import timm
 
     named = {
-        classes: timm_zoo._class_names(timm, timm_network("test_resnet", num_classes=classes)) for classes in (7, 0)
+        classes: timm_networks._class_names(timm, timm_network("test_resnet", num_classes=classes))
+        for classes in (7, 0)
     }
     assert named == {7: None, 0: None}
-    many = timm_zoo._class_names(timm, timm_network("test_resnet", num_classes=21843))
+    many = timm_networks._class_names(timm, timm_network("test_resnet", num_classes=21843))
     assert many is not None and len(many) == 21843 and any("tabby" in name for name in many)
 
 

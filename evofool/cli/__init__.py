@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from evofool import output
-from evofool.cli import clusters, machine, measuring, reading, runs, studies, targets  # noqa: F401 - each adds its commands
+from evofool.cli import clusters, machine, machines, output, reports, runs, studies, targets  # noqa: F401 - each adds its commands
 from evofool.cli.options import app
 from evofool.errors import EvofoolError, StorageError
 

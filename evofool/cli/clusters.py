@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evofool import output
+from evofool.cli import output
 from evofool.cli.options import AllowCode, ConfigPath, Insecure, Json, Overrides, Seeds, app, seed_numbers
 from evofool.errors import ConfigError
 
@@ -33,8 +33,8 @@ def launch(
     allow_code: AllowCode = False,
 ) -> None:
     """Print the launch file of a cluster for a config: sizes from the config, tokens on, nothing public."""
-    from evofool import launch as launching
     from evofool.config import load_config
+    from evofool.machines import launch as launching
 
     given = list(overrides or [])
     launching.template(kind)
@@ -72,8 +72,8 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Send a run to a cluster as a job, with this folder; the exit code is the run's."""
-    from evofool import submit as submitting
     from evofool.config import load_config
+    from evofool.machines import submit as submitting
 
     given = list(overrides or [])
     settings = load_config(config, given)

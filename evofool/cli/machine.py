@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evofool import output
+from evofool.cli import output
 from evofool.cli.options import AllowCode, ConfigPath, Insecure, Json, Overrides, app, cluster, group
 
 __all__: list[str] = []
@@ -53,8 +53,8 @@ def train_lenet(
     as_json: Json = False,
 ) -> None:
     """Train the paper's LeNet: one recipe, 12 epochs."""
-    from evofool.targets.datasets import load_dataset
-    from evofool.targets.train import train_lenet as train
+    from evofool.targets.training.datasets import load_dataset
+    from evofool.targets.training.train import train_lenet as train
 
     result = train(load_dataset(dataset, seed, data), seed, out, lambda line: print(line, file=sys.stderr))
     if as_json:
@@ -77,7 +77,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """What of this machine, or of a cluster, would stand in the way of a run, and what to do about it."""
-    from evofool.doctor import examine
+    from evofool.machines.doctor import examine
 
     findings = examine(
         str(config) if config else None, storage, allow_code, address and cluster(address, insecure_cluster)

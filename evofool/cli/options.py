@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evofool.addresses import OpenCluster
+from evofool.base.addresses import OpenCluster
 from evofool.errors import ConfigError
 
 __all__ = [
@@ -71,7 +71,7 @@ def seed_numbers(text: str, name: str) -> list[int]:
 
 def run_path(text: str) -> Path:
     """A run directory as it was given; of a URL its working copy."""
-    from evofool.store.remote import locate
+    from evofool.store.remote.working_copy import locate
 
     return locate(text)
 

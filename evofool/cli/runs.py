@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evofool import output
+from evofool.cli import output
 from evofool.cli.options import (
     Address,
     AllowCode,
@@ -50,7 +50,7 @@ def run(
 ) -> None:
     """Run a search, or go on with one that is there."""
     from evofool.config import load_config
-    from evofool.observers.progress import make_progress
+    from evofool.runs.observers.progress import make_progress
 
     given = list(overrides or [])
     numbers: list[int | None] = [None]
@@ -59,7 +59,7 @@ def run(
             raise ConfigError("--seeds makes several runs, so it goes without --out; say storage.path=FOLDER instead.")
         numbers = list(seed_numbers(seeds, load_config(config, given).name))
     settings = [load_config(config, given if n is None else [*given, f"seed={n}"]) for n in numbers]
-    from evofool import runner
+    from evofool.runs import runner
 
     for one in settings:
         finished = runner.run(
@@ -89,11 +89,11 @@ def resume(
 ) -> None:
     """Go on with a run; overrides may change stopping and operational keys, e.g. search.generations=500."""
     from evofool.config import load_config
-    from evofool.observers.progress import make_progress
+    from evofool.runs.observers.progress import make_progress
     from evofool.store.run import RunStore
 
     config = load_config(RunStore(path).config, list(overrides or []))
-    from evofool import runner
+    from evofool.runs import runner
 
     finished = runner.run(
         config,
@@ -119,7 +119,7 @@ def merge(
     allow_code: AllowCode = False,
 ) -> None:
     """Make a new run of the best elite of every class; every elite is scored again and keeps its origin."""
-    from evofool import runner
+    from evofool.runs import runner
 
     finished = runner.merge(paths, out, address=cluster(address, insecure_cluster), allow_code=allow_code)
     output.print_elites(finished, None, None)
@@ -136,7 +136,7 @@ def compact(
     """Put a run's many small files together, and drop what is not to be kept; elites and archive_hash stay."""
     from evofool.store.commits import HISTORIES
     from evofool.store.compaction import compact as compacted
-    from evofool.store.remote import hold
+    from evofool.store.remote.working_copy import hold
     from evofool.store.run import RunStore
 
     if history not in (None, *HISTORIES):

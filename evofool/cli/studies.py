@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evofool import output
+from evofool.cli import output
 from evofool.cli.options import Address, AllowCode, Insecure, Json, RunPath, app, cluster, run_path
 from evofool.errors import ConfigError, StorageError
 
@@ -39,8 +39,8 @@ def transfer(
     as_json: Json = False,
 ) -> None:
     """Score a run's elites with other networks, as archived and drawn anew at their size."""
-    from evofool.store.study_tables import table_path
     from evofool.studies import transfer as study
+    from evofool.studies.shared.tables import table_path
 
     rows = study.transfer(
         path, to, pool=pool, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=_tell

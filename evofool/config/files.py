@@ -13,10 +13,10 @@ from typing import Any
 import pydantic
 import yaml
 
+from evofool.base.places import as_url
 from evofool.config.keys import key_table
 from evofool.config.sections import Config
 from evofool.errors import ConfigError
-from evofool.places import as_url
 
 __all__ = ["MAX_FILE", "load_config", "to_yaml"]
 

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import BeforeValidator, Field
 
+from evofool.archive.objectives import OBJECTIVES
 from evofool.config.fields import Positive, PositiveOrAuto, Rate, Seconds, Section, key, refuse_bool
 from evofool.config.schedules import SCHEDULED, Schedule
-from evofool.objectives import OBJECTIVES
 
 __all__ = [
     "CONDITION_NAMES",

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.encoding import Encoding, cppn, reference
-from evofool.encoding.activations import is_known
-from evofool.encoding.cppn import ACTIVATIONS, CppnEncoding
-from evofool.encoding.direct import DirectEncoding
+from evofool.encoding.cppn import genome as cppn
+from evofool.encoding.cppn.activations import is_known
+from evofool.encoding.cppn.genome import ACTIVATIONS, CppnEncoding
+from evofool.encoding.cppn.graphs import Graphs, canonical
+from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.drawing import reference
+from evofool.encoding.kinds import Encoding
 from evofool.errors import ConfigError, InvalidGenome
 
 __all__ = ["from_json", "render"]
@@ -98,7 +101,7 @@ def _quantisation(data: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def _graph(data: Mapping[str, Any]) -> tuple[CppnEncoding, cppn.Graphs]:
+def _graph(data: Mapping[str, Any]) -> tuple[CppnEncoding, Graphs]:
     nodes, connections = data["nodes"], data["connections"]
     if len(nodes) > cppn.MAX_NODES or len(connections) > cppn.MAX_CONNECTIONS:
         raise InvalidGenome(f"a genome claims {len(nodes)} nodes and {len(connections)} connections.")
@@ -121,7 +124,7 @@ def _graph(data: Mapping[str, Any]) -> tuple[CppnEncoding, cppn.Graphs]:
     def column(rows: Any, name: str) -> NDArray[np.int64]:
         return np.array([[int(row[name], 16) for row in rows]], dtype=np.int64)
 
-    graphs = cppn.canonical(
+    graphs = canonical(
         column(nodes, "id"),
         np.array([[encoding.codes[row["activation"]] for row in nodes]], dtype=np.uint8),
         column(connections, "id"),

@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
+from evofool.archive.objectives import load_objective
 from evofool.config import EvaluationConfig
-from evofool.encoding import CppnEncoding
-from evofool.encoding.render import has_compiler
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.drawing.render import has_compiler
 from evofool.errors import ConfigError, IncompatibleRun
 from evofool.evaluate.pool import Evaluator, InlinePool, Pool, other_numerics
-from evofool.evaluate.recipe import Recipe, Work
-from evofool.objectives import load_objective
+from evofool.evaluate.problem import Recipe, Work
 from evofool.records import Numerics
-from evofool.targets import Target, default_numerics
+from evofool.targets.families import default_numerics
+from evofool.targets.target import Target
 
 __all__ = ["Work", "open_pool", "resolve_numerics"]
 
@@ -59,7 +60,8 @@ def open_pool(
         finally:
             inline.close()
         return
-    from evofool.evaluate import ray_cluster, ray_pool
+    from evofool.evaluate.over_ray import cluster as ray_cluster
+    from evofool.evaluate.over_ray import pool as ray_pool
 
     wanted = settings.evaluators if isinstance(settings.evaluators, int) else 0
     cluster = ray_cluster.connect(address, max(len(os.sched_getaffinity(0)), wanted * settings.threads))

@@ -2,7 +2,7 @@
 
 An `Evaluator` renders and scores chunks on one device. A `Pool` hands a generation to evaluators and gives the scores
 back in slot order, whoever scored what and whatever finished first. `InlinePool` is the pool in this process; the one
-over Ray actors is in ray_pool.py.
+over Ray actors is in over_ray/.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evofool import variation
-from evofool.encoding import Encoding
+from evofool.archive.objectives import Objective, log_odds
+from evofool.archive.scores import score_outputs
+from evofool.encoding import variation
+from evofool.encoding.drawing.render import render
+from evofool.encoding.kinds import Encoding
 from evofool.encoding.pictures import PictureEncoding
-from evofool.encoding.render import render
 from evofool.errors import EvofoolError, IncompatibleRun
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
-from evofool.objectives import Objective, log_odds
 from evofool.records import Numerics, Offspring, Scores
-from evofool.scores import score_outputs
-from evofool.targets import Target
+from evofool.targets.target import Target
 
 __all__ = [
     "AskTellPool",

@@ -30,7 +30,7 @@ from evofool.errors import CorruptData, RunLocked
 from evofool.store import files
 
 if TYPE_CHECKING:
-    from evofool.store.remote import Remote
+    from evofool.store.remote.working_copy import Remote
 
 __all__ = ["HISTORIES", "TABLES", "Commit", "CommitLog", "lock", "parse"]
 

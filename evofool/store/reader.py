@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evofool.base.source import Source
 from evofool.config import Config
-from evofool.encoding import Encoding, make_encoding, reference
-from evofool.encoding.activations import is_known, load_activations
+from evofool.encoding.cppn.activations import is_known, load_activations
+from evofool.encoding.drawing import reference
+from evofool.encoding.kinds import Encoding, make_encoding
 from evofool.errors import ConfigError, CorruptData
 from evofool.records import address_of
-from evofool.source import Source
 from evofool.store.commits import CommitLog
-from evofool.store.remote import locate, named
+from evofool.store.remote.working_copy import locate, named
 from evofool.store.run import RunStore
 from evofool.store.view import decode_png, read_view
 

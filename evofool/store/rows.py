@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from evofool.archive.scores import confidence as confidence_of
+from evofool.encoding.variation import operator_names
 from evofool.records import NO_PARENT, GenerationResult, Placements, individual_id
-from evofool.scores import confidence as confidence_of
-from evofool.variation import operator_names
 
 __all__ = ["Rows", "individual_rows", "placement_rows", "placements_of"]
 

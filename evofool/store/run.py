@@ -23,12 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from evofool import archive as archives
+from evofool.archive import cells as archives
 from evofool.config import Config, fingerprint, load_config, to_yaml
 from evofool.errors import ConfigError, CorruptData, RunLocked
 from evofool.records import NO_PARENT, GenerationResult, Placements, Statistics, individual_id
-from evofool.store import files, remote, schemas
+from evofool.store import files, schemas
 from evofool.store.commits import TABLES, Commit, CommitLog
+from evofool.store.remote import working_copy
 from evofool.store.rows import Rows, individual_rows, placement_rows, placements_of
 from evofool.store.state import Seeds, State
 
@@ -53,7 +54,7 @@ class RunStore:
             raise CorruptData(f"{path}: written by another version of evofool ({self.provenance.get('evofool')}).")
         self.config = self._stored_config()
         self.log = CommitLog(path)
-        self.remote = self.log.remote = remote.of(path)
+        self.remote = self.log.remote = working_copy.of(path)
         self._rows = _no_rows()  # of the next commit
         self._newest = (-1, "")  # generation and archive hash (hex) that they end with
         self.on_commit: Callable[[int, Rows], None] = lambda number, rows: None  # told what a commit brought

@@ -7,8 +7,8 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evofool.base.places import as_url
 from evofool.errors import ConfigError, CorruptData
-from evofool.places import as_url
 from evofool.store import files
 from evofool.store.commits import TABLES, Commit, CommitLog, parse
 from evofool.store.run import RunStore

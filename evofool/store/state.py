@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from evofool import archive as archives
+from evofool.archive import cells as archives
 from evofool.records import Placements, Statistics
 
 __all__ = ["Seeds", "State"]

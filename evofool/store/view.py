@@ -17,10 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from evofool import machine
-from evofool.encoding import Encoding
+from evofool.archive.scores import confidence
+from evofool.base import provenance
+from evofool.encoding.kinds import Encoding
 from evofool.errors import CorruptData
-from evofool.scores import confidence
 from evofool.store import files, schemas
 from evofool.store.rows import Rows
 from evofool.store.run import RunStore
@@ -200,7 +200,7 @@ def _written_alike(store: RunStore) -> bool:
     """Whether the last session had the versions of this one, which write equal rows as equal bytes."""
     sessions = store.provenance["sessions"]
     wrote = (sessions[-1] if sessions else store.provenance)["versions"]
-    now = machine.versions()
+    now = provenance.versions()
     return all(wrote.get(name) == now[name] for name in ("evofool", "pyarrow"))
 
 

@@ -19,22 +19,13 @@ from typing import Any
 
 import pandas as pd
 
+from evofool.base.source import Source
 from evofool.errors import ConfigError, EvofoolError, Stopped
-from evofool.source import Source
-from evofool.store import study_tables
 from evofool.store.reader import Run
-from evofool.studies.common import (
-    Judge,
-    cluster,
-    judge,
-    judge_of,
-    opened,
-    picture_pool,
-    settings_of,
-    wilson,
-)
-from evofool.studies.elites import VARIANTS, Elites, score
-from evofool.targets import Target
+from evofool.studies.shared import tables
+from evofool.studies.shared.elites import VARIANTS, Elites, score
+from evofool.studies.shared.judging import Judge, cluster, judge, judge_of, opened, picture_pool, settings_of, wilson
+from evofool.targets.target import Target
 
 __all__ = ["matrix", "summarise", "transfer"]
 
@@ -110,7 +101,7 @@ def _score(
             if missing:
                 with picture_pool(elites.run, by, settings, address=address, warn=tell) as pool:
                     rows = _rows(elites, by, missing, pool)
-                study_tables.add(path, "transfer", study_tables.TRANSFER, rows, KEYS)
+                tables.add(path, "transfer", tables.TRANSFER, rows, KEYS)
             tell(f"{by.target.spec}: {_said(elites, by, missing)}")
             done += 1
     except KeyboardInterrupt:
@@ -130,7 +121,7 @@ def _score(
 
 
 def _kept(path: Path) -> pd.DataFrame:
-    return study_tables.read(path, "transfer", study_tables.TRANSFER)
+    return tables.read(path, "transfer", tables.TRANSFER)
 
 
 def _said(elites: Elites, by: Judge, missing: list[str]) -> str:
@@ -140,7 +131,7 @@ def _said(elites: Elites, by: Judge, missing: list[str]) -> str:
 
 
 def _safe(error: EvofoolError, path: Path, done: int, total: int) -> EvofoolError:
-    error.safe = f"the rows of {done} of {total} targets are in {study_tables.table_path(path, 'transfer')}"
+    error.safe = f"the rows of {done} of {total} targets are in {tables.table_path(path, 'transfer')}"
     return error
 
 

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 import evofool
 from benchmarks.measure import Comparison, Settings, alone, alternate, table
 from benchmarks.measure import in_short as short
-from evofool import session
-from evofool.benching.genomes import hidden_nodes
 from evofool.config import load_config
 from evofool.evaluate.pool import PoolReport
+from evofool.machines.bench.genomes import hidden_nodes
 from evofool.records import Numerics, Offspring, Scores
+from evofool.runs import session
 
 __all__ = ["FakePool", "in_short", "markdown", "measure", "picture"]
 

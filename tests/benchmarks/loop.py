@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 from benchmarks.measure import Settings
-from evofool.benching import bench
 from evofool.config import load_config
+from evofool.machines.bench import bench
 
 __all__ = ["in_short", "markdown", "measure"]
 

@@ -15,7 +15,7 @@ from datetime import date
 from importlib import metadata
 from typing import Any
 
-from evofool.machine import facts
+from evofool.base.provenance import facts
 
 __all__ = [
     "Comparison",

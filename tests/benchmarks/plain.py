@@ -15,8 +15,9 @@ import torch
 from neat.nn import FeedForwardNetwork
 from numpy.typing import NDArray
 
-from evofool.encoding import CppnEncoding, cppn
-from evofool.encoding.cppn import Graphs
+from evofool.encoding.cppn import graphs
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.cppn.graphs import Graphs
 
 __all__ = ["PlainGenome", "neat_network", "neat_picture", "ordered", "pixel_inputs", "plain", "torch_picture"]
 
@@ -40,13 +41,13 @@ def plain(encoding: CppnEncoding, genomes: Graphs, row: int) -> PlainGenome:
     for gene in genes:
         if gene["gene"] == "connection":
             arriving[gene["destination"]].append((gene["source"], gene["weight"]))
-    return PlainGenome(activations, arriving, sorted(node for node in activations if node < cppn.FIRST_HIDDEN))
+    return PlainGenome(activations, arriving, sorted(node for node in activations if node < graphs.FIRST_HIDDEN))
 
 
 def ordered(genome: PlainGenome) -> list[Node]:
     """The nodes that outputs need, each after all it needs itself."""
     order: list[Node] = []
-    seen = set(range(len(cppn.INPUTS)))
+    seen = set(range(len(graphs.INPUTS)))
     stack = list(genome.outputs)
     while stack:
         node = stack[-1]
@@ -131,7 +132,7 @@ _SCALAR: dict[str, Callable[[float], float]] = {
 def neat_network(genome: PlainGenome) -> FeedForwardNetwork:
     """neat-python's network of a genome: our bias is an input, so its nodes have bias 0 and response 1."""
     nodes = [(node, _SCALAR[activation], sum, 0.0, 1.0, arriving) for node, activation, arriving in ordered(genome)]
-    return FeedForwardNetwork(list(range(len(cppn.INPUTS))), genome.outputs, nodes)
+    return FeedForwardNetwork(list(range(len(graphs.INPUTS))), genome.outputs, nodes)
 
 
 def neat_picture(genome: PlainGenome, pixels: list[list[float]]) -> NDArray[np.uint8]:

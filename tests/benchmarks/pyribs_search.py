@@ -17,7 +17,7 @@ from ribs.archives import GridArchive
 from ribs.emitters import GaussianEmitter
 
 from benchmarks.traces import Judge, Trace, quantised
-from evofool.scores import confidence
+from evofool.archive.scores import confidence
 
 __all__ = ["GRID", "TUTORIAL", "Setting", "better", "search"]
 

@@ -9,10 +9,10 @@ from typing import Any
 from benchmarks import plain
 from benchmarks.measure import Comparison, Crew, Settings, alternate, cores, table
 from benchmarks.measure import in_short as short
-from evofool.benching import grown
-from evofool.encoding import CppnEncoding
-from evofool.encoding.cppn import Graphs
-from evofool.encoding.render import render
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.cppn.graphs import Graphs
+from evofool.encoding.drawing.render import render
+from evofool.machines.bench import grown
 
 __all__ = ["SIZES", "Neat", "Ours", "TorchLoop", "in_short", "markdown", "measure"]
 

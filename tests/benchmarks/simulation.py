@@ -19,16 +19,18 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.measure import Settings
-from evofool.benching.archives import work_of
-from evofool.benching.over_ray import IdleRecipe, RoundTrip
+from evofool.base.source import Source
 from evofool.config import Config, load_config
-from evofool.evaluate import ray_cluster, ray_pool, ray_roster
 from evofool.evaluate.opening import open_pool, resolve_numerics
-from evofool.evaluate.ray_pool import RayPool
-from evofool.probe import Ingredients, ingredients_of
+from evofool.evaluate.over_ray import cluster as ray_cluster
+from evofool.evaluate.over_ray import pool as ray_pool
+from evofool.evaluate.over_ray import roster
+from evofool.evaluate.over_ray.pool import RayPool
+from evofool.machines.bench.archives import work_of
+from evofool.machines.bench.over_ray import IdleRecipe, RoundTrip
+from evofool.machines.probe import Ingredients, ingredients_of
 from evofool.records import Scores
-from evofool.search import Search
-from evofool.source import Source
+from evofool.search.loop import Search
 
 __all__ = ["Costs", "SimulatedRay", "efficiency", "in_short", "markdown", "measure"]
 
@@ -72,7 +74,7 @@ class _Actor:
 
 
 class SimulatedRay:
-    """What ray_pool.py and ray_roster.py use of Ray and of the clock.
+    """What over_ray/pool.py and roster.py use of Ray and of the clock.
 
     Args:
         cells: of the scores that actors give.
@@ -162,7 +164,7 @@ def efficiency(
     simulated = SimulatedRay(len(given.class_indices), costs, seed)
     cluster: Any = SimpleNamespace(supply=lambda name: evaluators if name == "CPU" else 0)
     with contextlib.ExitStack() as patches:
-        for module in (ray_pool, ray_roster):
+        for module in (ray_pool, roster):
             for name in ("ray", "time"):
                 patches.enter_context(mock.patch.object(module, name, simulated))
         recipe = SimpleNamespace(encoding=given.encoding, numerics=numerics, class_indices=given.class_indices)

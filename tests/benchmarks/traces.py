@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from evofool import load_target
-from evofool.scores import confidence, log_odds
-from evofool.targets import default_numerics
+from evofool.archive.scores import confidence, log_odds
+from evofool.targets.families import default_numerics
 
 __all__ = ["GOAL", "Judge", "Trace", "final", "quantised"]
 

@@ -13,10 +13,11 @@ from deap import tools
 
 from benchmarks.measure import Comparison, Crew, Settings, alternate, table
 from benchmarks.measure import in_short as short
-from evofool import variation
-from evofool.benching import grown
 from evofool.config import VariationConfig, load_config
-from evofool.encoding import CppnEncoding, DirectEncoding
+from evofool.encoding import variation
+from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.encoding.direct.genome import DirectEncoding
+from evofool.machines.bench import grown
 
 __all__ = ["Deap", "Ours", "in_short", "markdown", "measure"]
 

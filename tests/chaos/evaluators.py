@@ -26,7 +26,7 @@ from ray.cluster_utils import Cluster
 import evofool
 from chaos.outcome import Outcome
 from chaos.toy import TARGET, Toy
-from evofool.evaluate.ray_pool import RayPool
+from evofool.evaluate.over_ray.pool import RayPool
 
 __all__ = [
     "trial_counts",

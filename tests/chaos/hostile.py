@@ -16,10 +16,10 @@ from typing import Any
 
 from chaos.forks import Child
 from chaos.outcome import Outcome
-from evofool import variation
 from evofool.config import key_table, load_config
-from evofool.encoding import make_encoding
+from evofool.encoding import variation
 from evofool.encoding.exchange import from_json
+from evofool.encoding.kinds import make_encoding
 from evofool.errors import EvofoolError
 
 __all__ = ["MIB", "Case", "noisy", "trial_configs", "trial_genomes", "try_all"]

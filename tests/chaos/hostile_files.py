@@ -18,7 +18,7 @@ from PIL import Image
 
 from chaos.hostile import MIB, Case, noisy, try_all
 from chaos.outcome import Outcome
-from evofool import pictures
+from evofool.base import picture_files
 from evofool.store import schemas
 from evofool.store.view import decode_png
 
@@ -110,8 +110,8 @@ def _pictures(draw: random.Random, folder: Path) -> Iterator[Case]:
 
     def knock(data: bytes) -> Iterator[Callable[[], Any]]:
         path.write_bytes(data)
-        yield lambda: pictures.read(path, 3)
-        yield lambda: pictures.read(path, 1)
+        yield lambda: picture_files.read(path, 3)
+        yield lambda: picture_files.read(path, 1)
         yield lambda: decode_png(data, "a picture")
 
     zeros = {size: zlib.compress(bytes(size), 9) for size in (1 << 20, 16 << 20, 100 << 20)}

@@ -26,7 +26,7 @@ from chaos import evaluators
 from chaos.machines import ADDRESSES, HEAD, TOKEN, Host, Hosts, two_hosts
 from chaos.outcome import Outcome
 from chaos.toy import Toy
-from evofool import launch
+from evofool.machines import launch
 
 __all__ = ["SABOTAGE", "trial_cut_cables", "trial_lost_hosts", "trial_strangers", "trial_tls"]
 

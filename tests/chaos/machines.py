@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 import yaml
 
-from evofool import launch
 from evofool.config import load_config
+from evofool.machines import launch
 
 __all__ = ["ADDRESSES", "HEAD", "TOKEN", "Host", "Hosts", "two_hosts"]
 

@@ -27,8 +27,8 @@ from chaos.outcome import Outcome
 from evofool.errors import RunLocked, StorageError
 from evofool.store import files
 from evofool.store.commits import TABLES, CommitLog
-from evofool.store.objects import Objects
-from evofool.store.remote import Remote
+from evofool.store.remote.objects import Objects
+from evofool.store.remote.working_copy import Remote
 
 __all__ = ["SABOTAGE", "trial_objects"]
 

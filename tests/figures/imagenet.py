@@ -22,7 +22,7 @@ import evofool
 from evofool.evaluate.memory import keep_freed_memory
 from evofool.report.heatmap import heat_map
 from evofool.report.sheet import contact_sheet
-from evofool.targets.photographs import fit, photographs
+from evofool.targets.checking.photographs import fit, photographs
 
 RUNS, PICTURES = Path("runs"), Path("docs")
 POINTS = (5_000, 10_000, 25_000, 50_000, 100_000)  # evaluations at which a run is looked at

@@ -19,12 +19,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import evofool
+from evofool.base.provenance import facts
 from evofool.errors import ConfigError
-from evofool.machine import facts
-from evofool.table import compare
-from evofool.targets import lenet as lenet_module
-from evofool.targets.datasets import load_dataset
-from evofool.targets.train import train_lenet
+from evofool.studies.compare import compare
+from evofool.targets.training.datasets import load_dataset
+from evofool.targets.training.train import train_lenet
+from evofool.targets.zoo import lenet as lenet_module
 
 WEIGHTS, RUNS = Path("weights"), Path("runs/figures")
 SEEDS = (1, 2, 3, 4, 5)

@@ -1,0 +1,1 @@
+"""What counts, and who holds which cell."""

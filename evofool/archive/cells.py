@@ -1,0 +1,159 @@
+"""The archive: one cell for each class, one elite in each cell.
+
+Index and score arrays in and out. The archive knows no image, network or Ray; it holds individual ids, not genomes.
+MAP-Elites: Mouret and Clune 2015, "Illuminating search spaces by mapping elites"; with classes as cells: Nguyen,
+Yosinski and Clune, CVPR 2015, section 2.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.archive.scores import confidence
+from evofool.records import NO_PARENT, Placements, Scores, Statistics, individual_id
+
+__all__ = ["Archive", "chain_hash", "empty", "place", "restore", "statistics"]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The elites of C cells; where a cell is empty the elite is NO_PARENT and the log-odds are -inf."""
+
+    elites: NDArray[np.int64]  # (C,) individual ids
+    log_odds: NDArray[np.float32]  # (C,)
+    objective: NDArray[np.float32]  # (C,) what cells rank by
+    top1: NDArray[np.bool_]  # (C,) whether the elite's top-1 class is the cell's
+
+    @property
+    def filled(self) -> NDArray[np.bool_]:
+        """(C,) which cells have an elite."""
+        return self.elites != NO_PARENT
+
+
+def empty(cells: int) -> Archive:
+    """An archive of empty cells."""
+    return Archive(
+        np.full(cells, NO_PARENT, dtype=np.int64),
+        np.full(cells, -np.inf, dtype=np.float32),
+        np.full(cells, -np.inf, dtype=np.float32),
+        np.zeros(cells, dtype=bool),
+    )
+
+
+def place(
+    archive: Archive,
+    scores: Scores,
+    *,
+    generation: int,
+    class_indices: NDArray[np.int64],
+    insertion: str = "every_class",
+) -> tuple[Archive, Placements]:
+    """Let one generation compete for the cells.
+
+    An individual takes a cell where its objective is strictly greater than the elite's: the incumbent keeps a tie, and
+    within the generation the lowest slot does. (Taking ties would let neutral copies displace elites for ever.) An
+    individual with any log-odds that are not finite, or an objective that is NaN, takes no cell. At most one individual
+    enters a cell, the best of its generation: individuals that beat only the old elite leave no placement.
+
+    Args:
+        scores: of the generation; log_odds and objective (n, C) float32.
+        class_indices: (C,) the target's output index of each cell, to tell whether an elite is top-1 there.
+        insertion: "every_class", or "argmax": an individual competes only in the cell of its greatest objective
+            (the lowest cell on a tie).
+
+    Returns:
+        The new archive and what changed, in cell order. The given archive is left as it is.
+    """
+    cells = np.arange(len(archive.elites))
+    sound = np.isfinite(scores.log_odds).all(axis=1, keepdims=True)
+    sound &= ~np.isnan(scores.objective).any(axis=1, keepdims=True)
+    values = np.where(sound, scores.objective, np.float32(-np.inf))
+    if insertion == "argmax":
+        values = np.where(cells == values.argmax(axis=1)[:, None], values, np.float32(-np.inf))
+    best = values.argmax(axis=0)  # the first of equals: the lowest slot
+    offered = values[best, cells]
+    won = cells[offered > archive.objective]
+    slots = best[won].astype(np.int32)
+    placements = Placements(
+        generation=generation,
+        cells=won.astype(np.int32),
+        slots=slots,
+        log_odds=scores.log_odds[slots, won],
+        displaced=archive.elites[won],
+        displaced_log_odds=archive.log_odds[won],
+        objective=offered[won],
+    )
+    return _with(archive, placements, scores.top1_class[slots] == class_indices[won]), placements
+
+
+def restore(archive: Archive, placements: Placements, top1: NDArray[np.bool_]) -> Archive:
+    """Apply placements that were stored; `top1` says of each whether the individual is top-1 in its cell."""
+    return _with(archive, placements, top1)
+
+
+def _with(archive: Archive, placements: Placements, top1: NDArray[np.bool_]) -> Archive:
+    elites, log_odds = archive.elites.copy(), archive.log_odds.copy()
+    objective, is_top1 = archive.objective.copy(), archive.top1.copy()
+    elites[placements.cells] = individual_id(placements.generation, placements.slots.astype(np.int64))
+    log_odds[placements.cells] = placements.log_odds
+    objective[placements.cells] = placements.objective
+    is_top1[placements.cells] = top1
+    return Archive(elites, log_odds, objective, is_top1)
+
+
+def statistics(
+    archive: Archive,
+    placements: Placements,
+    *,
+    offspring: int,
+    non_finite: int,
+    previous: Statistics | None,
+    seconds: float = 0.0,
+) -> Statistics:
+    """The counters after a generation; `previous` are those of the generation before."""
+    filled = archive.filled
+    values = confidence(archive.log_odds)
+    count = int(filled.sum())
+    return Statistics(
+        generation=placements.generation,
+        offspring=offspring,
+        evaluations=offspring + (previous.evaluations if previous else 0),
+        placements=len(placements),
+        placements_total=len(placements) + (previous.placements_total if previous else 0),
+        non_finite=non_finite,
+        filled=count,
+        unique_elites=len(np.unique(archive.elites[filled])),
+        median=float(np.median(values[filled])) if count else 0.0,
+        minimum=float(values.min()),
+        classes_99=int((values >= np.float32(0.99)).sum()),
+        classes_9999=int((values >= np.float32(0.9999)).sum()),
+        top1_share=float(archive.top1[filled].mean()) if count else 0.0,
+        stale=0 if len(placements) else 1 + (previous.stale if previous else 0),
+        seconds=seconds,
+    )
+
+
+_ROW = struct.Struct("<III32s32s4s")
+
+
+def chain_hash(previous: bytes, placements: Placements, image_sha256: list[bytes], genome_sha256: list[bytes]) -> bytes:
+    """h_g = sha256(h_(g-1) || rows of generation g): names an archive by all that ever entered it.
+
+    One row for each placement, in cell order, 80 bytes, little-endian: generation uint32, slot uint32, cell uint32,
+    sha256 of the image's bytes (height, width, channels; row-major uint8), sha256 of the genome's canonical bytes,
+    bits of the float32 log-odds. h_(-1) is 32 zero bytes. A generation without placements still advances the chain.
+
+    Args:
+        image_sha256, genome_sha256: 32 bytes for each placement.
+    """
+    digest = hashlib.sha256(previous)
+    for cell, slot, value, image, genome in zip(
+        placements.cells, placements.slots, placements.log_odds, image_sha256, genome_sha256
+    ):
+        digest.update(_ROW.pack(placements.generation, slot, cell, image, genome, np.float32(value).tobytes()))
+    return digest.digest()

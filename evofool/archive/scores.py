@@ -1,0 +1,89 @@
+"""From a network's outputs to scores: plain numpy, the same in every evaluator and in ask/tell."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.archive import objectives
+from evofool.archive.objectives import Objective
+from evofool.records import Scores
+
+__all__ = ["confidence", "log_odds", "score_outputs"]
+
+_SMALLEST = 2.0**-149  # the smallest positive float32: a probability of 0 means "below this"
+
+
+def log_odds(outputs: NDArray[Any], output: str) -> NDArray[np.float32]:
+    """z_c - logsumexp of the other classes, for every row and class; float64 inside.
+
+    Unlike a probability or its logarithm, it never saturates, so a cell can always be improved. The probability is
+    1 / (1 + exp(-log_odds)).
+
+    Args:
+        outputs: (n, classes), what the network returned.
+        output: "logits", "probabilities" or "log_probabilities". Log-probabilities are logits; so are the logarithms
+            of probabilities, where 0 counts as the smallest positive float32.
+
+    Returns:
+        (n, classes) float32; NaN in every column of a row that has a value that is not finite.
+    """
+    z = outputs.astype(np.float64)
+    bad = ~np.isfinite(z).all(axis=1)
+    z[bad] = 0.0
+    if output == "probabilities":
+        z = np.log(np.maximum(z, _SMALLEST))
+    top = z.argmax(axis=1)
+    rows = np.arange(len(z))
+    shifted = np.exp(z - z[rows, top][:, None])
+    total = shifted.sum(axis=1)
+    with np.errstate(divide="ignore"):
+        # For all but the largest the rest holds the largest, so the subtraction is harmless ...
+        result = z - (z[rows, top] + np.log(total))[:, None] - np.log1p(-shifted / total[:, None])
+    # ... and for the largest the others are summed about their own maximum.
+    others = z.copy()
+    others[rows, top] = -np.inf
+    second = others.max(axis=1)
+    result[rows, top] = z[rows, top] - (second + np.log(np.exp(others - second[:, None]).sum(axis=1)))
+    result[bad] = np.nan
+    return result.astype(np.float32)
+
+
+def confidence(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The probability that log-odds stand for: 1 / (1 + exp(-log_odds)), float32; 0 for an empty cell's -inf."""
+    values = log_odds.astype(np.float64)
+    small = np.exp(-np.abs(values))
+    return np.where(values >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+
+
+def score_outputs(
+    outputs: NDArray[Any],
+    output: str,
+    class_indices: NDArray[np.int64],
+    images: NDArray[np.uint8],
+    objective: Objective = objectives.log_odds,
+) -> Scores:
+    """Scores of images.
+
+    Args:
+        outputs: (m, classes), what the network returned for the images and perhaps, behind them, for padding.
+        output: see `log_odds`.
+        class_indices: (cells,) the classes that have a cell.
+        images: (n, h, w, channels) uint8, n <= m.
+        objective: what cells rank by.
+    """
+    rows = len(images)
+    # All m rows are computed, so that a row's bits cannot depend on how many of the others are padding.
+    odds = log_odds(outputs, output)[:rows]
+    top = np.nan_to_num(odds, nan=-np.inf).argmax(axis=1)
+    hashes = b"".join(hashlib.sha256(image.tobytes()).digest() for image in images)
+    return Scores(
+        log_odds=odds[:, class_indices],
+        objective=objective(odds, class_indices),
+        top1_class=top.astype(np.int32),
+        top1_confidence=np.nan_to_num(confidence(odds[np.arange(rows), top])),
+        image_sha256=np.frombuffer(hashes, dtype=np.uint8).reshape(rows, 32),
+    )

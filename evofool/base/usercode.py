@@ -1,0 +1,78 @@
+"""Code of the user, named by `python:FILE.py:callable` or `python:package.module:callable`.
+
+It runs only where --allow-code was given on this command line (or `allow_code=True` in Python), never because a
+configuration or a run directory says so. Neither the current directory nor the run directory is put on the import path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evofool.base.source import Source
+from evofool.errors import ConfigError, EvofoolError
+
+__all__ = ["load_callable"]
+
+
+def load_callable(source: Source, error: type[EvofoolError] = ConfigError) -> tuple[Callable[..., Any], str]:
+    """The callable of a spec.
+
+    Args:
+        error: raised where the code itself fails.
+
+    Returns:
+        The callable, and the sha256 (hex) of the file it is in, "" where there is none.
+
+    Raises:
+        ConfigError: code is not allowed, or the file, module or callable is not there.
+    """
+    place, _, name = source.argument.rpartition(":")
+    if source.scheme != "python" or not place or not name.isidentifier():
+        raise ConfigError(
+            f"{source.key}: {source.spec!r} is not python:FILE.py:callable or python:package.module:callable."
+        )
+    if not source.allow_code:
+        raise ConfigError(
+            f"{source.key}: {source.spec} runs code from {place}; add --allow-code to this command if you trust it."
+        )
+    module, code = _from_file(source, place, error) if place.endswith(".py") else _installed(source, place, error)
+    found = getattr(module, name, None)
+    if not callable(found):
+        there = ", ".join(n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")) or "none"
+        raise ConfigError(f"{source.key}: {place} has no callable {name!r}; it has {there}.")
+    return found, hashlib.sha256(code).hexdigest() if code else ""
+
+
+def _from_file(source: Source, place: str, error: type[EvofoolError]) -> tuple[types.ModuleType, bytes]:
+    code = source.read(place, "give the path of a Python file")
+    # Named by content: the same file is the same module, whatever its path on this machine.
+    name = f"evofool_user_{hashlib.sha256(code).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name], code
+    module = types.ModuleType(name)
+    module.__file__ = str(Path(place).absolute())
+    sys.modules[name] = module  # before execution: dataclasses and the like look themselves up there
+    try:
+        exec(compile(code, place, "exec"), vars(module))
+    except (Exception, SystemExit) as problem:
+        del sys.modules[name]
+        raise error(f"{source.spec}: {place} raised {type(problem).__name__}: {problem}") from problem
+    return module, code
+
+
+def _installed(source: Source, place: str, error: type[EvofoolError]) -> tuple[types.ModuleType, bytes]:
+    try:
+        module = importlib.import_module(place)
+    except (ImportError, TypeError) as problem:  # TypeError: a relative name
+        raise ConfigError(f"{source.key}: module {place} cannot be imported ({problem}).") from None
+    except (Exception, SystemExit) as problem:
+        raise error(f"python:{place}: importing it raised {type(problem).__name__}: {problem}") from problem
+    file = getattr(module, "__file__", None)
+    return module, Path(file).read_bytes() if file else b""

@@ -1,0 +1,1 @@
+"""From genomes to images, bit for bit."""

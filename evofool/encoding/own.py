@@ -1,0 +1,145 @@
+"""Operators of the user's own, in place of the toolbox's `select`, `mate` and `mutate`; and DEAP's operators as such.
+
+An own operator works on a whole batch and gets the run's seed and the generation, so that its numbers can have
+addresses (rng.uniforms) and a resumed run breeds the same children:
+
+    mutate(seed, generation, genomes) -> (genomes, changed)             changed: (n,) bool
+    mate(seed, generation, first, second) -> (children, crossed)        crossed: (n,) bool, which have two parents
+    select(seed, generation, archive, count) -> ids                     (count, 2) int64, ids of elites
+
+`genomes` is (n, height, width, channels) float32 in [0, 1] for direct encodings, `cppn.Graphs` for CPPNs.
+Configurations name own operators in `variation.operators`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.base import rng
+from evofool.base.source import Source
+from evofool.base.usercode import load_callable
+from evofool.config import Config
+from evofool.encoding import variation
+from evofool.errors import ConfigError
+
+__all__ = ["deap_crossover", "deap_mutation", "load_operators"]
+
+
+def load_operators(config: Config, allow_code: bool) -> tuple[dict[str, Callable[..., Any]], dict[str, str]]:
+    """The operators that `variation.operators` names, ready for a toolbox, and {spec: sha256 (hex) of its file}.
+
+    Raises:
+        ConfigError: code is not allowed, or is not there.
+    """
+    wrappers = {"select": _select, "mate": _mate, "mutate": _mutate}
+    ready: dict[str, Callable[..., Any]] = {}
+    hashes: dict[str, str] = {}
+    for name, spec in config.variation.operators.items():
+        function, hashes[spec] = load_callable(Source(spec, allow_code, key="variation.operators"))
+        ready[name] = wrappers[name](function, config.seed, spec)
+    return ready, hashes
+
+
+def _mutate(function: Callable[..., Any], seed: int, spec: str) -> Callable[..., Any]:
+    def mutate(generation: int, genomes: Any) -> tuple[Any, NDArray[np.uint32]]:
+        children, changed = _call(function, spec, len(genomes), 2, seed, generation, genomes)
+        return children, np.asarray(changed, dtype=bool) * variation.operator_bit("own")
+
+    return mutate
+
+
+def _mate(function: Callable[..., Any], seed: int, spec: str) -> Callable[..., Any]:
+    def mate(generation: int, first: Any, second: Any) -> tuple[Any, NDArray[np.bool_]]:
+        children, crossed = _call(function, spec, len(first), 2, seed, generation, first, second)
+        return children, np.asarray(crossed, dtype=bool)
+
+    return mate
+
+
+def _select(function: Callable[..., Any], seed: int, spec: str) -> Callable[..., Any]:
+    def select(archive: Any, generation: int, count: int) -> NDArray[np.int64]:
+        ids = np.asarray(_call(function, spec, count, 1, seed, generation, archive, count), dtype=np.int64)
+        if ids.shape != (count, 2) or not np.isin(ids, archive.elites[archive.filled]).all():
+            raise ConfigError(f"variation.operators: {spec} must return ({count}, 2) ids of current elites.")
+        return ids
+
+    return select
+
+
+def _call(function: Callable[..., Any], spec: str, rows: int, parts: int, *arguments: Any) -> Any:
+    try:
+        result = function(*arguments)
+        sizes = [len(part) for part in result] if parts == 2 else [len(result)]
+    except Exception as error:
+        raise ConfigError(f"variation.operators: {spec} raised {type(error).__name__}: {error}") from error
+    if sizes != [rows] * parts:
+        raise ConfigError(f"variation.operators: {spec} returned {sizes} rows where {[rows] * parts} are wanted.")
+    return result
+
+
+# ------------------------------------------------------------------------------------------------- DEAP's operators
+
+
+def deap_mutation(operator: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
+    """A DEAP mutation such as `tools.mutGaussian` as an own operator for direct genomes.
+
+    Args:
+        operator: takes a list of floats and returns a tuple that holds it, as DEAP's do.
+        arguments: of the operator, e.g. mu=0.0, sigma=0.1, indpb=0.05. Children are clipped to [0, 1].
+    """
+
+    def mutate(seed: int, generation: int, genomes: NDArray[np.float32]) -> tuple[Any, NDArray[np.bool_]]:
+        with _seeded(seed, "own.mutate", generation):
+            rows = [operator(genome.ravel().tolist(), **arguments)[0] for genome in genomes]
+        children = _genes(rows, genomes)
+        return children, (children != genomes).reshape(len(genomes), -1).any(axis=1)
+
+    return mutate
+
+
+def deap_crossover(operator: Callable[..., Any], rate: float = 0.5, **arguments: Any) -> Callable[..., Any]:
+    """A DEAP crossover such as `tools.cxBlend` as an own operator for direct genomes.
+
+    Args:
+        operator: takes two lists of floats and returns both; the first is the child.
+        rate: chance that a pair is crossed; else the child is a copy of the first parent.
+        arguments: of the operator. Children are clipped to [0, 1].
+    """
+
+    def mate(
+        seed: int, generation: int, first: NDArray[np.float32], second: NDArray[np.float32]
+    ) -> tuple[Any, NDArray[np.bool_]]:
+        crossed = rng.uniforms(seed, "own.mate.apply", generation, (len(first),)) < rate
+        with _seeded(seed, "own.mate", generation):
+            rows = [
+                operator(a.ravel().tolist(), b.ravel().tolist(), **arguments)[0] if chosen else a.ravel()
+                for a, b, chosen in zip(first, second, crossed)
+            ]
+        return _genes(rows, first), crossed
+
+    return mate
+
+
+def _genes(rows: list[Any], like: NDArray[np.float32]) -> NDArray[np.float32]:
+    values = np.array(rows, dtype=np.float64)
+    return np.clip(np.nan_to_num(values), 0.0, 1.0).astype(np.float32).reshape(like.shape)
+
+
+@contextmanager
+def _seeded(seed: int, domain: str, generation: int) -> Iterator[None]:
+    """The global generators that DEAP's operators draw from, seeded by address and put back afterwards."""
+    before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002 - DEAP users draw from it too
+    word = int(rng.words(seed, domain, generation, 1)[0])
+    random.seed(word)
+    np.random.seed(word & 0xFFFFFFFF)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(numpy_before)  # noqa: NPY002

@@ -1,0 +1,76 @@
+"""What runs in a Ray worker: an evaluator, and how long its answers took."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import torch
+
+from evofool.evaluate.memory import peak_rss_mib
+from evofool.evaluate.pool import Evaluator
+from evofool.evaluate.problem import Recipe
+
+__all__ = ["Actor"]
+
+Answer = tuple[Any, float, float]  # a result, the seconds it took, and the evaluator's peak RSS in MiB
+
+WATCH_SECONDS = 1.0
+
+
+def _end_with_parent() -> None:
+    """End this process once its raylet is gone. Ray leaves such workers alive for long, and they hold the GPU."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="evofool-watchdog").start()
+
+
+class Actor:
+    """What runs in a Ray worker; `hello` comes first, and again after a restart."""
+
+    _evaluator: Evaluator
+
+    def __init__(self) -> None:
+        _end_with_parent()
+
+    def hello(self, recipe: Recipe) -> dict[str, Any]:
+        """Build the evaluator, here rather than in the constructor so that its errors come back as errors."""
+        self._evaluator = recipe.build()
+        return {
+            "canary": self._evaluator.canary(),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "node": ray.get_runtime_context().get_node_id(),
+        }
+
+    # The methods of an Evaluator, by their own names, which Ray shows as the titles of processes.
+
+    def score(self, genomes: Any) -> Answer:
+        return self._timed(self._evaluator.score, genomes)
+
+    def render(self, genomes: Any) -> Answer:
+        return self._timed(self._evaluator.render, genomes)
+
+    def score_images(self, images: Any) -> Answer:
+        return self._timed(self._evaluator.score_images, images)
+
+    @staticmethod
+    def _timed(method: Callable[[Any], Any], batch: Any) -> Answer:
+        started = time.perf_counter()
+        try:
+            result = method(batch)
+        except torch.OutOfMemoryError as error:
+            # The device's memory may stay in disorder, so a new process goes on; the driver treats it as a loss.
+            print(f"evofool: out of memory, ending this evaluator: {error}", flush=True)
+            os._exit(1)
+        return result, time.perf_counter() - started, peak_rss_mib()

@@ -1,0 +1,167 @@
+"""The evaluators of a pool over Ray: started, greeted, admitted if they compute what the others do, and renewed."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import ray
+from ray import exceptions as ray_errors
+
+from evofool.errors import ResourcesMissing
+from evofool.evaluate.over_ray.actor import Actor
+from evofool.evaluate.over_ray.chunks import Worker
+from evofool.evaluate.over_ray.cluster import Cluster
+from evofool.evaluate.over_ray.failures import Verdict, stopping, verdict
+from evofool.evaluate.pool import other_numerics
+from evofool.evaluate.problem import Recipe
+
+__all__ = ["Roster"]
+
+MAX_HELLOS = 5  # in a row that one evaluator may fail before the others go on without it
+SETTLING = 10.0  # seconds that a new run waits for more evaluators once one is ready: most of them decide its canary
+GROWING = 10.0  # seconds between looks for room for more evaluators
+
+
+class Roster:
+    """Who is there, and who is expected. Arguments, `canary` and what is raised: see RayPool.
+
+    Attributes:
+        workers: the evaluators; those whose `hello` is pending are not ready.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        recipe: Recipe,
+        *,
+        evaluators: int | str,
+        per_gpu: int,
+        ready_timeout: float,
+        canary: str | None,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._recipe, self._warn, self._ready_timeout = ray.put(recipe), warn, ready_timeout
+        self._cluster, self._numerics, self._per_gpu = cluster, recipe.numerics, per_gpu
+        self._grows, self._looked = evaluators == "auto", time.monotonic()
+        possible = self._possible()
+        count = max(1, possible) if evaluators == "auto" else int(evaluators)
+        if 0 < possible < count:
+            warn(f"{count} evaluators were asked for; the cluster has room for {possible}.")
+        self.workers = [self._start() for _ in range(count)]
+        self.canary = canary or ""
+        self._await_first(min(count, max(possible, 1)))
+
+    @property
+    def ready(self) -> list[Worker]:
+        """Those that can be sent chunks."""
+        return [worker for worker in self.workers if worker.hello is None]
+
+    def _demand(self) -> dict[str, float]:
+        demand: dict[str, float] = {"CPU": self._numerics.threads}
+        if self._numerics.device == "cuda":
+            demand["GPU"] = 1 / self._per_gpu
+        return demand
+
+    def _possible(self) -> int:
+        return int(min(self._cluster.supply(name) / amount for name, amount in self._demand().items()))
+
+    def _start(self) -> Worker:
+        demand = self._demand()
+        actor = ray.remote(Actor).options(
+            num_cpus=demand["CPU"],
+            num_gpus=demand.get("GPU", 0),
+            max_restarts=-1,
+            # The driver sends lost chunks again itself: Ray would do so behind later ones, to the same actor.
+            max_task_retries=0,
+        )
+        handle = actor.remote()
+        return Worker(handle, hello=handle.hello.remote(self._recipe))
+
+    def _await_first(self, wanted: int) -> None:
+        deadline = time.monotonic() + self._ready_timeout
+        greeted: list[Worker] = []
+        while len(greeted) < wanted and time.monotonic() < deadline:
+            waiting = [w.hello for w in self.workers if not w.facts]
+            ready, _ = ray.wait(waiting, timeout=min(1.0, self._ready_timeout)) if waiting else ([], [])
+            for worker in list(self.workers):
+                if worker.hello in ready and not worker.facts and self._greet(worker):
+                    greeted.append(worker)
+                    # Late ones are taken in whenever they come.
+                    deadline = min(deadline, time.monotonic() + (0.0 if self.canary else SETTLING))
+        if not greeted:
+            demand = ", ".join(f"{amount:g} {name}" for name, amount in self._demand().items())
+            supply = ", ".join(f"{self._cluster.supply(name):g} {name}" for name in self._demand())
+            raise ResourcesMissing(
+                f"no evaluator was ready within {self._ready_timeout:g} s: each needs {demand}, and the whole cluster "
+                f"has {supply}, some of it perhaps in use; lower evaluation.threads or add nodes."
+            )
+        groups = Counter(worker.facts["canary"] for worker in greeted)
+        if not self.canary:
+            self.canary = max(sorted(groups), key=lambda canary: groups[canary])
+        for worker in list(self.workers):
+            if worker.facts:
+                self._admit(worker)
+        if not self.ready:
+            raise other_numerics("the cluster")
+
+    def _greet(self, worker: Worker) -> bool:
+        """Take a finished hello; False if the actor was lost meanwhile and says hello again later."""
+        try:
+            worker.facts = ray.get(worker.hello)
+        except ray_errors.RayError as error:
+            worker.failed_hellos += 1
+            if (found := verdict(error)) is Verdict.STOP:
+                raise stopping(error) from error
+            if worker.failed_hellos >= MAX_HELLOS and len(self.workers) > 1:
+                self._warn(f"an evaluator failed to start {MAX_HELLOS} times and is given up ({_first_line(error)}).")
+                self.workers.remove(worker)
+                ray.kill(worker.handle)
+            else:
+                self.renew(worker, found)
+            return False
+        worker.failed_hellos = 0
+        return True
+
+    def _admit(self, worker: Worker) -> None:
+        if worker.facts["canary"] == self.canary:
+            worker.hello = None
+            return
+        self._warn(f"an evaluator on {worker.facts['host']} has other numerics than the run and is not used.")
+        self.workers.remove(worker)
+        ray.kill(worker.handle)
+
+    def welcome(self, worker: Worker) -> None:
+        """Take a finished hello of one who comes late, or again."""
+        if self._greet(worker):
+            self._admit(worker)
+
+    def renew(self, worker: Worker, found: Verdict = Verdict.RESTART) -> None:
+        """Expect a lost evaluator again, or another in its place."""
+        worker.facts = {}
+        if found is not Verdict.REPLACE:
+            try:
+                worker.hello = worker.handle.hello.remote(self._recipe)
+                return
+            except ray_errors.RayError:
+                pass
+        fresh = self._start()
+        worker.handle, worker.hello = fresh.handle, fresh.hello
+
+    def grow(self) -> None:
+        """Start more evaluators where the cluster has grown, if they are "auto"."""
+        if not self._grows or time.monotonic() - self._looked < GROWING:
+            return
+        self._looked = time.monotonic()
+        self.workers += [self._start() for _ in range(self._possible() - len(self.workers))]
+
+    def close(self) -> None:
+        """End the actors; Ray itself is the cluster's to close."""
+        for worker in self.workers:
+            ray.kill(worker.handle)
+        self.workers = []
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -1,0 +1,1 @@
+"""What machines can do for a run, and getting it onto them."""

@@ -1,0 +1,305 @@
+"""`evofool doctor`: what of this machine, or of a cluster, would stand in the way of a run, and what to do about it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from evofool.base.places import as_url
+from evofool.config import load_config
+from evofool.errors import EvofoolError
+from evofool.store import files
+from evofool.store.remote.objects import Objects
+from evofool.targets.families import load_target
+
+if TYPE_CHECKING:
+    from evofool.evaluate.over_ray.nodes import Answer
+
+__all__ = ["Finding", "Look", "examine", "judge", "look"]
+
+PACKAGES = ("evofool", "ray", "torch", "torchvision", "deap", "numpy", "pyarrow", "pandas")
+ALIKE = ("python", "evofool", "ray", "torch", "numpy")  # what a node must have as the driver has it
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report; `fix` says what to do about a warning or a failure."""
+
+    subject: str
+    level: str  # "ok", "warning" or "failure"
+    text: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a node says of itself."""
+
+    versions: dict[str, str]  # "" where a package is missing
+    cores: int
+    gpus: int
+    auth: str  # RAY_AUTH_MODE there
+    storage: str  # why a run could not be kept there, "" if it could
+    shared: bool  # whether the driver's mark is seen there
+
+
+def examine(config: str | None, storage: str, allow_code: bool, address: str | None = None) -> list[Finding]:
+    """Look at versions, processors, Ray's environment, storage, and at a config's target and a cluster if given."""
+    findings = [_versions(), _processors(), _gpu(), _ray_address(), _ray_token(), _storage(storage)]
+    if config is not None:
+        findings.append(_target(config, allow_code))
+    if address is not None:
+        on_nodes = _cluster(address, Path(storage).absolute() if not as_url(storage) else Path.cwd())
+        # Nodes do not touch an object store: only the driver writes.
+        findings += [f for f in on_nodes if f.subject != "storage on nodes" or not as_url(storage)]
+    return findings
+
+
+def _versions() -> Finding:
+    return Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in _installed().items()))
+
+
+def _installed() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a source tree on the path, for instance
+            found[name] = ""
+    return found
+
+
+def _processors() -> Finding:
+    usable = len(os.sched_getaffinity(0))
+    text = f"{usable} cores usable, so evaluation.evaluators: auto is {usable} with one thread each"
+    return Finding("processors", "ok", text)
+
+
+def _gpu() -> Finding:
+    if not torch.cuda.is_available():
+        return Finding("gpu", "ok", "none seen by torch; evaluators use the CPU")
+    names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return Finding("gpu", "ok", names)
+
+
+def _ray_address() -> Finding:
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        return Finding("RAY_ADDRESS", "ok", "not set; a cluster on this machine is used if there is one, else started")
+    if address.startswith(("http://", "https://")):
+        fix = "unset RAY_ADDRESS and set RAY_API_SERVER_ADDRESS to it, or give evofool run --address HOST:6379"
+        return Finding("RAY_ADDRESS", "failure", f"{address} is the Jobs API, not a place for drivers", fix)
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address not in ("auto", "local") and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=3).close()
+        except OSError as error:
+            return Finding(
+                "RAY_ADDRESS", "failure", f"{address} does not answer ({error})", "start the head node, or unset it"
+            )
+    return Finding("RAY_ADDRESS", "ok", address)
+
+
+def _ray_token() -> Finding:
+    mode = os.environ.get("RAY_AUTH_MODE", "not set")
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    if not token.is_file():
+        return Finding("ray token", "ok", f"RAY_AUTH_MODE {mode}; no token at {token}")
+    if token.stat().st_mode & 0o077:
+        text = f"RAY_AUTH_MODE {mode}; others on this machine can read {token}"
+        return Finding("ray token", "warning", text, f"chmod 600 {token}")
+    return Finding("ray token", "ok", f"RAY_AUTH_MODE {mode}; token in {token}")
+
+
+def _storage(place: str) -> Finding:
+    if url := as_url(place):
+        try:
+            Objects(url).probe()
+        except EvofoolError as error:
+            return Finding("storage", "failure", error.message, "choose another storage.path, or see docs/cluster.md")
+        return Finding("storage", "ok", f"{url} puts objects only where there is none")
+    folder = Path(place)
+    problem = _refusal(folder)
+    if problem:
+        return Finding("storage", "failure", problem, "choose another storage.path, or make room")
+    return Finding("storage", "ok", f"{_place(folder)} takes files, links and fsync")
+
+
+def _place(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return folder
+
+
+def _refusal(folder: Path) -> str:
+    try:
+        files.probe(_place(folder))
+    except EvofoolError as error:
+        return error.message
+    return ""
+
+
+def _target(config: str, allow_code: bool) -> Finding:
+    try:
+        settings = load_config(config)
+        target = load_target(
+            settings.target.spec,
+            geometry=settings.target.geometry,
+            output=settings.target.output,
+            crops=settings.target.crops,
+            allow_code=allow_code,
+        )
+    except EvofoolError as error:
+        return Finding("target", "failure", error.message, "see the README on targets")
+    height, width = target.image_size
+    text = f"{target.spec}: {len(target.class_names)} classes, images {height} x {width} x {target.channels}, "
+    return Finding("target", "ok", text + f"fingerprint {target.fingerprint()[:16]}...")
+
+
+# ------------------------------------------------------------------------------------------------------------ clusters
+
+
+def look(folder: str, mark: str) -> Look:
+    """What this node says of itself; runs on every node of a cluster.
+
+    Args:
+        folder: absolute path of the storage folder.
+        mark: a file the driver has written there.
+    """
+    # num_gpus=0 hides GPUs from torch in some versions of Ray, but not from the driver's folder.
+    driver = Path("/proc/driver/nvidia/gpus")
+    gpus = max(torch.cuda.device_count(), len(list(driver.iterdir())) if driver.is_dir() else 0)
+    return Look(
+        versions=_installed(),
+        cores=len(os.sched_getaffinity(0)),
+        gpus=gpus,
+        auth=os.environ.get("RAY_AUTH_MODE", ""),
+        storage=_refusal(Path(folder)),
+        shared=Path(mark).is_file(),
+    )
+
+
+def _cluster(address: str, folder: Path) -> list[Finding]:
+    from evofool.evaluate.over_ray.cluster import connect
+    from evofool.evaluate.over_ray.nodes import on_every_node
+
+    findings = _addresses(address)
+    try:
+        cluster = connect(address, local_cpus=1)
+    except EvofoolError as error:
+        return [*findings, Finding("cluster", "failure", error.message, "see docs/cluster.md")]
+    mark = _place(folder) / f"_tmp-{secrets.token_hex(8)}"
+    with contextlib.suppress(OSError):  # the finding on storage says so already
+        mark.touch()
+    try:
+        return [*findings, *judge(on_every_node(look, (str(folder), str(mark))), _installed(), mark.is_file())]
+    finally:
+        mark.unlink(missing_ok=True)
+        cluster.close()
+
+
+def _addresses(address: str) -> list[Finding]:
+    """Traps of RAY_ADDRESS beside --address."""
+    findings = []
+    other = os.environ.get("RAY_ADDRESS")
+    if other and other != address and address != "auto":
+        text = f"RAY_ADDRESS is {other}, so drivers without --address go there and not to {address}"
+        findings.append(Finding("RAY_ADDRESS", "warning", text, "unset it, or set it to the same"))
+    if address.startswith("ray://"):
+        text = f"{address} is Ray Client: when this machine loses the connection, the run ends"
+        findings.append(Finding("--address", "warning", text, "start the driver on the cluster: evofool submit"))
+    return findings
+
+
+def judge(answers: Sequence[Answer], driver: dict[str, str], marked: bool) -> list[Finding]:
+    """Findings about a cluster.
+
+    Args:
+        answers: of `look`, from every node.
+        driver: versions of the driver.
+        marked: whether the driver could write its mark, without which nothing is known of sharing.
+    """
+    cpus, gpus = (sum(answer.declared.get(name, 0) for answer in answers) for name in ("CPU", "GPU"))
+    findings = [Finding("cluster", "ok", f"{len(answers)} nodes, {cpus:g} CPU, {gpus:g} GPU")]
+    for answer in answers:
+        if answer.error:
+            fix = "install evofool there as here" if "No module named" in answer.error else "see its Ray logs"
+            findings.append(Finding(f"node {_name(answer)}", "failure", answer.error, fix))
+    looks = [(answer, answer.value) for answer in answers if not answer.error]
+    findings += [_alike(looks, driver), _open(looks), *_declared(looks), _kept(looks, marked)]
+    return findings
+
+
+def _name(answer: Answer) -> str:
+    return f"{answer.host} ({answer.address})"
+
+
+def _alike(looks: Sequence[tuple[Answer, Look]], driver: dict[str, str]) -> Finding:
+    different = [
+        f"{_name(answer)} has {name} {seen.versions.get(name) or 'missing'}, the driver {driver.get(name) or 'none'}"
+        for answer, seen in looks
+        for name in ALIKE
+        if seen.versions.get(name) != driver.get(name)
+    ]
+    if different:
+        fix = "give all nodes one image or environment: evaluators whose scores differ by a bit cannot join a run"
+        serious = any(f" has {name} " in text for text in different for name in ("evofool", "ray"))
+        return Finding("versions on nodes", "failure" if serious else "warning", "; ".join(different), fix)
+    shown = ", ".join(f"{name} {driver.get(name)}" for name in ALIKE)
+    return Finding("versions on nodes", "ok", f"everywhere {shown}")
+
+
+def _open(looks: Sequence[tuple[Answer, Look]]) -> Finding:
+    exposed = [answer for answer, seen in looks if seen.auth.lower() != "token"]
+    if not exposed:
+        return Finding("auth", "ok", "RAY_AUTH_MODE token on every node")
+    local = all(answer.address.startswith("127.") for answer in exposed)
+    text = f"without a token: {', '.join(map(_name, exposed))}; whoever reaches a port there can run code"
+    fix = "start every node with RAY_AUTH_MODE=token and one token file of mode 600, as the files of cluster/ do"
+    return Finding("auth", "warning" if local else "failure", text, fix)
+
+
+def _declared(looks: Sequence[tuple[Answer, Look]]) -> list[Finding]:
+    findings = []
+    for answer, seen in looks:
+        said, there = answer.declared.get("GPU", 0), seen.gpus
+        if said > there:
+            text = f"{_name(answer)} declares {said:g} GPUs and has {there}"
+            findings.append(
+                Finding("gpus on nodes", "failure", text, "start it with the right --num-gpus; see nvidia-smi")
+            )
+        elif said < there:
+            text = f"{_name(answer)} has {there} GPUs and declares {said:g}, so some stay idle"
+            findings.append(Finding("gpus on nodes", "warning", text, "start it with the right --num-gpus"))
+        if answer.declared.get("CPU", 0) > seen.cores:
+            text = f"{_name(answer)} declares {answer.declared['CPU']:g} CPU and may use {seen.cores}"
+            findings.append(Finding("cores on nodes", "warning", text, "start it with the right --num-cpus"))
+    subjects = {finding.subject for finding in findings}
+    for subject in ("gpus on nodes", "cores on nodes"):
+        if subject not in subjects:
+            findings.append(Finding(subject, "ok", "as declared"))
+    return findings
+
+
+def _kept(looks: Sequence[tuple[Answer, Look]], marked: bool) -> Finding:
+    refused = [f"{_name(answer)}: {seen.storage}" for answer, seen in looks if seen.storage]
+    apart = [_name(answer) for answer, seen in looks if marked and not seen.shared]
+    # Only the driver writes, so this stands in the way of the next driver, if that starts on another node.
+    fix = "mount one shared folder on every node, and give it as storage.path"
+    if refused:
+        return Finding("storage on nodes", "warning", "not writable: " + "; ".join(refused), fix)
+    if apart:
+        text = f"not the driver's folder: {', '.join(apart)}; a run could not be resumed from there"
+        return Finding("storage on nodes", "warning", text, fix)
+    return Finding("storage on nodes", "ok", "writable from every node" + ", and the same folder" * marked)

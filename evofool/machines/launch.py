@@ -1,0 +1,345 @@
+"""`evofool launch`: the launch files of `cluster/`, filled in for a configuration.
+
+Each file there works as it is; filling in replaces its sizes, names and paths, and refuses what cannot be meant. The
+folder `evofool/cluster` is a link to it, so an installed package has the same files.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from evofool.base.places import as_url
+from evofool.config import Config, to_yaml
+from evofool.errors import ConfigError
+
+__all__ = ["KINDS", "Filled", "Node", "Wishes", "fill", "named_files", "needs_code", "node_for", "template"]
+
+KINDS = {  # kind -> file of cluster/
+    "aws": "aws.yaml",
+    "on-premise": "on-premise.yaml",
+    "kuberay": "kuberay.yaml",
+    "slurm": "slurm.sh",
+    "local": "local.sh",
+    "docker": "Dockerfile",
+}
+SHARED = "/mnt/evofool"  # the shared folder, as the files have it
+CPUS = 8  # of a node, for evaluators, where nothing says otherwise
+GIB_EVALUATOR, GIB_DRIVER = 2, 4  # measured: 0.8 to 1.4 and 0.7 to 3.3 (README, "Results")
+# AWS instance types with their vCPUs and GPUs, smallest first.
+CPU_INSTANCES = {f"m7i.{name}": (cpus, 0) for name, cpus in (
+    ("xlarge", 4), ("2xlarge", 8), ("4xlarge", 16), ("8xlarge", 32), ("16xlarge", 64), ("24xlarge", 96),
+    ("48xlarge", 192),
+)}  # fmt: skip
+GPU_INSTANCES = {
+    "g5.xlarge": (4, 1),
+    "g5.2xlarge": (8, 1),
+    "g5.4xlarge": (16, 1),
+    "g5.8xlarge": (32, 1),
+    "g5.16xlarge": (64, 1),
+    "g5.12xlarge": (48, 4),
+    "g5.24xlarge": (96, 4),
+    "g5.48xlarge": (192, 8),
+}
+CPU_IMAGE = "canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
+GPU_IMAGE = "deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+EXTRAS = {"efficientnet-lite": "imagenet", "timm": "timm"}  # scheme of target.spec -> extra its packages are in
+
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+_FOLDER = re.compile(r"/[A-Za-z0-9._/-]{0,254}")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks for; None where the configuration decides."""
+
+    nodes: int | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    storage: str | None = None
+    image: str | None = None
+    hosts: tuple[str, ...] = ()
+    allow_code: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """What evaluators use of one node."""
+
+    cpus: int
+    gpus: int
+
+    @property
+    def memory(self) -> int:
+        """GiB for evaluators and, since it may be the head, the driver."""
+        return GIB_EVALUATOR * self.cpus + GIB_DRIVER
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A launch file, and sentences about what it cannot settle itself."""
+
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+# ----------------------------------------------------------------------------------------------------- configurations
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
+
+
+def needs_code(settings: Config) -> bool:
+    """Whether a key names code of the user, which runs only with --allow-code."""
+    return any(text.startswith("python:") for text in _strings(settings.model_dump()))
+
+
+def named_files(settings: Config) -> list[Path]:
+    """The local files that keys name: weights of the target, Python files; as named, each once."""
+    names = [text.removeprefix("python:").rpartition(":")[0] for text in _strings(settings.model_dump())
+             if text.startswith("python:")]  # fmt: skip
+    scheme, _, argument = settings.target.spec.partition(":")
+    if scheme == "lenet":
+        names.append(argument)
+    elif scheme in ("torchvision", "timm"):
+        names.append(argument.partition("/")[2])
+    sure = scheme == "lenet"  # with other kinds, what follows the slash may be the name of published weights
+    files = [Path(name) for name in names if name.endswith(".py") or (name and (sure or Path(name).is_file()))]
+    return list(dict.fromkeys(files))
+
+
+def node_for(settings: Config, nodes: int, cpus: int | None, gpus: int | None, free: int = CPUS) -> Node:
+    """The size of each node: what the evaluators of the configuration take, or what was asked for if that fits.
+
+    Args:
+        free: cores of a node where neither says.
+
+    Raises:
+        ConfigError: evaluators of the configuration would not fit on such a node.
+    """
+    evaluation = settings.evaluation
+    threads, wanted = evaluation.threads, evaluation.evaluators
+    each = None if wanted == "auto" else math.ceil(int(wanted) / nodes)  # evaluators of a node
+    if evaluation.device == "cuda" and gpus is None:
+        gpus = 1 if each is None else math.ceil(each / evaluation.evaluators_per_gpu)
+    gpus = gpus or 0
+    if evaluation.device == "cuda" and not gpus:
+        raise ConfigError("--gpus: evaluation.device is cuda, which needs at least one GPU a node.")
+    if evaluation.device == "cpu" and gpus:
+        raise ConfigError(f"--gpus: {gpus} GPUs would lie idle, since evaluation.device is cpu; leave --gpus out.")
+    least = gpus * evaluation.evaluators_per_gpu * threads if gpus else threads
+    if cpus is None:
+        free = math.ceil(free / threads) * threads
+        cpus = least if gpus else (free if each is None else each * threads)
+    if cpus < least:
+        why = f"{gpus} GPUs x {evaluation.evaluators_per_gpu} evaluators x " if gpus else "an evaluator has "
+        raise ConfigError(
+            f"--cpus: {cpus} is too few: {why}{threads} evaluation.threads need{'' if gpus else 's'} {least}."
+        )
+    return Node(cpus, gpus)
+
+
+# ------------------------------------------------------------------------------------------------------------ filling
+
+
+def template(kind: str) -> str:
+    """A file of `cluster/` as it is.
+
+    Raises:
+        ConfigError: no such kind.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"KIND: {kind!r} is none; there are {', '.join(KINDS)}.")
+    return (resources.files("evofool") / "cluster" / KINDS[kind]).read_text(encoding="utf-8")
+
+
+def fill(kind: str, config: Path, overrides: list[str], settings: Config, wishes: Wishes) -> Filled:
+    """The launch file of a kind for a configuration.
+
+    Args:
+        config, overrides: as on the command line, for kinds that repeat it.
+        settings: what they give.
+
+    Raises:
+        ConfigError: an unknown kind, or sizes, names or a configuration that kind can do nothing with.
+    """
+    text = template(kind)
+    if kind == "docker":
+        return Filled(_docker(text, settings))
+    if settings.evaluation.pool != "ray":
+        raise ConfigError("evaluation.pool: inline uses no cluster; add evaluation.pool=ray.")
+    if needs_code(settings) and not wishes.allow_code:
+        raise ConfigError("the config names code (python:...); add --allow-code if the launched run may run it.")
+    nodes = _nodes(kind, wishes)
+    free = max(1, len(os.sched_getaffinity(0)) // nodes) if kind == "local" else CPUS
+    node = node_for(settings, nodes, wishes.cpus, wishes.gpus, free)
+    notes = list(_idle(settings, nodes, node))
+    if kind in ("slurm", "local"):
+        if wishes.image:
+            raise ConfigError(f"--image: {kind} starts evofool from the environment it is installed in; leave it out.")
+        return Filled(_script(text, kind, nodes, node, _arguments(config, overrides, wishes)), tuple(notes))
+    shared, runs = _storage(kind, settings, wishes)
+    if kind == "kuberay":
+        notes += [f"{file}: the run looks for it at {shared}/{file}; put it there." for file in named_files(settings)]
+        return Filled(_kuberay(text, settings, nodes, node, wishes, runs).replace(SHARED, shared), tuple(notes))
+    text = _machines(text, kind, nodes, node, wishes)
+    submit = shlex.join([str(config), *overrides, f"storage.path={runs}"]) + " --allow-code" * wishes.allow_code
+    text = text.replace(f"CONFIG storage.path={SHARED}/runs", " ".join(submit.splitlines())).replace(SHARED, shared)
+    return Filled(text, tuple(notes))
+
+
+def _nodes(kind: str, wishes: Wishes) -> int:
+    if wishes.hosts and kind != "on-premise":
+        raise ConfigError(f"--hosts: {kind} finds its machines itself; leave it out.")
+    if kind != "on-premise":
+        return wishes.nodes or 2
+    if not wishes.hosts:
+        raise ConfigError("--hosts: on-premise needs the addresses of its machines, e.g. --hosts 10.0.0.1,10.0.0.2.")
+    for host in wishes.hosts:
+        _good_host(host)
+    if len(set(wishes.hosts)) < len(wishes.hosts):
+        raise ConfigError(f"--hosts: {', '.join(wishes.hosts)} has an address twice.")
+    if wishes.nodes not in (None, len(wishes.hosts)):
+        raise ConfigError(f"--nodes: {wishes.nodes}, but --hosts has {len(wishes.hosts)}; leave --nodes out.")
+    return len(wishes.hosts)
+
+
+def _good_host(host: str) -> None:
+    if not _HOST.fullmatch(host):
+        raise ConfigError(f"--hosts: {host!r} is neither an address nor a name; give them with commas between.")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return
+    if address.is_unspecified or address.is_loopback:
+        raise ConfigError(f"--hosts: the other machines do not reach {host}; give the private address.")
+    if address.is_global:
+        raise ConfigError(f"--hosts: {host} is a public address; give the private one, for nodes to talk over.")
+
+
+def _idle(settings: Config, nodes: int, node: Node) -> Iterator[str]:
+    wanted, evaluation = settings.evaluation.evaluators, settings.evaluation
+    room = nodes * (node.gpus * evaluation.evaluators_per_gpu if node.gpus else node.cpus // evaluation.threads)
+    if wanted != "auto" and int(wanted) < room:
+        yield f"evaluation.evaluators is {wanted}, and there is room for {room}; evaluation.evaluators=auto uses all."
+
+
+def _storage(kind: str, settings: Config, wishes: Wishes) -> tuple[str, str]:
+    """(shared folder, folder of runs or its URL), both absolute."""
+    given, path = wishes.storage, settings.storage.path
+    shared, runs = SHARED, f"{SHARED}/runs"
+    if given is not None:
+        shared, runs = given.rstrip("/"), f"{given.rstrip('/')}/runs"
+    elif url := as_url(path):
+        runs = url
+    elif path.startswith("/"):
+        shared = runs = path.rstrip("/")
+    if not _FOLDER.fullmatch(shared) or ".." in shared.split("/"):
+        where = "--storage" if given is not None else "storage.path"
+        raise ConfigError(f"{where}: {kind} needs an absolute path of plain characters, such as {SHARED}.")
+    return shared, runs
+
+
+def _arguments(config: Path, overrides: list[str], wishes: Wishes) -> str:
+    storage = [f"storage.path={wishes.storage.rstrip('/')}/runs"] if wishes.storage else []
+    return shlex.join([str(config), *overrides, *storage, *["--allow-code"] * wishes.allow_code])
+
+
+def _swap(text: str, pattern: str, new: str) -> str:
+    """Replace every match; a pattern without one means that a file of cluster/ was changed without this module."""
+    swapped, count = re.subn(pattern, lambda _: new, text, flags=re.MULTILINE)
+    if not count:
+        raise AssertionError(f"no {pattern} in the launch file")
+    return swapped
+
+
+def _script(text: str, kind: str, nodes: int, node: Node, arguments: str) -> str:
+    text = _swap(text, r"^ARGUMENTS=\(.*\)$", f"ARGUMENTS=({arguments})")
+    text = _swap(text, r"^CPUS=\d+", f"CPUS={node.cpus}")
+    text = _swap(text, r"^GPUS=\d+", f"GPUS={node.gpus}")
+    if kind == "local":
+        return _swap(text, r"^NODES=\d+", f"NODES={nodes}")
+    text = _swap(text, r"^#SBATCH --nodes=\d+", f"#SBATCH --nodes={nodes}")
+    text = _swap(text, r"^#SBATCH --cpus-per-task=\d+", f"#SBATCH --cpus-per-task={node.cpus + 1}")
+    return _swap(text, r"^##SBATCH --gpus-per-node=0\n", f"#SBATCH --gpus-per-node={node.gpus}\n" * bool(node.gpus))
+
+
+def _good_image(image: str) -> str:
+    if not _IMAGE.fullmatch(image):
+        raise ConfigError(f"--image: {image!r} is not the name of an image, such as evofool:0.1.0.")
+    return image
+
+
+def _machines(text: str, kind: str, nodes: int, node: Node, wishes: Wishes) -> str:
+    """aws.yaml and on-premise.yaml, for Ray's cluster launcher."""
+    text = _swap(text, r"max_workers: \d+", f"max_workers: {nodes - 1}")
+    text = _swap(text, r"--num-cpus=\d+", f"--num-cpus={node.cpus}")
+    if kind == "aws":
+        text = _swap(text, r"min_workers: \d+", f"min_workers: {nodes - 1}")
+        text = _swap(text, r"resources: {.*}", f"resources: {{CPU: {node.cpus}, GPU: {node.gpus}}}")
+        text = _swap(text, r"InstanceType: .*", f"InstanceType: {_instance(node)}")
+        if node.gpus:
+            text = text.replace(CPU_IMAGE, GPU_IMAGE)
+    else:
+        text = _swap(text, r"192\.0\.2\.10\b", wishes.hosts[0])
+        text = _swap(text, r"worker_ips: \[.*\]", f"worker_ips: [{', '.join(wishes.hosts[1:])}]")
+    if wishes.image:
+        text = _swap(text, r"^.*  # checkout\n", "")
+        options = f"['--volume={SHARED}:{SHARED}', '--ulimit=nofile=65536:65536']"
+        docker = f"{{image: '{_good_image(wishes.image)}', container_name: evofool, run_options: {options}}}"
+        text = _swap(text, r"^docker: {}", f"docker: {docker}")
+        if kind == "aws":
+            install = "sudo apt-get -o DPkg::Lock::Timeout=300 install -y docker.io"
+            first = f"  - {install} && sudo usermod -aG docker $USER\n"
+            text = _swap(text, r"^initialization_commands:\n", "initialization_commands:\n" + first)
+    return text
+
+
+def _instance(node: Node) -> str:
+    table = GPU_INSTANCES if node.gpus else CPU_INSTANCES
+    # One vCPU more than evaluators take: the driver's.
+    fitting = [name for name, (cpus, gpus) in table.items() if cpus > node.cpus and gpus >= node.gpus]
+    if not fitting:
+        cpus, gpus = (max(column) for column in zip(*table.values()))
+        raise ConfigError(
+            f"--cpus, --gpus: no instance type known here has over {node.cpus} vCPUs and {node.gpus} GPUs; the largest "
+            f"has {cpus} and {gpus}, so take more nodes of fewer."
+        )
+    return fitting[0]
+
+
+def _kuberay(text: str, settings: Config, nodes: int, node: Node, wishes: Wishes, runs: str) -> str:
+    resolved = settings.model_copy(update={"storage": settings.storage.model_copy(update={"path": runs})})
+    block = textwrap.indent(to_yaml(resolved), "    ")
+    text = _swap(text, r"(?<=  config\.yaml: \|\n)(?:    .*\n)+", block)
+    text = _swap(text, r"num-cpus: '\d+'", f"num-cpus: '{node.cpus}'")
+    gpus = f", nvidia.com/gpu: {node.gpus}" * bool(node.gpus)
+    text = _swap(text, r"cpu: \d+, memory: \d+Gi", f"cpu: {node.cpus + 1}, memory: {node.memory}Gi{gpus}")
+    text = _swap(text, r"(?<= )replicas: \d+", f"replicas: {nodes - 1}")
+    text = _swap(text, r"maxReplicas: \d+", f"maxReplicas: {nodes - 1}")
+    if wishes.allow_code:
+        text = _swap(text, r"--resume auto(?=')", "--resume auto --allow-code")
+    return _swap(text, r"(?<=image: ).*", _good_image(wishes.image)) if wishes.image else text
+
+
+def _docker(text: str, settings: Config) -> str:
+    needed = EXTRAS.get(settings.target.spec.partition(":")[0])
+    return _swap(text, r"^ARG EXTRAS=.*", f"ARG EXTRAS={','.join(filter(None, ['fast', needed]))}")

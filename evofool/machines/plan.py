@@ -1,0 +1,329 @@
+"""`evofool plan`: what a run would be and take, before it is made: evaluations, time, memory, disk.
+
+Three kinds of figures, and every one says which it is: exact (they follow from the configuration), measured (here, in a
+few seconds, in processes of their own), estimated (measured, then extended by a rule that is written beside it).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from evofool.base.source import Source
+from evofool.config import Config, fingerprint
+from evofool.evaluate.opening import resolve_numerics
+from evofool.evaluate.pool import chunks
+from evofool.machines.probe import Ingredients, Probe, Reading, available_mib, gpus, ingredients_of
+from evofool.machines.rehearsal import Rehearsal, disk_bytes
+from evofool.machines.tune import share_used
+from evofool.records import Numerics
+
+__all__ = ["Figure", "Plan", "generations_of", "plan"]
+
+PROBE_SECONDS = 3.0
+OPEN_END = 1000  # generations that figures are given for where the configuration names no limit
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a plan."""
+
+    name: str
+    value: float
+    unit: str
+    how: str  # "exact", "measured" or "estimated"
+    low: float | None = None
+    high: float | None = None
+    rule: str = ""
+
+
+@dataclass
+class Plan:
+    """What a run would be (`facts`) and take (`figures`), and what stands in its way (`warnings`)."""
+
+    facts: dict[str, Any]
+    figures: list[Figure] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Figure:
+        return next(figure for figure in self.figures if figure.name == name)
+
+    def add(self, name: str, value: float, unit: str, how: str, *, rule: str = "", **limits: float) -> None:
+        """Add a figure."""
+        self.figures.append(Figure(name, value, unit, how, rule=rule, **limits))
+
+
+def generations_of(config: Config) -> int | None:
+    """Generations until `search.generations` or `search.max_evaluations` stops a run; None without either."""
+    search = config.search
+    limits = [search.generations] if search.generations is not None else []
+    if search.max_evaluations is not None:
+        random = search.lag * search.initial
+        if search.max_evaluations <= random:
+            limits.append(math.ceil(search.max_evaluations / search.initial))
+        else:
+            limits.append(search.lag + math.ceil((search.max_evaluations - random) / search.offspring))
+    return min(limits, default=None)
+
+
+def evaluations_in(config: Config, generations: int) -> int:
+    """Individuals scored in the first generations of a run."""
+    search = config.search
+    random = min(generations, search.lag)
+    return random * search.initial + (generations - random) * search.offspring
+
+
+def plan(
+    config: Config,
+    *,
+    address: str | None = None,
+    allow_code: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Plan:
+    """Plan a run. Writes nothing and makes no run directory.
+
+    Args:
+        address: of the Ray cluster it would run on; this machine by default.
+        tell: receives a sentence now and then.
+
+    Raises:
+        EvofoolError: what the run itself would stop with: no such target or class, code that may not run.
+        ResourcesMissing: no cluster answers at the address.
+    """
+    source = Source(config.target.spec, allow_code)
+    given = ingredients_of(config, source)
+    warnings: list[str] = []
+    supply, where = _supply(config, address)
+    numerics = resolve_numerics(config.evaluation, given.target, supply["GPU"] > 0)
+    evaluators = _evaluators(config, numerics, supply, where, warnings)
+    generations = generations_of(config)
+    result = Plan(_facts(given, numerics, evaluators, where), warnings=warnings)
+    if generations is None:
+        generations = OPEN_END
+        limit = "search.max_time" if config.search.max_time is not None else "search.stop_when or an interrupt"
+        warnings.append(f"only {limit} ends this run; the figures are for {generations} generations.")
+    elif config.search.stop_when or config.search.max_time is not None:
+        warnings.append("search.stop_when or search.max_time may end this run earlier; the figures are upper limits.")
+    if where != "this machine":
+        warnings.append("speed and memory were measured on this machine; the cluster's nodes may differ.")
+    measured = numerics
+    if numerics.device == "cuda" and not gpus():
+        measured = resolve_numerics(config.evaluation.model_copy(update={"device": "cpu"}), given.target, False)
+        warnings.append("there is no GPU here, so speed was measured on a processor; a GPU is many times faster.")
+    tell("measuring, for about a quarter of a minute ...")
+    alone, beside, one, other = _measure(config, source, measured, evaluators > 1)
+    _work(result, config, numerics, generations)
+    _time(result, config, numerics, evaluators, generations, (alone, beside), other)
+    _memory(result, given, evaluators, one, other, local=where == "this machine")
+    _disk(result, given, generations, other)
+    return result
+
+
+def _facts(given: Ingredients, numerics: Numerics, evaluators: int, where: str) -> dict[str, Any]:
+    target, config = given.target, given.config
+    height, width = target.image_size
+    return {
+        "target": target.spec,
+        "target_fingerprint": target.fingerprint(),
+        "cells": len(given.class_indices),
+        "outputs": len(target.class_names),
+        "image": f"{height} x {width} x {target.channels}",
+        "geometry": target.geometry,
+        "crops": target.crops,
+        "encoding": f"{given.encoding.kind}, {given.encoding.colour}",
+        "config_fingerprint": fingerprint(config),
+        "seed": config.seed,
+        "run": f"{config.storage.path}/{config.run_name}",
+        "pool": config.evaluation.pool,
+        **asdict(numerics),
+        "evaluators": evaluators,
+        "on": where,
+    }
+
+
+def _supply(config: Config, address: str | None) -> tuple[dict[str, float], str]:
+    """Processors and GPUs of the cluster, or of this machine, and which of the two it is."""
+    named = address or os.environ.get("RAY_ADDRESS")
+    if config.evaluation.pool == "ray" and named and named != "local":
+        from evofool.evaluate.over_ray import cluster as ray_cluster
+
+        cluster = ray_cluster.connect(address, len(os.sched_getaffinity(0)))
+        try:
+            return {name: cluster.supply(name) for name in ("CPU", "GPU")}, f"the cluster at {named}"
+        finally:
+            cluster.close()
+    return {"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(gpus())}, "this machine"
+
+
+def _evaluators(config: Config, numerics: Numerics, supply: dict[str, float], where: str, warnings: list[str]) -> int:
+    """How many evaluators would be scheduled at once (as RayPool has it)."""
+    settings = config.evaluation
+    if settings.pool == "inline":
+        return 1
+    asked = settings.evaluators
+    processors = supply["CPU"]
+    if where == "this machine" and asked != "auto":
+        processors = max(processors, asked * numerics.threads)  # a cluster that the run starts offers what was asked
+        if asked * numerics.threads > supply["CPU"]:
+            warnings.append(
+                f"{asked} evaluators of {numerics.threads} threads share {supply['CPU']:g} cores; fewer are as fast."
+            )
+    room = processors / numerics.threads
+    if numerics.device == "cuda":
+        room = min(room, supply["GPU"] * settings.evaluators_per_gpu)
+    possible = int(room)
+    if possible < 1:
+        warnings.append(
+            f"no evaluator can be scheduled on {where}: each needs {numerics.threads} cores; lower threads."
+        )
+        return 1
+    if asked == "auto":
+        return possible
+    if asked > possible:
+        warnings.append(f"{asked} evaluators are asked for, {possible} can be scheduled; {asked - possible} will wait.")
+    return min(asked, possible)
+
+
+def _measure(config: Config, source: Source, numerics: Numerics, several: bool) -> tuple[Reading, Reading, Any, Any]:
+    """One evaluator alone and beside another, the memory of one, and a rehearsal's findings."""
+    with Probe(Rehearsal, config, source, 0) as one, Probe(Rehearsal, config, source, 1) as two:
+        two.ask("breeding")
+        found = two.answer()
+        one.call("prepare", numerics)
+        alone = beside = one.call("measure", PROBE_SECONDS)
+        memory = one.call("memory")
+        if several:
+            two.call("prepare", numerics)
+            for probe in (one, two):
+                probe.ask("measure", PROBE_SECONDS / 2)
+            beside = one.answer()
+            two.answer()
+        found |= two.call("evolve", numerics, 2 * PROBE_SECONDS)
+    return alone, beside, memory, found
+
+
+def _work(result: Plan, config: Config, numerics: Numerics, generations: int) -> None:
+    search = config.search
+    result.add("generations", generations, "", "exact")
+    result.add("evaluations", evaluations_in(config, generations), "", "exact")
+    counts = [search.initial] * min(generations, search.lag) + [search.offspring] * max(0, generations - search.lag)
+    passes = {
+        n: sum(math.ceil((p.stop - p.start) / numerics.micro_batch) for p in chunks(n, numerics.chunk))
+        for n in set(counts)
+    }
+    rows = sum(passes[n] for n in counts) * numerics.micro_batch
+    result.add("forward passes", sum(passes[n] for n in counts) * config.target.crops, "", "exact")
+    result.add("images through the network", rows * config.target.crops, "", "exact", rule="with padding, and crops")
+
+
+def _time(
+    result: Plan,
+    config: Config,
+    numerics: Numerics,
+    evaluators: int,
+    generations: int,
+    readings: tuple[Reading, Reading],
+    found: dict[str, Any],
+) -> None:
+    search = config.search
+    alone, beside = (reading.per_second for reading in readings)
+    share = share_used(numerics, evaluators, search.offspring, search.lag)
+    result.add(
+        "evaluations a second of one evaluator",
+        beside,
+        "/s",
+        "measured",
+        low=min(alone, beside),
+        high=max(alone, beside),
+        rule="low and high: beside another, and alone",
+    )
+    whole = beside * evaluators * share
+    result.add(
+        "evaluations a second of all",
+        whole,
+        "/s",
+        "estimated",
+        rule=f"{evaluators} times that, times {share:.2f} for padding and waiting",
+    )
+    result.add("driver's seconds a generation", found["driver_seconds"], "s", "measured")
+
+    def seconds(rate: float) -> float:
+        scoring = search.offspring / (rate * evaluators * share)
+        both = config.evaluation.pool == "inline" or search.lag == 1
+        each = scoring + found["driver_seconds"] if both else max(scoring, found["driver_seconds"])
+        return generations * each
+
+    expected = seconds(beside)
+    low, high = seconds(max(alone, beside)), 1.5 * expected
+    rule = "range: evaluators as fast as one alone; half as slow again, as genomes grow"
+    if config.search.max_time is not None:
+        expected, low, high = (min(config.search.max_time, value) for value in (expected, low, high))
+    result.add("time", expected, "s", "estimated", low=low, high=high, rule=rule)
+
+
+def _memory(
+    result: Plan,
+    given: Ingredients,
+    evaluators: int,
+    memory: Any,
+    found: dict[str, Any],
+    *,
+    local: bool,
+) -> None:
+    config, cells = given.config, len(given.class_indices)
+    search = config.search
+    _, peak = memory
+    breeding = found["bytes_a_row_bred"] * max(search.offspring, search.initial) / MIB
+    flying = search.lag * search.offspring * found["genome_bytes"] / MIB
+    elites = cells * (found["genome_bytes"] + found["png_bytes"] * 2) / MIB
+    driver = found["base_mib"] + breeding + flying + elites
+    parts = f"measured; a generation bred {breeding:.0f}, in flight {flying:.0f}, elites {elites:.0f}"
+    if config.evaluation.pool == "inline":
+        total = peak + breeding + flying + elites
+        result.add(
+            "memory of the process",
+            total,
+            "MiB",
+            "estimated",
+            rule=f"evaluator {peak:.0f} {parts}",
+        )
+    else:
+        result.add("memory of one evaluator", peak, "MiB", "measured", rule="its peak; may grow with the genomes")
+        result.add("memory of the driver", driver, "MiB", "estimated", rule=f"{found['base_mib']:.0f} {parts}")
+        total = driver + evaluators * peak
+        result.add("memory of all", total, "MiB", "estimated")
+    if found["gpu_mib"]:
+        result.add("GPU memory of one evaluator", found["gpu_mib"], "MiB", "measured")
+    free = available_mib()
+    if local and total > free:
+        result.warnings.append(
+            f"this machine has {free:.0f} MiB free, the run would take about {total:.0f}; lower search.offspring, "
+            "evaluation.micro_batch or evaluation.evaluators."
+        )
+    elif not local and driver > free:
+        result.warnings.append(f"the driver would take about {driver:.0f} MiB; this machine has {free:.0f} free.")
+
+
+def _disk(result: Plan, given: Ingredients, generations: int, found: dict[str, Any]) -> None:
+    evaluations = evaluations_in(given.config, generations)
+    expected, low, high = (found["placements"].at(evaluations, how) for how in ("expected", "low", "high"))
+    rule = f"{found['placements'].total} measured in {found['placements'].evaluations} evaluations, then a power law"
+    result.add("placements", round(expected), "", "estimated", low=round(low), high=round(high), rule=rule)
+    kept = given.config.storage.history
+    counts = {"lineage": ((expected, "full"), (low, "elites"), (high, "full"))}.get(
+        kept, ((expected, kept), (low, kept), (high, kept))
+    )
+    sizes = [disk_bytes(given, generations, count, found, history) for count, history in counts]
+    for name, value in sizes[0].items():
+        result.add(f"disk: {name}", value / MIB, "MiB", "estimated")
+    whole, least, most = (sum(parts.values()) / MIB for parts in sizes)
+    rule = "bytes of a placement and a PNG measured"
+    if kept != "full":
+        rule += f"; storage.history: {kept}, " + (
+            "before a compaction" if kept == "elites" else "if all were ancestors"
+        )
+    result.add("disk", whole, "MiB", "estimated", low=least, high=most, rule=rule)

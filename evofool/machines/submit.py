@@ -1,0 +1,313 @@
+"""`evofool submit`: a run as a job of Ray's Jobs API, whose driver works on the cluster.
+
+What the job needs of the current folder is packed here, not by Ray, so that weights the configuration names travel
+even where .gitignore leaves them out, nothing secret does, and the size is known before anything is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import os
+import shlex
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from evofool.base.addresses import is_loopback
+from evofool.base.places import as_url
+from evofool.config import Config
+from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped, StorageError
+from evofool.machines.launch import named_files, needs_code
+
+__all__ = ["LEFT_OUT", "LIMIT", "Job", "Outcome", "check_address", "entrypoint", "gather", "pack", "submit"]
+
+LIMIT = 100 << 20  # bytes; Ray's dashboard refuses a larger upload
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+# Ray puts the job's folder in front of PYTHONPATH, and a torch.py that lies there would be taken for torch.
+_NOT_FROM_HERE = 'PYTHONPATH="${PYTHONPATH#"$PWD"}"; export PYTHONPATH="${PYTHONPATH#:}";'
+# Patterns as in .rayignore, which may add to them, or take one back with "!".
+LEFT_OUT = (
+    ".git/", ".venv*/", "venv/", "__pycache__/", ".*_cache/", ".hypothesis/", "*.egg-info/", "build/", "dist/",
+    "node_modules/", "/runs/", "/weights/", "/data/", "*.safetensors", "*.pth", "*.pt", "*.ckpt",
+    ".env", ".ssh/", ".aws/", ".kube/", ".ray/", ".netrc", "auth_token", "*.pem", "*.key",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is submitted: a configuration as on the command line, and what it resolves to."""
+
+    config: Path
+    overrides: Sequence[str]
+    settings: Config
+    resume: str = "auto"
+    allow_code: bool = False
+    insecure_cluster: bool = False
+    seeds: str | None = None  # as of `evofool run --seeds`: one after another, in one job
+    include: Sequence[Path] = ()  # files to send whatever the patterns say
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A submitted job; `status` and `exit_code` are None while it runs."""
+
+    submission_id: str
+    status: str | None = None
+    exit_code: int | None = None
+
+
+# ---------------------------------------------------------------------------------------------------------- addresses
+
+
+def _has_token() -> bool:
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return True
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").is_file()
+
+
+def check_address(address: str, tell: Callable[[str], None] = lambda text: None, *, insecure: bool = False) -> None:
+    """Refuse what is no address of the Jobs API, and, unless `insecure`, one beyond this machine without a token.
+
+    Raises:
+        ConfigError: naming the address and the way out.
+    """
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        raise ConfigError(f"--address: {address} is not http://HOST:8265.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+        raise ConfigError(
+            f"--address: {address} is not the Jobs API; give http://HOST:8265, or start the driver on the cluster with "
+            "`evofool run --address HOST:6379`."
+        )
+    if parts.username or parts.password:
+        raise ConfigError("--address: leave name and password out; the token comes from RAY_AUTH_TOKEN_PATH.")
+    if port == 6379:
+        raise ConfigError(f"--address: {address} is the port of drivers; the Jobs API has 8265 unless set otherwise.")
+    if _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray sends the token only in this mode
+    if insecure or is_loopback(parts.hostname):
+        return
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or not _has_token():
+        raise ConfigError(
+            f"--address: {address} is beyond this machine, so a token is needed: set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN_PATH unless it is in ~/.ray/auth_token; or open a tunnel and give http://127.0.0.1:8265, "
+            "or say --insecure-cluster."
+        )
+    if parts.scheme == "http":
+        tell(f"{address}: the token goes over the network as it is; a tunnel (ssh -L) or https would hide it.")
+
+
+# ------------------------------------------------------------------------------------------------------------ packing
+
+
+def _matches(pattern: str, path: str, folder: bool) -> bool:
+    """As in .gitignore: a slash at the end means folders, one elsewhere the path from the top, none any name."""
+    body = pattern.strip("/")
+    if pattern.endswith("/") and not folder:
+        return False
+    whole = "/" in pattern.rstrip("/")
+    return fnmatch.fnmatchcase(path if whole else path.rpartition("/")[2], body)
+
+
+def _left_out(patterns: Sequence[str], path: str, folder: bool) -> bool:
+    """Whether the last pattern that matches, if any, leaves the path out."""
+    last = next((p for p in reversed(patterns) if _matches(p.removeprefix("!"), path, folder)), "!")
+    return not last.startswith("!")
+
+
+def _patterns(folder: Path) -> list[str]:
+    file = folder / ".rayignore"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [*LEFT_OUT, *(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))]
+
+
+def gather(folder: Path, needed: Sequence[Path]) -> dict[str, Path]:
+    """{name in the job's folder: file} of what is sent.
+
+    Args:
+        needed: files inside `folder` that are sent whatever the patterns say.
+
+    Raises:
+        ConfigError: more than LIMIT; names the largest files.
+    """
+    patterns, found = _patterns(folder), {}
+    for place, folders, files in os.walk(folder):
+        here = Path(place).relative_to(folder)
+        folders[:] = sorted(f for f in folders if not _left_out(patterns, (here / f).as_posix(), True))
+        for name in sorted(files):
+            path = (here / name).as_posix()
+            # Ray would obey ignore files a second time, and leave out what is needed.
+            if name not in (".gitignore", ".rayignore") and not _left_out(patterns, path, False):
+                found[path] = Path(place) / name
+    for file in needed:
+        found[file.absolute().relative_to(folder.absolute()).as_posix()] = file
+    found = {name: file for name, file in found.items() if file.is_file()}  # no pipes, no dangling links
+    sizes = {name: file.stat().st_size for name, file in found.items()}
+    if sum(sizes.values()) > LIMIT:
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:5]
+        shown = ", ".join(f"{name} ({sizes[name] / (1 << 20):.1f} MiB)" for name in largest)
+        raise ConfigError(
+            f"{folder}: {sum(sizes.values()) / (1 << 20):.0f} MiB would be sent, and Ray takes {LIMIT >> 20}; the "
+            f"largest are {shown}: name what the run does not need in .rayignore, or put it on the shared storage."
+        )
+    return found
+
+
+def pack(found: dict[str, Path], archive: Path) -> None:
+    """A zip that is the same bytes for the same files, so that Ray stores it once."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in sorted(found):
+            info = zipfile.ZipInfo(name)  # with the date of 1980
+            info.external_attr = (0o755 if os.access(found[name], os.X_OK) else 0o644) << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            out.writestr(info, found[name].read_bytes())
+
+
+# --------------------------------------------------------------------------------------------------------- submitting
+
+
+def entrypoint(job: Job, folder: Path) -> str:
+    """The command the job runs, in its copy of the folder."""
+    words = ["evofool", "run", _within(job.config, folder), *job.overrides, "--resume", job.resume]
+    words += ["--seeds", job.seeds] if job.seeds else []
+    words += ["--allow-code"] * job.allow_code + ["--insecure-cluster"] * job.insecure_cluster
+    return f"{_NOT_FROM_HERE} exec {shlex.join(words)}"
+
+
+def _within(file: Path, folder: Path) -> str:
+    try:
+        return file.absolute().relative_to(folder.absolute()).as_posix()
+    except ValueError:
+        raise ConfigError(
+            f"{file}: lies outside {folder}, which is what the job gets; submit from its folder."
+        ) from None
+
+
+def _refuse(job: Job) -> None:
+    settings = job.settings
+    if settings.evaluation.pool != "ray":
+        raise ConfigError("evaluation.pool: inline uses no cluster; add evaluation.pool=ray.")
+    if not settings.storage.path.startswith("/") and not as_url(settings.storage.path):
+        raise ConfigError(
+            f"storage.path: {settings.storage.path} would lie in the job's folder, which Ray removes; give a folder of "
+            "the cluster that stays, e.g. storage.path=/mnt/evofool/runs, or s3://BUCKET/runs."
+        )
+    if needs_code(settings) and not job.allow_code:
+        raise ConfigError("the config names code (python:...); add --allow-code if the job may run it.")
+    if job.resume not in ("auto", "must", "never"):
+        raise ConfigError(f"--resume: is auto, must or never, not {job.resume!r}.")
+
+
+def _needed(job: Job, folder: Path, tell: Callable[[str], None]) -> list[Path]:
+    """The config and the files it names, of those that the job would look for in its folder."""
+    needed = [job.config]
+    for file in [*named_files(job.settings), *job.include]:
+        if file.is_absolute() and not file.is_relative_to(folder.absolute()):
+            tell(f"{file}: not sent; the job looks for it there on the cluster.")
+            continue
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such file here, so it cannot go with the job; give one that exists.")
+        if file.is_absolute() and file not in job.include:
+            raise ConfigError(f"{file}: the job has another folder; name it as {_within(file, folder)}.")
+        needed.append(file)
+    for file in needed:
+        _within(file, folder)
+    return needed
+
+
+def submit(
+    job: Job,
+    address: str,
+    *,
+    wait: bool = True,
+    folder: Path | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
+    client: Callable[[str], Any] | None = None,
+) -> Outcome:
+    """Send a run to a cluster and, if `wait`, follow it to its end.
+
+    Args:
+        folder: what the job gets a copy of; the current one by default.
+        tell: receives sentences.
+        log: receives what the job prints.
+        client: makes a JobSubmissionClient.
+
+    Raises:
+        ConfigError: the job cannot be meant, or is too large.
+        ResourcesMissing: nothing answers, or refuses.
+    """
+    folder = folder or Path.cwd()
+    _refuse(job)
+    check_address(address, tell, insecure=job.insecure_cluster)
+    found = gather(folder, _needed(job, folder, tell))
+    connection = _connect(address, client)
+    with tempfile.TemporaryDirectory(prefix="evofool-") as scratch:
+        archive = Path(scratch) / "folder.zip"
+        pack(found, archive)
+        tell(f"{len(found)} files, {archive.stat().st_size / (1 << 20):.1f} MiB, go to {address}")
+        try:
+            name = connection.submit_job(
+                entrypoint=entrypoint(job, folder),
+                runtime_env={"working_dir": str(archive)},
+                metadata={"evofool_run": job.settings.run_name},
+            )
+        except OSError as error:
+            raise StorageError(f"{archive}: could not be sent ({error}).") from None
+        except (RuntimeError, ValueError) as error:
+            raise ResourcesMissing(f"{address}: the job was refused ({_first_line(error)}).") from None
+    tell(f"submitted as {name}; its log: ray job logs {name} --address {address}; its end: ray job stop {name} ...")
+    return _follow(connection, name, address, log) if wait else Outcome(name)
+
+
+def _connect(address: str, client: Callable[[str], Any] | None) -> Any:
+    from ray.job_submission import JobSubmissionClient  # only now: check_address may have set the mode Ray reads
+
+    try:
+        return client(address) if client else JobSubmissionClient(address)
+    except Exception as error:  # Ray has no common class for these: requests', its own, plain ones
+        text = _first_line(error)
+        if "401" in text or "403" in text or "uthenticat" in text or "nauthorized" in text:
+            raise ResourcesMissing(
+                f"{address}: the cluster asks for its token ({text}); set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH "
+                "unless it is in ~/.ray/auth_token."
+            ) from None
+        raise ResourcesMissing(
+            f"{address}: the Jobs API does not answer ({text}); is the head up, with its dashboard, and a tunnel open?"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _follow(connection: Any, name: str, address: str, log: Callable[[str], None]) -> Outcome:
+    async def stream() -> None:
+        async for text in connection.tail_job_logs(name):
+            log(text)
+
+    again = f"ray job logs {name} --address {address} --follow"
+    try:
+        asyncio.run(stream())
+        details = connection.get_job_info(name)
+        while (status := str(getattr(details.status, "value", details.status))) not in ENDED:
+            time.sleep(0.5)  # the status comes a little after the end of the log
+            details = connection.get_job_info(name)
+    except KeyboardInterrupt:
+        raise Stopped(f"{name} goes on without being followed.", go_on=again) from None
+    except Exception as error:  # as above
+        raise EvofoolError(
+            f"{address}: lost sight of {name} ({_first_line(error)}); the job goes on if its cluster does.",
+            go_on=f"{again}; if the cluster is gone, evofool submit as before",
+        ) from None
+    code = details.driver_exit_code
+    return Outcome(name, status, 0 if status == "SUCCEEDED" else code if code else 1)

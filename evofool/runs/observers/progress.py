@@ -1,0 +1,111 @@
+"""Progress on stderr: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from evofool.config import Config
+from evofool.records import Statistics
+from evofool.runs.observers.observer import Observer
+
+__all__ = ["Lines", "LiveTable", "make_progress"]
+
+
+def make_progress(kind: str) -> Observer:
+    """The observer for `observers.progress`."""
+    if kind == "auto":
+        kind = "live" if sys.stderr.isatty() else "lines"
+    return {"live": LiveTable, "lines": Lines, "none": Observer}[kind]()
+
+
+def _title(config: Config, facts: dict[str, Any]) -> str:
+    begin = f"resuming after generation {facts['resumed_at']}" if facts.get("resumed_at") is not None else "new run"
+    return (
+        f"{config.run_name}: {begin}, {facts['encoding']}, {facts['cells']} classes of {facts['target']}, "
+        f"{facts['evaluators']} evaluator{'s' * (facts['evaluators'] != 1)} on {facts['numerics']['device']}"
+    )
+
+
+class Lines(Observer):
+    """A line every few seconds."""
+
+    INTERVAL = 5.0
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def on_start(self, config: Config, facts: dict[str, Any]) -> None:
+        self._say(_title(config, facts))
+
+    def on_generation(self, s: Statistics, facts: dict[str, Any]) -> None:
+        if time.monotonic() - self._last < self.INTERVAL:
+            return
+        self._last = time.monotonic()
+        self._say(
+            f"generation {s.generation}  evaluations {s.evaluations}  {facts['evaluations_per_second']:.0f}/s  "
+            f"median {s.median:.6f}  minimum {s.minimum:.6f}  >=0.99 {s.classes_99}  >=0.9999 {s.classes_9999}  "
+            f"filled {s.filled}  placements {s.placements_total}"
+        )
+
+    def on_warning(self, text: str) -> None:
+        self._say(f"warning: {text}")
+
+    def on_stop(self, reason: str) -> None:
+        self._say(reason)
+
+
+class LiveTable(Observer):
+    """A progress bar and the counters, redrawn a few times a second."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("generation {task.completed}"), BarColumn(), TimeRemainingColumn(), console=self._console
+        )
+        self._live: Live | None = None
+        self._cells = 0
+
+    def on_start(self, config: Config, facts: dict[str, Any]) -> None:
+        self._console.print(_title(config, facts), highlight=False)
+        self._cells = facts["cells"]
+        self._task = self._bar.add_task("", total=config.search.generations)
+        self._live = Live(self._bar, console=self._console, refresh_per_second=4)
+        self._live.start()
+
+    def on_generation(self, s: Statistics, facts: dict[str, Any]) -> None:
+        if self._live is None:
+            return
+        self._bar.update(self._task, completed=s.generation + 1)
+        table = Table.grid(padding=(0, 2))
+        for left, right in (
+            (
+                ("evaluations", f"{s.evaluations} ({facts['evaluations_per_second']:.0f}/s)"),
+                ("placements", f"{s.placements_total} (+{s.placements})"),
+            ),
+            (("median confidence", f"{s.median:.6f}"), ("filled cells", f"{s.filled} of {self._cells}")),
+            (("minimum confidence", f"{s.minimum:.6f}"), ("distinct elites", str(s.unique_elites))),
+            (("classes >= 0.99", str(s.classes_99)), ("top-1 in their cell", f"{s.top1_share:.0%}")),
+            (("classes >= 0.9999", str(s.classes_9999)), ("generations without placement", str(s.stale))),
+            (("evaluators", str(facts["evaluators"])), ("chunks scored again", str(facts["requeued"]))),
+        ):
+            table.add_row(*left, *right)
+        self._live.update(Group(self._bar, table))
+
+    def on_warning(self, text: str) -> None:
+        self._console.print(f"[yellow]warning:[/] {text}", highlight=False)
+
+    def on_stop(self, reason: str) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        self._console.print(reason, highlight=False)

@@ -1,0 +1,48 @@
+"""The elites of runs, as what another run starts from: `--seed-from` and `evofool merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from evofool.encoding.kinds import Encoding
+from evofool.errors import ConfigError, IncompatibleRun
+from evofool.store.reader import encoding_of, read_steadily
+from evofool.store.run import RunStore
+from evofool.store.state import Seeds
+
+__all__ = ["seeds_of"]
+
+
+def seeds_of(runs: list[Path], encoding: Encoding) -> tuple[Seeds | None, list[dict[str, Any]]]:
+    """The distinct genomes of all elites, None if there are no runs; and what names each run.
+
+    Raises:
+        ConfigError: a run has no commit yet.
+        IncompatibleRun: a run has another encoding.
+    """
+    if not runs:
+        return None, []
+    genomes: dict[bytes, str] = {}
+    parents = []
+    for path in runs:
+        facts, elites = read_steadily(path, lambda store: _elites(store, encoding))
+        for identity, genome in sorted(elites.items()):
+            genomes.setdefault(genome, f"{facts['run_id']}:{identity:x}")
+        parents.append(facts)
+    return Seeds(list(genomes), list(genomes.values())), parents
+
+
+def _elites(store: RunStore, encoding: Encoding) -> tuple[dict[str, Any], dict[int, bytes]]:
+    last = store.log.last
+    if last is None:
+        raise ConfigError(f"{store.path}: has no commit yet, so no elites to start from.")
+    if encoding_of(store) != encoding:
+        raise IncompatibleRun(f"{store.path}: its encoding is not this run's, so its elites cannot be bred here.")
+    elites = {row["cell"]: row["individual_id"] for row in store.table("placements").to_pylist()}
+    facts = {
+        "run_id": store.provenance["run_id"],
+        "archive_hash": last.archive_hash,
+        "generation": last.generation,
+    }
+    return facts, store.genomes(set(elites.values()))

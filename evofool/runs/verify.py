@@ -1,0 +1,106 @@
+"""`evofool verify`: is what the run directory says still true?
+
+Checksums of every file, the chain of commits, the hash chain of the archive, the elites view against the commits, and
+every elite: its genome is drawn again and must give the archived image, and the image is scored again and must give
+the archived log-odds, bit for bit under the run's numerics.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from evofool.archive.scores import confidence
+from evofool.errors import ConfigError, CorruptData, IncompatibleRun
+from evofool.evaluate.pool import Evaluator, InlinePool, other_numerics
+from evofool.records import Numerics
+from evofool.runs import replay as replaying
+from evofool.runs.runner import load_run_target
+from evofool.store.reader import encoding_of
+from evofool.store.remote.working_copy import locate
+from evofool.store.run import RunStore
+from evofool.store.view import compare_view
+
+__all__ = ["TOLERANCE", "verify"]
+
+TOLERANCE = 1e-4  # of confidence, where an elite was scored in an earlier numerics epoch
+
+
+def verify(
+    path: str | Path, *, replay: int = 0, allow_code: bool = False, target: Any = None, **live: Any
+) -> dict[str, Any]:
+    """Verify a run directory.
+
+    Args:
+        replay: so many generations, from the first that can be, are also bred again (see replaying.py).
+        allow_code: whether a python: target may run its code.
+        target: the live module, with preprocessing= and class_names=, where the run was made with one.
+
+    Returns:
+        Counts and the archive hash.
+
+    Raises:
+        CorruptData: the first thing found wrong, by name.
+        IncompatibleRun: the target is another one, or this machine has other numerics.
+    """
+    store = RunStore(locate(path))
+    state = store.state()
+    last = store.log.last
+    if state is None or last is None:
+        raise ConfigError(f"{path}: has no commit yet, so there is nothing to verify.")
+    encoding = encoding_of(store, allow_code)
+    replayed = replaying.replay(store, replay, allow_code=allow_code) if replay else 0
+    rows, images = compare_view(store, encoding)
+    loaded = load_run_target(store, target, allow_code=allow_code, **live)
+    numerics = Numerics.of(last.numerics)
+    if numerics.device == "cuda" and not torch.cuda.is_available():
+        raise IncompatibleRun(f"{path}: was scored on a GPU, and there is none here.")
+    class_indices = np.array(store.provenance["class_indices"], dtype=np.int64)
+    epoch_of = _epochs(store)
+    exact = 0
+    pool = InlinePool(lambda: Evaluator(loaded, encoding, class_indices, numerics))
+    try:
+        if pool.canary != last.numerics["canary"]:
+            raise other_numerics(f"{path}: is undamaged as files, but this machine")
+        genomes = store.genomes({row["individual_id"] for row in rows})
+        drawn = dict(zip(genomes, pool.render(encoding.from_bytes(list(genomes.values())))))
+        scores = pool.score_images(np.stack([images[row["class_index"]] for row in rows]))
+        cell_of = {int(index): cell for cell, index in enumerate(class_indices)}
+        for i, row in enumerate(rows):
+            name = f"{path}: class {row['class_name']}"
+            if not np.array_equal(drawn[row["individual_id"]], images[row["class_index"]]):
+                raise CorruptData(f"{name}: its genome draws another image than the archived one.")
+            found = scores.log_odds[i, cell_of[row["class_index"]]]
+            if found == np.float32(row["log_odds"]):
+                exact += 1
+                continue
+            difference = abs(float(confidence(found[None])[0]) - row["confidence"])
+            if epoch_of(row["generation"]) == last.numerics["epoch"] or difference > TOLERANCE:
+                raise CorruptData(
+                    f"{name}: its image scores {found!r} log-odds, the archive says {np.float32(row['log_odds'])!r}."
+                )
+    finally:
+        pool.close()
+    return {
+        "path": str(path),
+        "elites": len(rows),
+        "bit_for_bit": exact,
+        "within_tolerance": len(rows) - exact,
+        "generations": state.generation + 1,
+        "replayed": replayed,
+        "replayed_from": replaying.replayed_from(store) if replay else None,
+        "placements_from": store.log.whole_from,
+        "commits": len(store.log.commits),
+        "archive_hash": last.archive_hash,
+        "numerics_epoch": last.numerics["epoch"],
+    }
+
+
+def _epochs(store: RunStore) -> Any:
+    """A function from a generation to the numerics epoch it was scored in."""
+    ends = np.array([commit.generation for commit in store.log.commits])
+    epochs = [commit.numerics["epoch"] for commit in store.log.commits]
+    return lambda generation: epochs[int(np.searchsorted(ends, generation))]

@@ -1,0 +1,1 @@
+"""The closed circle: breed, score, place. Start with loop.py."""

@@ -1,0 +1,98 @@
+"""Breeding: from the archive as it stands to a generation of offspring, through the toolbox's operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.archive.cells import Archive
+from evofool.base import rng
+from evofool.config import Config
+from evofool.encoding import variation
+from evofool.encoding.kinds import Encoding
+from evofool.encoding.table import GenomeTable
+from evofool.records import NO_PARENT, Offspring, Placements, individual_id
+
+__all__ = ["Breeder"]
+
+
+class Breeder:
+    """The genomes of the current elites, and the default operators on them.
+
+    Args:
+        cells: how many the archive has.
+        seeds: genomes (a batch) and origins that take the place of generation 0's random ones.
+    """
+
+    def __init__(
+        self, config: Config, encoding: Encoding, cells: int, seeds: tuple[Any, tuple[str, ...]] | None
+    ) -> None:
+        self.config, self.encoding, self.seeds = config, encoding, seeds
+        self._elites = GenomeTable(encoding, cells)
+        self._taken: Any = None  # parents' genomes that were copied for the generation being bred
+
+    def select(self, archive: Archive, generation: int, count: int) -> NDArray[np.int64]:
+        """Ids of two parents for each of `count` offspring, uniform over filled cells or over individuals."""
+        candidates = archive.elites[archive.filled]
+        if self.config.search.selection == "individuals":
+            candidates = np.unique(candidates)
+        uniform = rng.uniforms(self.config.seed, "select", generation, (count, 2))
+        return candidates[(uniform * len(candidates)).astype(np.int64)]
+
+    def mate(self, generation: int, first: Any, second: Any) -> tuple[Any, NDArray[np.bool_]]:
+        """Children of pairs, and which of them have two parents."""
+        rates = self.config.variation.at(generation)
+        return variation.mate(self.encoding, rates, self.config.seed, generation, first, second)
+
+    def mutate(self, generation: int, genomes: Any) -> tuple[Any, NDArray[np.uint32]]:
+        """Mutated genomes, and the bit set of operators that took effect on each."""
+        rates = self.config.variation.at(generation)
+        arguments = (self.encoding, rates, self.config.seed, generation, genomes)
+        return variation.mutate(*arguments, overwrite=genomes is self._taken)
+
+    def breed(self, generation: int, archive: Archive, toolbox: Any) -> Offspring:
+        """One generation, by the toolbox's `select`, `mate` and `mutate`; the first `lag` generations are random."""
+        search = self.config.search
+        if generation == 0 and self.seeds is not None:
+            return self._parentless(0, self.seeds[0], "seed", self.seeds[1])
+        if generation < search.lag or not archive.filled.any():
+            genomes = variation.initial(self.encoding, self.config.seed, generation, search.initial)
+            return self._parentless(generation, genomes, "initial", None)
+        parents = toolbox.select(archive, generation, search.offspring)
+        first = second = self._taken = self._elites.take(parents[:, 0])
+        if self._crosses(toolbox, generation):
+            second = self._elites.take(parents[:, 1])
+        children, crossed = toolbox.mate(generation, first, second)
+        children, operators = toolbox.mutate(generation, children)
+        self._taken = None
+        parents[~crossed, 1] = NO_PARENT
+        return Offspring(generation, children, parents, operators | crossed * variation.operator_bit("crossover"))
+
+    def _crosses(self, toolbox: Any, generation: int) -> bool:
+        """Whether second parents may be looked at: a generation of direct genomes on ImageNet is 120 MB."""
+        return (
+            getattr(toolbox.mate, "func", None) != self.mate or self.config.variation.at(generation).crossover_rate > 0
+        )
+
+    def keep(self, archive: Archive, placements: Placements, slots: Any, genomes: Any, rows: Any) -> None:
+        """Remember who took a cell, and forget who lost the last one.
+
+        Args:
+            slots: of the individuals placed; `rows` says where in the batch `genomes` each of them is.
+        """
+        self._elites.keep(archive.elites.tolist())
+        self._elites.add(individual_id(placements.generation, np.asarray(slots, dtype=np.int64)), genomes, rows)
+
+    def adopt(self, ids: NDArray[np.int64], genomes: Any, rows: Any) -> None:
+        """Remember elites of a stored archive."""
+        self._elites.add(ids, genomes, rows)
+
+    @staticmethod
+    def _parentless(generation: int, genomes: Any, operator: str, origins: tuple[str, ...] | None) -> Offspring:
+        n = len(genomes)
+        parents = np.full((n, 2), NO_PARENT, dtype=np.int64)
+        return Offspring(
+            generation, genomes, parents, np.full(n, variation.operator_bit(operator), dtype=np.uint32), origins
+        )

@@ -1,0 +1,1 @@
+"""Tables and the chain of commits on disk; reading a run."""

@@ -1,0 +1,114 @@
+"""`evofool table`: runs side by side, grouped by what they asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evofool.base import rng
+from evofool.config import fingerprint
+from evofool.store.reader import open_run
+from evofool.store.remote.working_copy import named
+
+__all__ = ["compare", "summarise"]
+
+RESAMPLES = 10_000
+LEVEL = 0.9999
+
+
+def compare(paths: Sequence[str | Path]) -> pd.DataFrame:
+    """One row for each run: its group and its final figures.
+
+    A group is a name with {seed} left in, and one set of semantic keys but the seed. `median_at` and `minimum_at` are
+    the first generations at which the median and the minimum over classes reach 0.9999; NaN where they never do.
+    """
+    rows = []
+    for path in paths:
+        run = open_run(path)
+        history = run.history()
+        if history.empty:
+            continue
+        last = history.iloc[-1]
+        rows.append(
+            {
+                "group": f"{run.config.name} ({fingerprint(run.config, without_seed=True)[:6]})",
+                "run": named(str(path)),
+                "seed": run.config.seed,
+                "target_fingerprint": run.provenance["target_fingerprint"][:8],
+                "generations": int(last["generation"]) + 1,
+                "evaluations": int(last["evaluations"]),
+                "median": float(last["median"]),
+                "minimum": float(last["minimum"]),
+                "classes_99": int(last["classes_99"]),
+                "classes_9999": int(last["classes_9999"]),
+                "top1_share": float(last["top1_share"]),
+                "median_at": _first(history, "median"),
+                "minimum_at": _first(history, "minimum"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _first(history: pd.DataFrame, column: str) -> float:
+    reached = history.loc[history[column] >= LEVEL, "generation"]
+    return float(reached.iloc[0]) if len(reached) else float("nan")
+
+
+def summarise(runs: pd.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Per group and figure the median over runs with a 95 % bootstrap interval; per pair of groups a p-value.
+
+    Returns:
+        Rows (group, runs, figure, median, low, high, never) where `never` counts runs that did not get there, which
+        rank as infinity; and rows (first, second, figure, p) of the two-sided Mann-Whitney U test, p None without
+        scipy.
+    """
+    figures = ("median", "minimum", "classes_9999", "top1_share", "median_at", "minimum_at")
+    groups = dict(list(runs.groupby("group", sort=False)))
+    summary, tests = [], []
+    for name, frame in groups.items():
+        for figure in figures:
+            values = frame[figure].fillna(np.inf).to_numpy(dtype=float)
+            low, high = _interval(values)
+            summary.append(
+                {
+                    "group": name,
+                    "runs": len(frame),
+                    "figure": figure,
+                    "median": _number(np.median(values)),
+                    "low": _number(low),
+                    "high": _number(high),
+                    "never": int(np.isinf(values).sum()),
+                }
+            )
+    for first, second in combinations(groups, 2):
+        for figure in figures:
+            a, b = (groups[n][figure].fillna(np.inf).to_numpy(dtype=float) for n in (first, second))
+            tests.append({"first": first, "second": second, "figure": figure, "p": _mann_whitney(a, b)})
+    return summary, tests
+
+
+def _number(value: float) -> float | None:
+    return None if not np.isfinite(value) else float(value)
+
+
+def _interval(values: Any) -> tuple[float, float]:
+    """95 % percentile bootstrap of the median, the same every time."""
+    uniform = rng.uniforms(0, "bootstrap", 0, (RESAMPLES, len(values)))
+    picks = values[(uniform * len(values)).astype(int)]
+    ranked = np.sort(np.sort(picks, axis=1)[:, [(len(values) - 1) // 2, len(values) // 2]].max(axis=1))
+    return float(ranked[int(0.025 * RESAMPLES)]), float(ranked[int(0.975 * RESAMPLES)])
+
+
+def _mann_whitney(first: Any, second: Any) -> float | None:
+    try:
+        from scipy.stats import mannwhitneyu
+    except ImportError:
+        return None
+    largest = 1 + max([v for v in (*first, *second) if np.isfinite(v)], default=0)
+    a, b = (np.where(np.isfinite(v), v, largest) for v in (first, second))  # only ranks matter
+    return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)

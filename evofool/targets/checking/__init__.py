@@ -1,0 +1,1 @@
+"""Does a network see what it was trained to see?"""

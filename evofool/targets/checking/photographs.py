@@ -1,0 +1,216 @@
+"""Photographs to try networks on: those that installed packages ship as files, and folders of a user's own.
+
+scikit-learn, scikit-image and matplotlib carry a few. With each goes what a person would accept as its name among
+ImageNet's classes, and some plain words for networks that know other classes. No network decided the names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from evofool.base import picture_files, rng
+from evofool.errors import ConfigError
+from evofool.targets.target import Target
+from evofool.targets.training.datasets import load_dataset
+
+__all__ = ["LabelledPictures", "Photograph", "choose", "fit", "held_out", "labelled_folder", "photographs"]
+
+# package, file in it, accepted names. The flower is a dahlia, which ImageNet's thousand classes do not have.
+_SHIPPED = (
+    ("sklearn", "datasets/images/china.jpg", ("palace", "monastery", "bell cote", "stupa")),
+    ("sklearn", "datasets/images/flower.jpg", ("dahlia", "flower")),
+    ("skimage", "data/chelsea.png", ("tabby", "tiger cat", "Egyptian cat", "cat")),
+    ("skimage", "data/coffee.png", ("espresso", "cup", "coffee mug", "coffee")),
+    ("skimage", "data/rocket.jpg", ("missile", "projectile", "space shuttle", "rocket")),
+    ("skimage", "data/camera.png", ("tripod", "camera")),
+    ("skimage", "data/motorcycle_left.png", ("moped", "motor scooter", "disk brake", "motorcycle")),
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", ("military uniform", "uniform")),
+)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A sample photograph: file name, (h, w, 3) uint8, and the names that count as right."""
+
+    name: str
+    image: NDArray[np.uint8]
+    accepted: tuple[str, ...]
+
+    def right_classes(self, class_names: tuple[str, ...]) -> list[int]:
+        """Output indices of a network that are right; a name may be one of several between commas."""
+        accepted = {name.lower() for name in self.accepted}
+        return [i for i, name in enumerate(class_names) if not accepted.isdisjoint(name.lower().split(", "))]
+
+
+@dataclass(frozen=True)
+class LabelledPictures:
+    """Pictures with known classes, fitted to a target.
+
+    Attributes:
+        images: (n, h, w, channels) uint8.
+        labels: (n,) output indices of the target.
+        unreadable: a sentence for each file that could not be read.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    unreadable: tuple[str, ...] = ()
+
+
+def photographs() -> list[Photograph]:
+    """The sample photographs whose packages are installed; none of the packages is imported, nothing is fetched."""
+    found = []
+    for package, file, accepted in _SHIPPED:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            continue
+        path = Path(spec.submodule_search_locations[0], file)
+        if path.is_file():
+            found.append(Photograph(path.name, picture_files.read(path, 3).pixels, accepted))
+    return found
+
+
+def fit(target: Target, image: Any) -> NDArray[np.uint8]:
+    """A picture of any size as an image the target takes: what its publisher would do with a photograph.
+
+    The shorter side is resized to the publisher's size and the centre cropped; where no such size is known, it is
+    resized to cover the target's image size. Under `geometry: published` or `crops: 10` the last crop is left to the
+    target. Transparency is dropped; a grey target gets the luminance (ITU-R 601).
+
+    Args:
+        image: a PIL image of any mode, or uint8 of shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4).
+
+    Returns:
+        (h, w, channels) uint8 at target.image_size.
+
+    Raises:
+        ConfigError: an array of another shape or type.
+    """
+    picture = _picture(image).convert("L" if target.channels == 1 else "RGB")
+    height, width = target.image_size
+    p = target.preprocessing
+    native = target.geometry == "native" and target.crops == 1
+    published = p.resize is not None and (not native or (p.crop is not None and (p.crop, p.crop) == p.image_size))
+    shorter = p.resize if published and p.resize is not None else 0
+    method = Image.Resampling.BICUBIC if p.interpolation == "bicubic" else Image.Resampling.BILINEAR
+    least = min(picture.size)
+    # Rounded down as torchvision's Resize does; but no side may end below the image's.
+    size = [shorter * side // least for side in picture.size] if published else [0, 0]
+    scale = max(width / picture.width, height / picture.height)
+    if size[0] < width or size[1] < height:
+        size = [max(width, round(picture.width * scale)), max(height, round(picture.height * scale))]
+    if tuple(size) != picture.size:
+        picture = picture.resize((size[0], size[1]), method)
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    pixels = np.asarray(picture.crop((left, top, left + width, top + height)))
+    return pixels.reshape(height, width, target.channels)
+
+
+def labelled_folder(target: Target, folder: Path, limit: int) -> LabelledPictures:
+    """Pictures in folders that are named after the target's classes.
+
+    A folder's name is a class name (case and underscores do not matter) or an output index. For ImageNet's thousand
+    classes WordNet ids (n01440764) will do where timm, which knows them, is installed.
+
+    Args:
+        limit: the most pictures read; which ones depends on nothing but their number.
+
+    Raises:
+        ConfigError: no such folder, a folder named after no class, or no picture that can be read.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"--data: no folder {folder}.")
+    places = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
+    classes = _classes_by_name(target, [place.name for place in places], folder)
+    files = [
+        (path, label)
+        for place, label in zip(places, classes)
+        for path in sorted(place.iterdir())
+        if path.suffix.lower() in picture_files.EXTENSIONS and not path.name.startswith(".")
+    ]
+    images, labels, unreadable = [], [], []
+    for i in choose(len(files), limit):
+        path, label = files[i]
+        try:
+            images.append(fit(target, picture_files.read(path, target.channels).pixels))
+            labels.append(label)
+        except ConfigError as error:
+            unreadable.append(error.message)
+    if not images:
+        seen = f"; {unreadable[0]}" if unreadable else ""
+        raise ConfigError(
+            f"--data: {folder} holds no picture that can be read in a folder named after a class of {target.spec}{seen}"
+            + ("" if seen else ".")
+        )
+    return LabelledPictures(str(folder), np.stack(images), np.array(labels, dtype=np.int64), tuple(unreadable))
+
+
+def held_out(target: Target, dataset: str, seed: int, folder: Path | None, limit: int) -> LabelledPictures:
+    """Held-out images of a data set (datasets.py), fitted to a target that has its classes.
+
+    Raises:
+        ConfigError: the data set is not there, or has a class that the target has not.
+        CorruptData: a file that is not what it should be.
+    """
+    data = load_dataset(dataset, seed, folder)
+    missing = [name for name in data.class_names if name not in target.class_names]
+    if missing:
+        raise ConfigError(f"--dataset {dataset}: {target.spec} has no class {missing[0]!r}; choose another.")
+    index = np.array([target.class_names.index(name) for name in data.class_names])
+    chosen = choose(len(data.held_out_labels), limit)
+    images = np.stack([fit(target, image) for image in data.held_out_images[chosen]])
+    return LabelledPictures(dataset, images, index[data.held_out_labels[chosen]])
+
+
+def choose(number: int, limit: int) -> list[int]:
+    """Ascending indices of at most `limit` out of `number` things, always the same."""
+    order = np.argsort(rng.uniforms(0, "targets.check", 0, (number,)), kind="stable")
+    return sorted(order[:limit].tolist())
+
+
+def _classes_by_name(target: Target, names: list[str], folder: Path) -> list[int]:
+    known = {_plain(name): i for i, name in reversed(list(enumerate(target.class_names)))}
+    if len(target.class_names) == 1000 and importlib.util.find_spec("timm") is not None:
+        known = {**_wordnet_ids(), **known}
+    found = []
+    for name in names:
+        index = known.get(_plain(name))
+        if index is None and name.isdecimal() and int(name) < len(target.class_names):
+            index = int(name)
+        if index is None:
+            near = difflib.get_close_matches(_plain(name), known, n=3)
+            hint = f"nearest are {', '.join(near)}" if near else f"its first are {', '.join(list(known)[:3])}"
+            raise ConfigError(f"--data: {folder / name} is named after no class of {target.spec}; {hint}.")
+        found.append(index)
+    return found
+
+
+def _wordnet_ids() -> dict[str, int]:
+    from timm.data import ImageNetInfo
+
+    return {name: i for i, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").split())
+
+
+def _picture(image: Any) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    array = np.asarray(image)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    coloured = array.ndim == 3 and array.shape[2] in (3, 4)
+    if array.dtype != np.uint8 or not array.size or not (coloured or array.ndim == 2):
+        raise ConfigError(f"a picture is uint8 (h, w), (h, w, 3) or (h, w, 4), not {array.dtype} {array.shape}.")
+    return Image.fromarray(array)

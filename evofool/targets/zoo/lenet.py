@@ -1,0 +1,78 @@
+"""`lenet:FILE`: the MNIST network of the paper, from a file that `evofool train lenet` wrote.
+
+Layers as in the 2015 code (model/lenet/lenet_image_memory_data.prototxt): convolution 20 of 5x5, max pool 2,
+convolution 50 of 5x5, max pool 2, fully connected 500, ReLU, fully connected 10.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from torch import nn
+
+from evofool.base.source import Source
+from evofool.errors import ConfigError
+from evofool.targets.target import Preprocessing, Target
+from evofool.targets.zoo.weights import class_names, metadata, read_safetensors, refuse_mismatch
+
+__all__ = ["MEAN", "STD", "build", "load", "network"]
+
+# Mean and standard deviation of MNIST's training pixels, 0 .. 255; part of the recipe, also for Fashion-MNIST.
+MEAN, STD = 33.3184, 78.5675
+
+
+def network(classes: int = 10) -> nn.Sequential:
+    """The untrained network: (n, 1, 28, 28) to (n, classes) logits."""
+    return nn.Sequential(
+        nn.Conv2d(1, 20, 5),
+        nn.MaxPool2d(2),
+        nn.Conv2d(20, 50, 5),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(800, 500),
+        nn.ReLU(),
+        nn.Linear(500, classes),
+    )
+
+
+def build(module: nn.Module, class_names: tuple[str, ...], spec: str = "live") -> Target:
+    """The target around a trained network."""
+    preprocessing = Preprocessing(image_size=(28, 28), channels=1, mean=(MEAN,), std=(STD,))
+    return Target(module, preprocessing, class_names, output="logits", spec=spec, family="lenet")
+
+
+def load(source: Source) -> Target:
+    """The target in a safetensors file.
+
+    Raises:
+        ConfigError: the file is missing, of another kind, or its tensors do not match key by key.
+    """
+    path = source.argument
+    blob = source.read(path, "make one with `evofool train lenet --dataset mnist-5k --out FILE`")
+    tensors, facts = read_safetensors(blob, path), metadata(blob)
+    if facts.get("format") != "evofool.lenet.1":
+        raise ConfigError(
+            f"{path}: not written by `evofool train lenet`; load other networks with python:FILE.py:callable."
+        )
+    names = class_names(blob, path)
+    if names is None:
+        raise ConfigError(
+            f"{path}: its metadata has no list of class names; train it again with `evofool train lenet`."
+        )
+    module = network(len(names))
+    refuse_mismatch(module, tensors, path)
+    module.load_state_dict(tensors)
+    return build(module, names, spec=source.spec)
+
+
+def indices_sha256(indices: Any) -> str:
+    """sha256 (hex) of ascending int64 indices, little-endian: names a split of a data set."""
+    return hashlib.sha256(sorted_int64(indices)).hexdigest()
+
+
+def sorted_int64(indices: Any) -> bytes:
+    """Ascending int64 bytes of indices."""
+    import numpy as np
+
+    return np.sort(np.asarray(indices)).astype("<i8").tobytes()

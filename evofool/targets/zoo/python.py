@@ -1,0 +1,36 @@
+"""`python:FILE.py:callable` and `python:package.module:callable`: a target that the user's own code builds.
+
+The callable takes no arguments and returns an `evofool.Target`. When it may run: usercode.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from evofool.base.source import Source
+from evofool.base.usercode import load_callable
+from evofool.errors import TargetError
+from evofool.targets.target import Target
+
+__all__ = ["load"]
+
+
+def load(source: Source) -> Target:
+    """Run the callable of a spec.
+
+    Raises:
+        ConfigError: code is not allowed, or the file, module or callable is not there.
+        TargetError: the callable raises, or returns something else than a Target.
+    """
+    factory, code_sha256 = load_callable(source, TargetError)
+    name = source.argument.rpartition(":")[2]
+    try:
+        target = factory()
+    except (Exception, SystemExit) as error:
+        raise TargetError(f"{source.spec}: {name}() raised {type(error).__name__}: {error}") from error
+    if not isinstance(target, Target):
+        raise TargetError(
+            f"{source.spec}: {name}() returned {type(target).__name__}, not evofool.Target; "
+            "return evofool.Target(module, evofool.Preprocessing(...), class_names)."
+        )
+    return replace(target, spec=source.spec, code_sha256=code_sha256)

@@ -1,0 +1,204 @@
+"""`timm:NAME` and `timm:NAME/FILE`: the networks of the package timm (PyTorch image models).
+
+NAME is as timm has it: `resnet18`, `resnet18.a1_in1k` with the tag of its weights, `hf-hub:owner/name` or
+`local-dir:/path`. Weights that are not on this machine come from the Hugging Face Hub. Weights that were loaded travel
+to evaluators on other machines; the description of an `hf-hub:` or `local-dir:` network is read there again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import math
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from safetensors.torch import save as save_safetensors
+from torch import nn
+
+from evofool.base.source import Source
+from evofool.errors import ConfigError
+from evofool.targets.target import Preprocessing, Target
+from evofool.targets.zoo import imagenet
+from evofool.targets.zoo.folding import fold_batch_norm
+from evofool.targets.zoo.weights import SUFFIXES, load_into, read_tensors, with_weights
+from evofool.targets.zoo.weights import class_names as names_in
+
+__all__ = ["catalogue", "load"]
+
+_PATIENCE = 5.0  # seconds the hub is given to answer at all
+_STATE = "timm.safetensors"  # what the weights are called among the files of a source
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """A dict for each network with published weights: name (with the tag of the weights), image_size (side in pixels).
+
+    Raises:
+        ConfigError: timm is not installed.
+    """
+    timm = _timm()
+    found = []
+    for name in timm.list_pretrained():
+        size = timm.models.get_pretrained_cfg(name).input_size
+        found.append({"name": name, "image_size": size[-1]})
+    return found
+
+
+def load(source: Source, *, fold: bool = True) -> Target:
+    """The target of a spec.
+
+    Args:
+        fold: whether batch normalisation becomes part of the convolutions.
+
+    Raises:
+        ConfigError: timm is missing, knows no such network or no weights for it, they cannot be fetched, or a file is
+            missing, damaged or of another network.
+    """
+    timm = _timm()
+    name, file = _parts(source.argument)
+    _check_name(timm, name)
+    if file:
+        blob = source.read(file, f"say timm:{name} for the published weights")
+        model = _create(timm, name, pretrained=False)
+        published = _class_names(timm, model)
+        if published is None and names_in(blob, file) is None:
+            raise _nameless(source.spec, model.num_classes)
+        model, class_names = with_weights(
+            lambda classes: _resized(timm, name, model, classes), blob, file, published or ()
+        )
+    else:
+        model = _pretrained(timm, name, source)
+        named = _class_names(timm, model)
+        if named is None:
+            raise _nameless(source.spec, model.num_classes)
+        class_names = named
+    model.eval().requires_grad_(False)
+    preprocessing = _preprocessing(timm.data.resolve_model_data_config(model), source.spec)
+    module = fold_batch_norm(model) if fold else model
+    return Target(module, preprocessing, class_names, spec=source.spec, family="timm")
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError:
+        raise ConfigError("target.spec: timm: needs the package timm: pip install 'evofool[timm]'.") from None
+    return timm
+
+
+def _parts(argument: str) -> tuple[str, str]:
+    """Name and file; names on the hub hold a slash themselves, and folders may hold many."""
+    if argument.startswith("local-dir:") or not argument.endswith(SUFFIXES):
+        return argument, ""
+    slashes = 2 if argument.startswith(("hf-hub:", "hf_hub:")) else 1
+    pieces = argument.split("/", slashes)
+    return ("/".join(pieces[:-1]), pieces[-1]) if len(pieces) == slashes + 1 else (argument, "")
+
+
+def _check_name(timm: Any, name: str) -> None:
+    base, _, tag = name.partition(".")
+    if ":" in name:
+        return
+    if not timm.is_model(base):
+        near = difflib.get_close_matches(base, timm.list_models(), n=3)
+        hint = f"nearest are {', '.join(near)}" if near else "`evofool targets list timm` names them"
+        raise ConfigError(f"target.spec: timm has no network {base!r}; {hint}.")
+    known = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in known:
+        there = f"there are {', '.join(known)}" if known else "there are none"
+        raise ConfigError(f"target.spec: timm has no weights {tag!r} of {base}; {there}.")
+
+
+def _create(timm: Any, name: str, **options: Any) -> Any:
+    """A network; what timm raises becomes one sentence."""
+    try:
+        # Without weights only a name on the hub needs it, for the network's description.
+        with _quick_hub() if options.get("pretrained") or ":" in name else contextlib.nullcontext():
+            return timm.create_model(name, **options)
+    except Exception as error:  # of timm, of the hub's client, of the network between
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "No pretrained weights" in text:
+            raise ConfigError(
+                f"target.spec: timm has no published weights of {name}; say timm:{name}/FILE with a file of yours."
+            ) from None
+        raise ConfigError(
+            f"target.spec: timm:{name} cannot be loaded or fetched ({text[:200].rstrip('.')}); put its weights "
+            f"somewhere as a .safetensors or .pth file and say timm:{name}/FILE."
+        ) from None
+
+
+def _pretrained(timm: Any, name: str, source: Source) -> Any:
+    if _STATE not in source.files:
+        model = _create(timm, name, pretrained=True)
+        # Copies: safetensors refuses tensors that share memory.
+        state = {key: tensor.detach().clone().contiguous() for key, tensor in model.state_dict().items()}
+        source.files[_STATE] = save_safetensors(state)
+        return model
+    model = _create(timm, name, pretrained=False)
+    load_into(model, read_tensors(source.files[_STATE], _STATE), _STATE)
+    return model
+
+
+def _resized(timm: Any, name: str, model: Any, classes: int) -> nn.Module:
+    return model if classes == model.num_classes else _create(timm, name, pretrained=False, num_classes=classes)
+
+
+def _class_names(timm: Any, model: Any) -> tuple[str, ...] | None:
+    """Names of the outputs, from the network's description or ImageNet's lists; None where nobody knows them."""
+    if model.num_classes < 2:
+        return None
+    labels = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
+    if isinstance(labels, list | tuple) and len(labels) == model.num_classes:
+        return tuple(map(str, labels))
+    if model.num_classes == imagenet.CLASSES:
+        return imagenet.class_names()
+    subset = timm.data.infer_imagenet_subset(model)
+    if subset is None:
+        return None
+    return tuple(map(str, timm.data.ImageNetInfo(subset).label_descriptions()))
+
+
+def _nameless(spec: str, classes: int) -> ConfigError:
+    if classes < 2:
+        return ConfigError(f"target.spec: {spec} gives features, not scores; take one that was fine-tuned.")
+    return ConfigError(
+        f"target.spec: nobody names the {classes} classes of {spec}; build the target in Python and name them there: "
+        "python:FILE.py:callable."
+    )
+
+
+def _preprocessing(config: dict[str, Any], spec: str) -> Preprocessing:
+    channels, height, width = config["input_size"]
+    if channels not in (1, 3):
+        raise ConfigError(f"target.spec: {spec} takes {channels} channels; evofool knows grey (1) and RGB (3).")
+    square = height == width
+    return Preprocessing(
+        image_size=(height, width),
+        channels=channels,
+        mean=tuple(255 * float(value) for value in config["mean"][:channels]),
+        std=tuple(255 * float(value) for value in config["std"][:channels]),
+        resize=math.floor(height / config["crop_pct"]) if square else None,
+        crop=height if square else None,
+        interpolation="bicubic" if config["interpolation"] == "bicubic" else "bilinear",
+    )
+
+
+@contextlib.contextmanager
+def _quick_hub() -> Iterator[None]:
+    """Where the hub does not answer, look on this machine only: its client would try for a minute and more."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(4 * _PATIENCE)  # for weights that lie elsewhere than on the hub
+    from huggingface_hub import constants, get_session
+
+    offline = constants.HF_HUB_OFFLINE
+    try:
+        if not offline:
+            try:
+                get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
+            except Exception:  # whatever its client raises, it is not there
+                constants.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+        constants.HF_HUB_OFFLINE = offline
