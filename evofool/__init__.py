@@ -25,7 +25,7 @@ _HOMES = {
     "deap_mutation": "encoding.own",
     "load_config": "config",
     "load_target": "targets.families",
-    "make_search": "runs.runner",
+    "make_search": "search.asking",
     "matrix": "studies.transfer",
     "merge": "runs.runner",
     "open_run": "store.reader",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "NO_PARENT",
+    "Cells",
     "GenerationResult",
     "Numerics",
     "Offspring",
@@ -35,6 +37,34 @@ def address_of(identity: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
+class Cells:
+    """The cells of an archive in order: (class, bin), class by class. K classes with B bins make C = K * B cells."""
+
+    classes: NDArray[np.int64]  # (K,) output indices of the target
+    bins: int = 1  # B, of each class
+    # Which bin of its classes each image falls into, (n, h, w, channels) uint8 to (n,); None where there is one bin.
+    describe: Callable[[NDArray[np.uint8]], NDArray[np.int32]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.classes) * self.bins
+
+    @property
+    def columns(self) -> NDArray[np.int64]:
+        """(C,) which of the K classes each cell is of."""
+        return np.repeat(np.arange(len(self.classes)), self.bins)
+
+    @property
+    def class_indices(self) -> NDArray[np.int64]:
+        """(C,) the output index of each cell's class."""
+        return self.classes[self.columns]
+
+    @property
+    def bin_indices(self) -> NDArray[np.int64]:
+        """(C,) the bin of each cell."""
+        return np.tile(np.arange(self.bins), len(self.classes))
+
+
+@dataclass(frozen=True)
 class Numerics:
     """All that may change the bits of a score (design: promise 2), besides the target itself."""
 
@@ -47,7 +77,7 @@ class Numerics:
     compile: str = "none"  # or a mode of torch.compile
 
     @classmethod
-    def of(cls, facts: dict[str, Any]) -> Numerics:
+    def of(cls, facts: Mapping[str, Any]) -> Numerics:
         """The numerics among the facts that a run keeps; what an older run did not know is at its default."""
         return cls(**{name: facts[name] for name in cls.__dataclass_fields__ if name in facts})
 
@@ -70,29 +100,30 @@ class Offspring:
 class Scores:
     """What evaluators report of individuals; row = slot."""
 
-    log_odds: NDArray[np.float32]  # (n, cells)
-    objective: NDArray[np.float32]  # (n, cells) what cells rank by; the log-odds unless search.objective says else
+    log_odds: NDArray[np.float32]  # (n, K), of the classes that have cells
+    objective: NDArray[np.float32]  # (n, K) what cells rank by; the log-odds unless search.objective says else
     top1_class: NDArray[np.int32]  # (n,) over all outputs of the target
     top1_confidence: NDArray[np.float32]  # (n,)
     image_sha256: NDArray[np.uint8]  # (n, 32)
+    bins: NDArray[np.int32] | None = None  # (n,) which bin of its classes each falls into; None where there is one
 
     def __len__(self) -> int:
         return len(self.log_odds)
 
-    def rows(self, start: int, stop: int) -> Scores:
-        """Rows start .. stop - 1."""
-        return Scores(*(getattr(self, name)[start:stop] for name in self.__dataclass_fields__))
-
     @staticmethod
-    def not_finite(n: int, cells: int) -> Scores:
+    def not_finite(n: int, classes: int) -> Scores:
         """Of individuals that could not be scored: they take no cell, and count as not finite."""
-        odds, none = np.full((n, cells), np.nan, dtype=np.float32), np.zeros(n, dtype=np.float32)
+        odds, none = np.full((n, classes), np.nan, dtype=np.float32), np.zeros(n, dtype=np.float32)
         return Scores(odds, odds, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
 
     @staticmethod
     def concatenate(parts: list[Scores]) -> Scores:
         """One record of several, in order."""
-        return Scores(*(np.concatenate([getattr(p, name) for p in parts]) for name in Scores.__dataclass_fields__))
+        columns = {name: [getattr(part, name) for part in parts] for name in Scores.__dataclass_fields__}
+        bins = columns.pop("bins")
+        if any(each is not None for each in bins):  # those that could not be scored have none
+            columns["bins"] = [np.zeros(len(p), np.int32) if each is None else each for p, each in zip(parts, bins)]
+        return Scores(**{name: np.concatenate(column) for name, column in columns.items()})
 
 
 @dataclass(frozen=True)

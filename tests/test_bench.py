@@ -16,8 +16,8 @@ import evofool
 from evofool.base.source import Source
 from evofool.config import Config, load_config, to_yaml
 from evofool.encoding.cppn.genome import CppnEncoding
+from evofool.evaluate.inline import InlinePool
 from evofool.evaluate.opening import open_pool
-from evofool.evaluate.pool import InlinePool
 from evofool.machines import bench as benching
 from evofool.machines.bench import Bench, Stage, grown
 from evofool.machines.bench.archives import copy_of, work_of

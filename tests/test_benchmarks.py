@@ -26,7 +26,7 @@ from evofool.encoding.drawing import reference
 from evofool.encoding.drawing.render import render
 from evofool.evaluate.over_ray.pool import RayPool
 from evofool.machines.bench import grown
-from evofool.targets.families import default_numerics
+from evofool.targets.numerics import default_numerics
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 

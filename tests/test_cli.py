@@ -21,6 +21,7 @@ from PIL import Image
 import evofool
 from evofool.cli import output
 from evofool.config import Config, key_table, to_yaml
+from evofool.evaluate import inline
 
 pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`
 
@@ -323,7 +324,7 @@ def damage(run: evofool.Run, change: Callable[[dict[str, object]], None]) -> Non
 
 
 def flip_pixel(row: dict[str, object]) -> None:
-    from evofool.store.view import decode_png, encode_png
+    from evofool.base.png import decode_png, encode_png
 
     image = decode_png(row["image"]["bytes"], "").copy()  # type: ignore[index]
     image[13, 5] ^= 1
@@ -350,16 +351,15 @@ def test_one_flipped_pixel_or_bit_is_named(
 def test_an_archive_that_the_target_does_not_confirm(
     command: Command, small_run: evofool.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evofool.evaluate import pool
 
-    real = pool.InlinePool.score_images
+    real = inline.InlinePool.score_images
 
-    def off_by_one_bit(self: pool.InlinePool, images: np.ndarray) -> object:
+    def off_by_one_bit(self: inline.InlinePool, images: np.ndarray) -> object:
         scores = real(self, images)
         scores.log_odds[4] = np.nextafter(scores.log_odds[4], np.float32(np.inf))
         return scores
 
-    monkeypatch.setattr(pool.InlinePool, "score_images", off_by_one_bit)
+    monkeypatch.setattr(inline.InlinePool, "score_images", off_by_one_bit)
     code, _, err = command("verify", small_run.path)
     assert code == 4 and "class 4: its image scores" in err
 

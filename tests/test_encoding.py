@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from evofool.config import EncodingConfig, VariationConfig
 from evofool.encoding import exchange, variation
+from evofool.encoding.contract import Encoding, genome_sha256
 from evofool.encoding.cppn import genome as cppn
 from evofool.encoding.cppn import programs
 from evofool.encoding.cppn.genome import CppnEncoding
@@ -38,7 +39,7 @@ from evofool.encoding.cppn.graphs import (
 )
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import reference
-from evofool.encoding.kinds import Encoding, genome_sha256, make_encoding
+from evofool.encoding.kinds import make_encoding
 from evofool.encoding.table import GenomeTable
 from evofool.errors import ConfigError, InvalidGenome
 

@@ -28,7 +28,7 @@ from evofool.evaluate.over_ray import cluster as ray_cluster
 from evofool.evaluate.over_ray import pool
 from evofool.evaluate.over_ray.actor import Actor
 from evofool.evaluate.problem import Recipe
-from evofool.targets.families import default_numerics
+from evofool.targets.numerics import default_numerics
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

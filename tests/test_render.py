@@ -21,13 +21,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from evofool.config import VariationConfig
 from evofool.encoding import variation
+from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import genome as cppn
 from evofool.encoding.cppn import programs
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.graphs import FIRST_HIDDEN, PAD, Graphs
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import reference, render
-from evofool.encoding.kinds import Encoding
 from evofool.errors import InvalidGenome
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -16,8 +16,10 @@ import evofool
 from evofool.config import Config, load_config
 from evofool.encoding.kinds import make_encoding
 from evofool.errors import EvofoolError, TargetError
-from evofool.evaluate.pool import AskTellPool, Evaluator, InlinePool
+from evofool.evaluate.evaluator import Evaluator
+from evofool.evaluate.inline import InlinePool
 from evofool.records import Numerics
+from evofool.search.asking import AskTellPool
 from evofool.search.loop import Search
 
 pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`

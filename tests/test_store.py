@@ -41,17 +41,18 @@ import evofool
 from evofool.archive import cells as archives
 from evofool.archive.scores import confidence
 from evofool.base import rng
+from evofool.base.png import decode_png, encode_png
 from evofool.config import Config, flatten, load_config
 from evofool.encoding import variation
 from evofool.encoding.drawing.render import render
+from evofool.encoding.names import operator_names
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun, RunLocked, Stopped, StorageError
-from evofool.evaluate.pool import Evaluator
+from evofool.evaluate.evaluator import Evaluator
 from evofool.records import NO_PARENT, GenerationResult, Statistics, individual_id
 from evofool.store import files, schemas, view
 from evofool.store.commits import TABLES, Commit, lock
 from evofool.store.reader import Run, encoding_of
 from evofool.store.run import RunStore
-from evofool.store.view import decode_png
 
 pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`
 
@@ -175,7 +176,7 @@ def test_tables_read_back_hold_what_the_search_found(
             assert genomes[row["individual_id"]] == genome
             assert (row["generation"], row["slot"]) == (placements.generation, slot)
             assert row["parent_ids"] == [int(p) for p in result.offspring.parents[slot] if p != NO_PARENT]
-            assert row["operators"] == variation.operator_names(int(result.offspring.operators[slot]))
+            assert row["operators"] == operator_names(int(result.offspring.operators[slot]))
             assert row["top1_class_index"] == result.scores.top1_class[slot]
             assert np.float32(row["top1_confidence"]) == result.scores.top1_confidence[slot]
             assert (row["nodes"], row["connections"]) == result.sizes[slot]
@@ -553,7 +554,7 @@ def test_large_pictures_are_encoded_beside_the_search(
     config: Config, small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Views of a thousand ImageNet elites used to keep evaluators waiting for seconds."""
-    path, free, encode = tmp_path / "beside" / "elites" / "elites.parquet", threading.Event(), view.encode_png
+    path, free, encode = tmp_path / "beside" / "elites" / "elites.parquet", threading.Event(), encode_png
     monkeypatch.setattr(view, "_AT_ONCE", -1)
     monkeypatch.setattr(view, "encode_png", lambda image: encode(image) if free.wait(60) else b"")
     seen = []
@@ -1414,7 +1415,7 @@ def test_every_individual_is_bred_again_from_the_parents_it_names(
         children, bits = variation.mutate(*arguments, children)
         for row in members:
             assert crossed[row["slot"]] == (len(row["parent_ids"]) == 2)
-            names = ["crossover"] * int(crossed[row["slot"]]) + variation.operator_names(int(bits[row["slot"]]))
+            names = ["crossover"] * int(crossed[row["slot"]]) + operator_names(int(bits[row["slot"]]))
             assert row["operators"] == names
             operators |= set(names)
             check(row, children)

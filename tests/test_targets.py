@@ -30,7 +30,8 @@ from evofool.base.source import Source
 from evofool.config import Config, EvaluationConfig
 from evofool.errors import ConfigError, CorruptData, StorageError, TargetError
 from evofool.evaluate.opening import resolve_numerics
-from evofool.targets.families import FACTORIES, default_numerics, load_target
+from evofool.targets.families import FACTORIES, load_target
+from evofool.targets.numerics import default_numerics
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.training import train
 from evofool.targets.training.datasets import LabelledImages, load_dataset, stratified_split

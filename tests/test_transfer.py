@@ -21,12 +21,13 @@ from PIL import Image
 import evofool
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun, Stopped, TargetError
 from evofool.evaluate import opening
-from evofool.evaluate.pool import Evaluator, InlinePool
+from evofool.evaluate.evaluator import Evaluator
+from evofool.evaluate.inline import InlinePool
 from evofool.report.heatmap import heat_map
-from evofool.studies.shared import judging, pictures
+from evofool.studies.shared import pictures, statistics
 from evofool.studies.shared.elites import match
 from evofool.studies.transfer import summarise
-from evofool.targets.families import default_numerics
+from evofool.targets.numerics import default_numerics
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
@@ -397,8 +398,8 @@ def test_intervals_are_wilsons() -> None:
         (0, 20, 0, 0.1611),
         (1, 29, 0.0061, 0.1718),
     ):
-        assert judging.wilson(count, n) == pytest.approx((low, high), abs=5e-5)
-    assert judging.wilson(0, 0) == (None, None)
+        assert statistics.wilson(count, n) == pytest.approx((low, high), abs=5e-5)
+    assert statistics.wilson(0, 0) == (None, None)
 
 
 def test_the_summary_counts_what_it_says() -> None:

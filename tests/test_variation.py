@@ -24,6 +24,7 @@ from evofool.base import rng
 from evofool.config import VariationConfig, load_config
 from evofool.encoding import numbers as arrays
 from evofool.encoding import variation
+from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import genome as cppn
 from evofool.encoding.cppn import operators
 from evofool.encoding.cppn.genome import CppnEncoding
@@ -31,7 +32,7 @@ from evofool.encoding.cppn.graphs import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import reference
 from evofool.encoding.drawing import render as renderer
-from evofool.encoding.kinds import Encoding
+from evofool.encoding.names import OPERATORS, operator_bit, operator_names
 from evofool.errors import InvalidGenome
 from evofool.search.breeding import Breeder
 
@@ -629,7 +630,7 @@ def test_redrawn_activations_are_evenly_spread_over_the_codes() -> None:
 def test_a_rate_of_zero_switches_an_operator_off_and_warns_of_nothing(name: str) -> None:
     config = BUSY.model_copy(update={name: 0.0, "crossover_rate": 0.0})
     _, bits = variation.mutate(HSV, config, 1, 3, evolved(HSV))
-    names = {n for row in bits.tolist() for n in variation.operator_names(row)}
+    names = {n for row in bits.tolist() for n in operator_names(row)}
     off = {"mutation_rate": "mutate_weights", "activation_rate": "mutate_activations"}.get(name, name)
     assert off not in names
     assert len(names) >= 5
@@ -1086,7 +1087,7 @@ def test_mutate_of_pixels_mutates_each_pixel_at_its_rate() -> None:
     assert changed.mean() == pytest.approx(0.05, abs=0.005)
     assert children.dtype == np.float32
     assert bits.dtype == np.uint32
-    bit = variation.operator_bit("mutate_pixels")
+    bit = operator_bit("mutate_pixels")
     any_changed = changed.reshape(500, -1).any(axis=1)
     assert ((bits == bit) >= any_changed).all()
     assert not any_changed.all()
@@ -1103,7 +1104,7 @@ def test_operators_that_are_reported_are_those_that_took_effect() -> None:
         children, bits = variation.mutate(HSV, config, 7, generation, genomes)
         assert bits.dtype == np.uint32
         for row in range(12):
-            names = set(variation.operator_names(int(bits[row])))
+            names = set(operator_names(int(bits[row])))
             old, new = Plain.of(genomes, row), Plain.of(children, row)
             seen |= names
             if not names:
@@ -1121,30 +1122,30 @@ def test_operators_that_are_reported_are_those_that_took_effect() -> None:
                 moved = old.connections[i][2] != new.connections[i][2]
                 assert not moved or names & {"mutate_weights", "add_connection", "rewire_connection"}
     assert blobs(HSV, genomes) == before
-    assert seen == set(variation.OPERATORS) - {"initial", "seed", "crossover", "mutate_pixels", "own"}
+    assert seen == set(OPERATORS) - {"initial", "seed", "crossover", "mutate_pixels", "own"}
 
 
 def test_structural_operators_run_at_their_rates() -> None:
     genomes = HSV.take(evolved(HSV), np.arange(1200) % 12)
     config = VariationConfig(delete_connection=0.3, split_connection=0.5, delete_node=0.2, rewire_connection=0.0)
     _, bits = variation.mutate(HSV, config, 3, 1, genomes)
-    share = {n: float((bits >> i & 1).mean()) for i, n in enumerate(variation.OPERATORS)}
+    share = {n: float((bits >> i & 1).mean()) for i, n in enumerate(OPERATORS)}
     assert share["delete_connection"] == pytest.approx(0.3, abs=0.045)
     assert share["split_connection"] == pytest.approx(0.5, abs=0.045)
     assert share["delete_node"] == pytest.approx(0.2, abs=0.045)
     assert share["rewire_connection"] == 0
     assert 0.1 < share["add_connection"] < 0.5  # attempts at 0.5, of which some would be there already
     # Whether one operator is tried tells nothing of the others.
-    tried = [bits >> variation.OPERATORS.index(n) & 1 for n in ("delete_connection", "split_connection", "delete_node")]
+    tried = [bits >> OPERATORS.index(n) & 1 for n in ("delete_connection", "split_connection", "delete_node")]
     assert np.abs(np.corrcoef(tried) - np.eye(3)).max() < 0.12
 
 
 def test_operator_bits_and_names_are_inverse_and_their_order_is_fixed() -> None:
-    assert variation.OPERATORS[:11] == (
+    assert OPERATORS[:11] == (
         "initial", "seed", "crossover", "mutate_pixels", "mutate_weights", "mutate_activations",
         "add_connection", "delete_connection", "rewire_connection", "split_connection", "delete_node",
     )  # fmt: skip
-    for i, name in enumerate(variation.OPERATORS):
-        assert variation.operator_bit(name) == 1 << i
-        assert variation.operator_names(int(variation.operator_bit(name))) == [name]
-    assert variation.operator_names(0b1000100001) == ["initial", "mutate_activations", "split_connection"]
+    for i, name in enumerate(OPERATORS):
+        assert operator_bit(name) == 1 << i
+        assert operator_names(int(operator_bit(name))) == [name]
+    assert operator_names(0b1000100001) == ["initial", "mutate_activations", "split_connection"]

@@ -1,4 +1,4 @@
-"""The archive: one cell for each class, one elite in each cell.
+"""The archive: cells of classes (records.Cells), and one elite in each.
 
 Index and score arrays in and out. The archive knows no image, network or Ray; it holds individual ids, not genomes.
 MAP-Elites: Mouret and Clune 2015, "Illuminating search spaces by mapping elites"; with classes as cells: Nguyen,
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence
-from evofool.records import NO_PARENT, Placements, Scores, Statistics, individual_id
+from evofool.records import NO_PARENT, Cells, Placements, Scores, Statistics, individual_id
 
 __all__ = ["Archive", "chain_hash", "empty", "place", "restore", "statistics"]
 
@@ -50,7 +50,7 @@ def place(
     scores: Scores,
     *,
     generation: int,
-    class_indices: NDArray[np.int64],
+    cells: Cells,
     insertion: str = "every_class",
 ) -> tuple[Archive, Placements]:
     """Let one generation compete for the cells.
@@ -61,34 +61,38 @@ def place(
     enters a cell, the best of its generation: individuals that beat only the old elite leave no placement.
 
     Args:
-        scores: of the generation; log_odds and objective (n, C) float32.
-        class_indices: (C,) the target's output index of each cell, to tell whether an elite is top-1 there.
-        insertion: "every_class", or "argmax": an individual competes only in the cell of its greatest objective
-            (the lowest cell on a tie).
+        scores: of the generation; log_odds and objective (n, K) float32. An individual competes in the cells of its
+            bin.
+        cells: C of them.
+        insertion: "every_class", or "argmax": an individual competes only for the class of its greatest objective
+            (the lowest on a tie).
 
     Returns:
         The new archive and what changed, in cell order. The given archive is left as it is.
     """
-    cells = np.arange(len(archive.elites))
     sound = np.isfinite(scores.log_odds).all(axis=1, keepdims=True)
     sound &= ~np.isnan(scores.objective).any(axis=1, keepdims=True)
     values = np.where(sound, scores.objective, np.float32(-np.inf))
     if insertion == "argmax":
-        values = np.where(cells == values.argmax(axis=1)[:, None], values, np.float32(-np.inf))
+        own = values.argmax(axis=1)[:, None] == np.arange(values.shape[1])
+        values = np.where(own, values, np.float32(-np.inf))
+    columns = cells.columns
+    if scores.bins is not None:
+        values = np.where(scores.bins[:, None] == cells.bin_indices, values[:, columns], np.float32(-np.inf))
     best = values.argmax(axis=0)  # the first of equals: the lowest slot
-    offered = values[best, cells]
-    won = cells[offered > archive.objective]
+    offered = values[best, np.arange(len(cells))]
+    won = np.flatnonzero(offered > archive.objective)
     slots = best[won].astype(np.int32)
     placements = Placements(
         generation=generation,
         cells=won.astype(np.int32),
         slots=slots,
-        log_odds=scores.log_odds[slots, won],
+        log_odds=scores.log_odds[slots, columns[won]],
         displaced=archive.elites[won],
         displaced_log_odds=archive.log_odds[won],
         objective=offered[won],
     )
-    return _with(archive, placements, scores.top1_class[slots] == class_indices[won]), placements
+    return _with(archive, placements, scores.top1_class[slots] == cells.class_indices[won]), placements
 
 
 def restore(archive: Archive, placements: Placements, top1: NDArray[np.bool_]) -> Archive:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evofool.archive import objectives
 from evofool.archive.objectives import Objective
-from evofool.records import Scores
+from evofool.records import Cells, Scores
 
 __all__ = ["confidence", "log_odds", "score_outputs"]
 
@@ -62,7 +62,7 @@ def confidence(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
 def score_outputs(
     outputs: NDArray[Any],
     output: str,
-    class_indices: NDArray[np.int64],
+    cells: Cells,
     images: NDArray[np.uint8],
     objective: Objective = objectives.log_odds,
 ) -> Scores:
@@ -71,7 +71,7 @@ def score_outputs(
     Args:
         outputs: (m, classes), what the network returned for the images and perhaps, behind them, for padding.
         output: see `log_odds`.
-        class_indices: (cells,) the classes that have a cell.
+        cells: of the archive.
         images: (n, h, w, channels) uint8, n <= m.
         objective: what cells rank by.
     """
@@ -81,9 +81,10 @@ def score_outputs(
     top = np.nan_to_num(odds, nan=-np.inf).argmax(axis=1)
     hashes = b"".join(hashlib.sha256(image.tobytes()).digest() for image in images)
     return Scores(
-        log_odds=odds[:, class_indices],
-        objective=objective(odds, class_indices),
+        log_odds=odds[:, cells.classes],
+        objective=objective(odds, cells.classes),
         top1_class=top.astype(np.int32),
         top1_confidence=np.nan_to_num(confidence(odds[np.arange(rows), top])),
         image_sha256=np.frombuffer(hashes, dtype=np.uint8).reshape(rows, 32),
+        bins=cells.describe(images) if cells.describe else None,
     )

@@ -23,6 +23,7 @@ class Source:
     allow_code: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
     key: str = "target.spec"  # of the configuration, for messages
+    sha256: str = ""  # hex, that a file of code must have; "" for any
 
     @property
     def scheme(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evofool.base.source import Source
-from evofool.errors import ConfigError, EvofoolError
+from evofool.errors import ConfigError, EvofoolError, IncompatibleRun
 
 __all__ = ["load_callable"]
 
@@ -32,6 +32,7 @@ def load_callable(source: Source, error: type[EvofoolError] = ConfigError) -> tu
 
     Raises:
         ConfigError: code is not allowed, or the file, module or callable is not there.
+        IncompatibleRun: the code is not what the source says it must be; a file is not run then.
     """
     place, _, name = source.argument.rpartition(":")
     if source.scheme != "python" or not place or not name.isidentifier():
@@ -43,15 +44,16 @@ def load_callable(source: Source, error: type[EvofoolError] = ConfigError) -> tu
             f"{source.key}: {source.spec} runs code from {place}; add --allow-code to this command if you trust it."
         )
     module, code = _from_file(source, place, error) if place.endswith(".py") else _installed(source, place, error)
-    found = getattr(module, name, None)
-    if not callable(found):
-        there = ", ".join(n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")) or "none"
-        raise ConfigError(f"{source.key}: {place} has no callable {name!r}; it has {there}.")
-    return found, hashlib.sha256(code).hexdigest() if code else ""
+    function = getattr(module, name, None)
+    if not callable(function):
+        others = ", ".join(n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")) or "none"
+        raise ConfigError(f"{source.key}: {place} has no callable {name!r}; it has {others}.")
+    return function, _sha256(code)
 
 
 def _from_file(source: Source, place: str, error: type[EvofoolError]) -> tuple[types.ModuleType, bytes]:
     code = source.read(place, "give the path of a Python file")
+    _refuse_other(source, code)
     # Named by content: the same file is the same module, whatever its path on this machine.
     name = f"evofool_user_{hashlib.sha256(code).hexdigest()[:16]}"
     if name in sys.modules:
@@ -75,4 +77,18 @@ def _installed(source: Source, place: str, error: type[EvofoolError]) -> tuple[t
     except (Exception, SystemExit) as problem:
         raise error(f"python:{place}: importing it raised {type(problem).__name__}: {problem}") from problem
     file = getattr(module, "__file__", None)
-    return module, Path(file).read_bytes() if file else b""
+    code = Path(file).read_bytes() if file else b""
+    _refuse_other(source, code)
+    return module, code
+
+
+def _sha256(code: bytes) -> str:
+    return hashlib.sha256(code).hexdigest() if code else ""
+
+
+def _refuse_other(source: Source, code: bytes) -> None:
+    if source.sha256 and _sha256(code) != source.sha256:
+        raise IncompatibleRun(
+            f"{source.key}: the code of {source.spec} is not what it was; put the old file back, or start a new run "
+            "from this one's elites with --seed-from."
+        )

@@ -138,7 +138,7 @@ def half_blocks(image: Any) -> Any:
 
 def png(image: Any) -> bytes:
     """PNG bytes of an image."""
-    from evofool.store.view import encode_png
+    from evofool.base.png import encode_png
 
     return encode_png(image)
 

@@ -85,7 +85,8 @@ def targets_check(
     """
     from evofool.base.source import Source
     from evofool.targets.checking.checks import check
-    from evofool.targets.families import default_numerics, load_target
+    from evofool.targets.families import load_target
+    from evofool.targets.numerics import default_numerics
 
     _refuse_choices(geometry, returns)
     source = Source(spec, allow_code)

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.encoding.cppn import genome as cppn
-from evofool.encoding.cppn.activations import is_known
-from evofool.encoding.cppn.genome import ACTIVATIONS, CppnEncoding
+from evofool.encoding.contract import Encoding
+from evofool.encoding.cppn.activations import is_known, versions_of
+from evofool.encoding.cppn.genome import ACTIVATIONS, MAX_CONNECTIONS, MAX_NODES, CppnEncoding
 from evofool.encoding.cppn.graphs import Graphs, canonical
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import reference
-from evofool.encoding.kinds import Encoding
 from evofool.errors import ConfigError, InvalidGenome
 
 __all__ = ["from_json", "render"]
@@ -26,8 +25,12 @@ MAX_JSON = 8 << 20
 MAX_PIXELS = 1 << 26
 
 
-def from_json(genome: str | Mapping[str, Any]) -> tuple[Encoding, Any]:
+def from_json(genome: str | Mapping[str, Any], code: Mapping[str, str] | None = None) -> tuple[Encoding, Any]:
     """The encoding and a batch of one genome, of what `to_json` gave.
+
+    Args:
+        code: the sha256 (hex) of the files that its own activations are from, by spec; by default whatever is
+            registered here under their names, if that is one function each.
 
     Raises:
         InvalidGenome: not such JSON, or a genome that breaks a rule.
@@ -48,7 +51,7 @@ def from_json(genome: str | Mapping[str, Any]) -> tuple[Encoding, Any]:
                 )
             batch: Any = pixels.reshape(1, height, width, channels).astype(np.float32)
         elif data["encoding"] == "cppn":
-            encoding, batch = _graph(data)
+            encoding, batch = _graph(data, code)
         else:
             raise InvalidGenome(f"a genome has the encoding {str(data['encoding'])[:40]!r}, which is unknown.")
         # One door for every genome: what the bytes of it would be refused for is refused here.
@@ -59,12 +62,18 @@ def from_json(genome: str | Mapping[str, Any]) -> tuple[Encoding, Any]:
         raise InvalidGenome(f"not the JSON of a genome ({type(error).__name__}: {str(error)[:200]}).") from None
 
 
-def render(genome: str | Mapping[str, Any], size: int | tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def render(
+    genome: str | Mapping[str, Any],
+    size: int | tuple[int, int] | None = None,
+    *,
+    code: Mapping[str, str] | None = None,
+) -> NDArray[np.uint8]:
     """Draw a genome at any size.
 
     Args:
         genome: the `genome_json` of an elite, as text or parsed.
         size: a side in pixels or (height, width); the size it was evolved at by default.
+        code: see `from_json`.
 
     Returns:
         (height, width, 1 or 3) uint8, grey or RGB.
@@ -73,7 +82,7 @@ def render(genome: str | Mapping[str, Any], size: int | tuple[int, int] | None =
         InvalidGenome: not a genome.
         ConfigError: a size that cannot be drawn.
     """
-    encoding, batch = from_json(genome)
+    encoding, batch = from_json(genome, code)
     shape = (size, size) if isinstance(size, int) else size or (encoding.height, encoding.width)
     if min(shape) < 1 or shape[0] * shape[1] > MAX_PIXELS:
         raise ConfigError(f"size: {shape[0]} x {shape[1]} pixels cannot be drawn; give 1 to 8192.")
@@ -101,16 +110,15 @@ def _quantisation(data: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def _graph(data: Mapping[str, Any]) -> tuple[CppnEncoding, Graphs]:
+def _graph(data: Mapping[str, Any], code: Mapping[str, str] | None) -> tuple[CppnEncoding, Graphs]:
     nodes, connections = data["nodes"], data["connections"]
-    if len(nodes) > cppn.MAX_NODES or len(connections) > cppn.MAX_CONNECTIONS:
+    if len(nodes) > MAX_NODES or len(connections) > MAX_CONNECTIONS:
         raise InvalidGenome(f"a genome claims {len(nodes)} nodes and {len(connections)} connections.")
     if data["coordinates"] not in ("unit", "raw") or data["output"] not in ("shifted", "absolute"):
         raise InvalidGenome("a genome has unknown coordinates or an unknown output.")
     height, width = (_size(v) for v in data["image_size"])
     names = dict.fromkeys(str(row["activation"]) for row in nodes)
-    if unknown := [name for name in names if name not in ACTIVATIONS and not is_known(name)]:
-        raise InvalidGenome(f"a genome has the activation {unknown[0][:40]!r}, which is unknown here.")
+    hashes = {name: _version(name, code) for name in names if name not in ACTIVATIONS}
     encoding = CppnEncoding(
         height,
         width,
@@ -119,6 +127,7 @@ def _graph(data: Mapping[str, Any]) -> tuple[CppnEncoding, Graphs]:
         data["output"],
         tuple(names),
         quantisation=_quantisation(data),
+        code=tuple(hashes.items()),
     )
 
     def column(rows: Any, name: str) -> NDArray[np.int64]:
@@ -133,3 +142,16 @@ def _graph(data: Mapping[str, Any]) -> tuple[CppnEncoding, Graphs]:
         np.array([[row["weight"] for row in connections]], dtype=np.float32),
     )
     return encoding, graphs
+
+
+def _version(name: str, code: Mapping[str, str] | None) -> str:
+    """The sha256 (hex) of the file that an own activation is from, "" for one from Python."""
+    versions = [code.get(name, "")] if code is not None else versions_of(name)
+    if len(versions) > 1:
+        raise InvalidGenome(
+            f"a genome has the activation {name[:40]!r}, and several are known by that name here; draw it through its "
+            "run: evofool.open_run(RUN).image(CLASS, size=...)."
+        )
+    if not versions or not is_known(name, versions[0]):
+        raise InvalidGenome(f"a genome has the activation {name[:40]!r}, which is unknown here.")
+    return versions[0]

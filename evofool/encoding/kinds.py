@@ -1,81 +1,55 @@
-"""Encodings: what evolves, and how it becomes a picture.
+"""The kinds of genomes: what each is made by, and how it varies.
 
 An encoding is a small frozen object that knows the picture's size and colour, and how to handle a *batch* of genomes
-(an array of pixels, or `cppn.Graphs`): `initial`, `take`, `replace`, `to_bytes`, `from_bytes`, `genes`, `to_json`.
-`reference.render` draws one genome at any size in plain numpy; `render.render` draws a batch on a device.
+(an array of pixels, or `cppn.graphs.Graphs`); what it offers is in contract.py. To add a kind: a folder with the
+encoding (genome.py) and its variation (breeding.py), and a row here.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from evofool.config import EncodingConfig
+from evofool.encoding.contract import Encoding
+from evofool.encoding.cppn import breeding as cppn_breeding
 from evofool.encoding.cppn.activations import is_known
 from evofool.encoding.cppn.genome import ACTIVATIONS, CppnEncoding
+from evofool.encoding.direct import breeding as direct_breeding
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.errors import ConfigError
 
-__all__ = ["CppnEncoding", "DirectEncoding", "Encoding", "genome_sha256", "make_encoding"]
+__all__ = ["KINDS", "Kind", "make_encoding"]
+
+_NO_CODE: Mapping[str, str] = MappingProxyType({})
 
 
-class Encoding(Protocol):
-    """What the rest of the house needs of an encoding. `genomes` is a batch: pixels or `cppn.Graphs`."""
+@dataclass(frozen=True)
+class Kind:
+    """One kind of genomes.
 
-    @property
-    def kind(self) -> str: ...
-    @property
-    def colour(self) -> str: ...
-    @property
-    def quantisation(self) -> str: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
+    Attributes:
+        make: (config, (height, width), colour, code) to an encoding; see `make_encoding`.
+        initial, mate, mutate: as those of variation.py; `mate` is told which pairs to cross.
+    """
 
-    def empty(self, rows: int) -> Any:
-        """Room for genomes, to be filled with `replace`."""
-
-    def initial(self, *draws: NDArray[np.float64]) -> Any:
-        """Random genomes from uniform numbers, one array for each entry of `draws_of_initial`."""
-
-    def draws_of_initial(self) -> tuple[int, ...]:
-        """Numbers for each individual that `initial` takes, argument by argument."""
-
-    def take(self, genomes: Any, rows: Any) -> Any:
-        """The genomes at `rows`."""
-
-    def replace(self, genomes: Any, rows: Any, source: Any, source_rows: Any) -> Any:
-        """`genomes` with `rows` overwritten by `source_rows` of `source`; may work in place."""
-
-    def size(self, genomes: Any, row: int) -> tuple[int, int]:
-        """(nodes, connections)."""
-
-    def to_bytes(self, genomes: Any, row: int) -> bytes:
-        """Canonical bytes of one genome."""
-
-    def from_bytes(self, blobs: Sequence[bytes]) -> Any:
-        """Genomes of canonical bytes; raises InvalidGenome."""
-
-    def genes(self, genomes: Any, row: int) -> list[dict[str, Any]]:
-        """One dict for each gene."""
-
-    def to_json(self, genomes: Any, row: int) -> dict[str, Any]:
-        """One genome as JSON data."""
+    make: Callable[[EncodingConfig, tuple[int, int], str, Mapping[str, str]], Encoding]
+    initial: Callable[..., Any]
+    mate: Callable[..., Any]
+    mutate: Callable[..., Any]
 
 
-def make_encoding(config: EncodingConfig, image_size: tuple[int, int], channels: int) -> Encoding:
+def make_encoding(
+    config: EncodingConfig, image_size: tuple[int, int], channels: int, code: Mapping[str, str] = _NO_CODE
+) -> Encoding:
     """The encoding a configuration asks for, for images of a target.
 
     Args:
         image_size: (height, width) of the target's image.
         channels: 1 (grey) or 3 (RGB).
+        code: sha256 (hex) of the files that hold activations of the user's own, by their specs.
 
     Raises:
         ConfigError: the colour space does not fit the target, or an activation is unknown.
@@ -88,19 +62,25 @@ def make_encoding(config: EncodingConfig, image_size: tuple[int, int], channels:
             f"encoding.colour: {colour} does not fit a target with {channels} channel{'s' * (channels > 1)}; "
             f"say encoding.colour={'grey' if channels == 1 else 'hsv'}, or auto."
         )
-    height, width = image_size
-    if config.kind == "direct":
-        return DirectEncoding(height, width, colour, config.quantisation)
+    return KINDS[config.kind].make(config, image_size, colour, code)
+
+
+def _direct(
+    config: EncodingConfig, image_size: tuple[int, int], colour: str, code: Mapping[str, str]
+) -> DirectEncoding:
+    return DirectEncoding(*image_size, colour, config.quantisation)
+
+
+def _cppn(config: EncodingConfig, image_size: tuple[int, int], colour: str, code: Mapping[str, str]) -> CppnEncoding:
     drawable = [name for name in ACTIVATIONS if name != "identity"]
     for name in config.activations:
-        if name not in drawable and not is_known(name):
+        if name not in drawable and not is_known(name, code.get(name, "")):
             raise ConfigError(
                 f"encoding.activations: {name!r} is unknown; known are {', '.join(drawable)}, and your own as "
                 "python:FILE.py:callable."
             )
     return CppnEncoding(
-        height,
-        width,
+        *image_size,
         colour,
         config.coordinates,
         config.output,
@@ -108,9 +88,11 @@ def make_encoding(config: EncodingConfig, image_size: tuple[int, int], channels:
         config.weight_limit,
         config.quantisation,
         config.arithmetic,
+        code=tuple((name, code[name]) for name in config.activations if name in code),
     )
 
 
-def genome_sha256(encoding: Encoding, genomes: Any, row: int) -> bytes:
-    """sha256 (32 bytes) of a genome's canonical bytes."""
-    return hashlib.sha256(encoding.to_bytes(genomes, row)).digest()
+KINDS: dict[str, Kind] = {
+    "direct": Kind(_direct, direct_breeding.initial, direct_breeding.mate, direct_breeding.mutate),
+    "cppn": Kind(_cppn, cppn_breeding.initial, cppn_breeding.mate, cppn_breeding.mutate),
+}

@@ -14,8 +14,9 @@ Configurations name own operators in `variation.operators`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,23 +26,30 @@ from evofool.base import rng
 from evofool.base.source import Source
 from evofool.base.usercode import load_callable
 from evofool.config import Config
-from evofool.encoding import variation
+from evofool.encoding.names import operator_bit
 from evofool.errors import ConfigError
 
 __all__ = ["deap_crossover", "deap_mutation", "load_operators"]
 
 
-def load_operators(config: Config, allow_code: bool) -> tuple[dict[str, Callable[..., Any]], dict[str, str]]:
+def load_operators(
+    config: Config, allow_code: bool, code: Mapping[str, str] = MappingProxyType({})
+) -> tuple[dict[str, Callable[..., Any]], dict[str, str]]:
     """The operators that `variation.operators` names, ready for a toolbox, and {spec: sha256 (hex) of its file}.
+
+    Args:
+        code: the sha256 (hex) that their files must have, by spec; whatever they have, where it is not there.
 
     Raises:
         ConfigError: code is not allowed, or is not there.
+        IncompatibleRun: a file is not the one it has to be.
     """
     wrappers = {"select": _select, "mate": _mate, "mutate": _mutate}
     ready: dict[str, Callable[..., Any]] = {}
     hashes: dict[str, str] = {}
     for name, spec in config.variation.operators.items():
-        function, hashes[spec] = load_callable(Source(spec, allow_code, key="variation.operators"))
+        source = Source(spec, allow_code, key="variation.operators", sha256=code.get(spec, ""))
+        function, hashes[spec] = load_callable(source)
         ready[name] = wrappers[name](function, config.seed, spec)
     return ready, hashes
 
@@ -49,7 +57,7 @@ def load_operators(config: Config, allow_code: bool) -> tuple[dict[str, Callable
 def _mutate(function: Callable[..., Any], seed: int, spec: str) -> Callable[..., Any]:
     def mutate(generation: int, genomes: Any) -> tuple[Any, NDArray[np.uint32]]:
         children, changed = _call(function, spec, len(genomes), 2, seed, generation, genomes)
-        return children, np.asarray(changed, dtype=bool) * variation.operator_bit("own")
+        return children, np.asarray(changed, dtype=bool) * operator_bit("own")
 
     return mutate
 

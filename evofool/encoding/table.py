@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.encoding.kinds import Encoding
+from evofool.encoding.contract import Encoding
 
 __all__ = ["GenomeTable"]
 

@@ -25,8 +25,6 @@ def keep_freed_memory() -> None:
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_MMAP_MAX, 0)
         mallopt(_TOP_PAD, 64 << 20)
-    # Deterministic algorithms fill memory that is about to be overwritten, to catch operators that read it first.
-    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def peak_rss_mib() -> float:
@@ -36,3 +34,27 @@ def peak_rss_mib() -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def gpus() -> int:
+    """CUDA devices that torch sees."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def gpu_peak_mib() -> float:
+    """The most memory of a GPU that tensors of this process took, in MiB; 0 without one."""
+    return torch.cuda.max_memory_allocated() / (1 << 20) if gpus() else 0.0
+
+
+def memory_mib() -> tuple[float, float]:
+    """Resident memory of this process now and at its peak, in MiB."""
+    # Not getrusage: its peak begins with that of the process that started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kib = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return int(kib["VmRSS"].split()[0]) / 1024, int(kib["VmHWM"].split()[0]) / 1024
+
+
+def available_mib() -> float:
+    """Memory that new processes of this machine can have, in MiB."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 1024

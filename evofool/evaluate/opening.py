@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from evofool.archive.objectives import load_objective
 from evofool.config import EvaluationConfig
+from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.drawing.render import has_compiler
 from evofool.errors import ConfigError, IncompatibleRun
-from evofool.evaluate.pool import Evaluator, InlinePool, Pool, other_numerics
-from evofool.evaluate.problem import Recipe, Work
+from evofool.evaluate.inline import InlinePool
+from evofool.evaluate.pool import Pool, other_numerics
+from evofool.evaluate.problem import Problem
 from evofool.records import Numerics
-from evofool.targets.families import default_numerics
-from evofool.targets.target import Target
+from evofool.targets.numerics import default_numerics
 
-__all__ = ["Work", "open_pool", "resolve_numerics"]
+__all__ = ["open_pool", "resolve_numerics"]
 
 
 @contextlib.contextmanager
 def open_pool(
-    settings: EvaluationConfig,
-    work: Work,
+    problem: Problem,
     *,
     address: str | None = None,
-    stored: dict[str, Any] | None = None,
+    stored: Mapping[str, Any] | None = None,
     canary: str | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[Pool, Numerics, dict[str, Any]]]:
     """A pool, its numerics, and facts about the cluster; closed at the end.
 
     Args:
-        settings: the section `evaluation`; its `auto` numerics come from `stored` or from the fixed table.
+        problem: the section `evaluation` of its configuration counts; its `auto` numerics come from `stored` or from
+            the fixed table.
         address: of a Ray cluster.
         stored: the numerics of a run that goes on.
         canary: what evaluators must give; None: whatever they give.
@@ -47,33 +46,27 @@ def open_pool(
         IncompatibleRun: another canary, or a GPU is asked for and there is none.
         ResourcesMissing: no evaluator was ready in time.
     """
+    settings, family = problem.config.evaluation, problem.target.family
     if settings.pool == "inline":
-        numerics = resolve_numerics(settings, work.target, torch.cuda.is_available(), stored)
+        numerics = resolve_numerics(settings, family, torch.cuda.is_available(), stored)
         _need_device(numerics, torch.cuda.is_available())
-        _warn_of_slow_drawing(work.encoding, numerics, warn)
-        objective, _ = load_objective(work.objective)
-        inline = InlinePool(lambda: Evaluator(work.target, work.encoding, work.class_indices, numerics, objective))
-        try:
-            if canary not in (None, inline.canary):
-                raise other_numerics("this machine")
-            yield inline, numerics, {}
-        finally:
-            inline.close()
+        _warn_of_slow_drawing(problem.encoding, numerics, warn)
+        inline = InlinePool(lambda: problem.evaluator(numerics), numerics)
+        if canary not in (None, inline.canary):
+            raise other_numerics("this machine")
+        yield inline, numerics, {}
         return
-    from evofool.evaluate.over_ray import cluster as ray_cluster
-    from evofool.evaluate.over_ray import pool as ray_pool
+    from evofool.evaluate.over_ray.cluster import connected
+    from evofool.evaluate.over_ray.pool import RayPool
 
-    wanted = settings.evaluators if isinstance(settings.evaluators, int) else 0
-    cluster = ray_cluster.connect(address, max(len(os.sched_getaffinity(0)), wanted * settings.threads))
-    try:
+    with connected(settings, address) as cluster:
         has_gpu = cluster.supply("GPU") > 0
-        numerics = resolve_numerics(settings, work.target, has_gpu, stored)
+        numerics = resolve_numerics(settings, family, has_gpu, stored)
         _need_device(numerics, has_gpu)
-        _warn_of_slow_drawing(work.encoding, numerics, warn)
-        recipe = Recipe.of(work, numerics)
-        pool = ray_pool.RayPool(
+        _warn_of_slow_drawing(problem.encoding, numerics, warn)
+        pool = RayPool(
             cluster,
-            recipe,
+            problem.recipe(numerics),
             evaluators=settings.evaluators,
             per_gpu=settings.evaluators_per_gpu,
             ready_timeout=settings.ready_timeout,
@@ -85,14 +78,15 @@ def open_pool(
             yield pool, numerics, cluster.facts()
         finally:
             pool.close()
-    finally:
-        cluster.close()
 
 
 def resolve_numerics(
-    settings: EvaluationConfig, target: Target, has_gpu: bool, stored: dict[str, Any] | None = None
+    settings: EvaluationConfig, family: str, has_gpu: bool, stored: Mapping[str, Any] | None = None
 ) -> Numerics:
     """Numerics from the configuration, with `auto` from the stored run or the fixed table.
+
+    Args:
+        family: of the target.
 
     Raises:
         ConfigError: a chunk that is no multiple of the micro-batch, or a precision that the device does not have.
@@ -100,7 +94,7 @@ def resolve_numerics(
     device = settings.device if settings.device != "auto" else "cuda" if has_gpu else "cpu"
     if stored and settings.device == "auto":
         device = stored["device"]
-    base = asdict(Numerics.of(stored) if stored else default_numerics(device, target.family))
+    base = asdict(Numerics.of(stored) if stored else default_numerics(device, family))
     chosen = {name: base[name] if getattr(settings, name) == "auto" else getattr(settings, name) for name in base}
     if not stored and settings.chunk == "auto" and settings.micro_batch != "auto":
         chosen["chunk"] = settings.micro_batch * max(1, chosen["chunk"] // settings.micro_batch)
@@ -113,7 +107,7 @@ def resolve_numerics(
     return Numerics(**chosen)
 
 
-def _warn_of_slow_drawing(encoding: Any, numerics: Numerics, warn: Callable[[str], None]) -> None:
+def _warn_of_slow_drawing(encoding: Encoding | None, numerics: Numerics, warn: Callable[[str], None]) -> None:
     """Say so where numba would draw `arithmetic: portable` if it were there; the bits are the same."""
     is_portable = isinstance(encoding, CppnEncoding) and encoding.arithmetic == "portable"
     if is_portable and numerics.device == "cpu" and not has_compiler():

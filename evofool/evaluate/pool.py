@@ -1,46 +1,39 @@
-"""Evaluation: genomes in, scores out.
+"""Pools: whoever has evaluators do something with a batch.
 
-An `Evaluator` renders and scores chunks on one device. A `Pool` hands a generation to evaluators and gives the scores
-back in slot order, whoever scored what and whatever finished first. `InlinePool` is the pool in this process; the one
-over Ray actors is in over_ray/.
+A pool is handed jobs and gives each one's result back in the order of the batch's rows, whoever did what and whatever
+finished first. `InlinePool` (inline.py) is the pool in this process; the one over Ray actors is in over_ray/. What can
+be asked of an evaluator is the table VERBS (evaluator.py).
 """
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from evofool.archive.objectives import Objective, log_odds
-from evofool.archive.scores import score_outputs
-from evofool.encoding import variation
-from evofool.encoding.drawing.render import render
-from evofool.encoding.kinds import Encoding
-from evofool.encoding.pictures import PictureEncoding
-from evofool.errors import EvofoolError, IncompatibleRun
-from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
-from evofool.records import Numerics, Offspring, Scores
-from evofool.targets.target import Target
+from evofool.encoding.contract import Encoding
+from evofool.errors import IncompatibleRun
 
-__all__ = [
-    "AskTellPool",
-    "Evaluator",
-    "InlinePool",
-    "Overdue",
-    "Pool",
-    "PoolReport",
-    "chunks",
-    "never",
-    "other_numerics",
-]
+__all__ = ["Job", "Overdue", "Pool", "PoolReport", "at_once", "chunks", "never", "other_numerics", "part", "stream"]
 
-_CANARY_SEED = 20150607  # a constant: every evaluator of every run scores the same genomes
+IN_FLIGHT = 2  # batches of a stream: one is worked on while the next is made
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a pool is handed."""
+
+    ticket: int  # to collect the result by; a generation, or below 0 for something else
+    verb: str  # a key of VERBS
+    batch: Any  # genomes or images
+    first: bool = False  # before what waits
+
+    def __len__(self) -> int:
+        return len(self.batch)
 
 
 @dataclass(frozen=True)
@@ -79,108 +72,60 @@ def never() -> bool:
     return False
 
 
-class Evaluator:
-    """Renders and scores on one device, always in forward passes of `micro_batch` rows.
-
-    Args:
-        target: as `load_target` gives it.
-        encoding: of the genomes.
-        class_indices: (cells,) output indices that have a cell.
-        numerics: shapes, threads and layout; torch's settings for this process are made to match.
-        objective: what cells rank by.
-    """
-
-    def __init__(
-        self,
-        target: Target,
-        encoding: Encoding | PictureEncoding,
-        class_indices: NDArray[np.int64],
-        numerics: Numerics,
-        objective: Objective = log_odds,
-    ) -> None:
-        keep_freed_memory()
-        torch.set_num_threads(numerics.threads)
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = numerics.precision == "tf32"
-        target = target.to(numerics.device, numerics.memory_format)
-        self.target = target.with_arithmetic(numerics.precision, numerics.compile)
-        self.encoding = encoding
-        self.class_indices = class_indices
-        self.numerics = numerics
-        self.objective = objective
-        self.checked = False
-
-    def score(self, genomes: Any) -> Scores:
-        """Scores of a batch of genomes of any length.
-
-        Raises:
-            TargetError: the network fails, or returns what cannot be scores.
-        """
-        images = render(self.encoding, genomes, self.numerics.device)
-        return self.score_images(images)
-
-    def score_images(self, images: NDArray[np.uint8]) -> Scores:
-        """Scores of images, (n, h, w, channels) uint8.
-
-        A row's bits depend on the image and the numerics only: every forward pass has `micro_batch` rows, short ones
-        being padded with black.
-        """
-        size = self.numerics.micro_batch
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(images), size):
-                block = images[start : start + size]
-                rows = len(block)
-                if rows < size:
-                    block = np.concatenate([block, np.zeros((size - rows, *block.shape[1:]), dtype=np.uint8)])
-                outputs = self.target.outputs(torch.from_numpy(block).to(self.numerics.device))
-                if not self.checked:
-                    self.target.check_outputs(outputs[:rows])
-                    self.checked = True
-                rows_of = images[start : start + size]
-                parts.append(score_outputs(outputs, self.target.returns, self.class_indices, rows_of, self.objective))
-        return Scores.concatenate(parts)
-
-    def render(self, genomes: Any) -> NDArray[np.uint8]:
-        """The images that `score` judges."""
-        return render(self.encoding, genomes, self.numerics.device)
-
-    def canary(self) -> str:
-        """sha256 (hex) of the scores and images of one fixed chunk: equal where the numerics are."""
-        genomes = variation.initial(self.encoding, _CANARY_SEED, 0, self.numerics.micro_batch)
-        scores = self.score(genomes)
-        digest = hashlib.sha256(scores.image_sha256.tobytes())
-        digest.update(scores.log_odds.astype("<f4").tobytes())
-        return digest.hexdigest()
-
-
 class Pool(Protocol):
-    """What the search needs of whoever evaluates."""
+    """What the rest of the house needs of whoever evaluates."""
 
     @property
     def canary(self) -> str:
         """What every evaluator must give (`Evaluator.canary`)."""
 
-    overdue: Callable[[], bool]  # asked now and then; once it says yes, `collect` and `render` raise Overdue
+    overdue: Callable[[], bool]  # asked now and then; once it says yes, `collect` raises Overdue
 
-    def submit(self, offspring: Offspring) -> None:
-        """Begin to score a generation."""
+    def submit(self, job: Job) -> None:
+        """Begin a job."""
 
-    def collect(self, generation: int) -> Scores:
-        """The scores of a submitted generation, in slot order; waits for them."""
-
-    def render(self, genomes: Any) -> NDArray[np.uint8]:
-        """The images of a batch of genomes, with the bits that scoring sees."""
-
-    def score_images(self, images: NDArray[np.uint8]) -> Scores:
-        """Scores of images."""
+    def collect(self, ticket: int) -> Any:
+        """The result of a submitted job, in the order of its rows; waits for it."""
 
     def report(self) -> PoolReport:
         """What was done so far."""
 
     def close(self) -> None:
         """Let go of evaluators and of nothing that this pool did not start."""
+
+
+_errands = itertools.count(-1, -1)
+
+
+def at_once(pool: Pool, verb: str, batch: Any) -> Any:
+    """The result of a job that goes before what waits."""
+    job = Job(next(_errands), verb, batch, first=True)
+    pool.submit(job)
+    return pool.collect(job.ticket)
+
+
+def stream(pool: Pool, verb: str, batches: Iterable[Any]) -> Iterator[Any]:
+    """The results of batches, in order; the next batch is made while evaluators work on the last."""
+    waiting: deque[int] = deque()
+    for batch in batches:
+        job = Job(next(_errands), verb, batch)
+        pool.submit(job)
+        waiting.append(job.ticket)
+        if len(waiting) == IN_FLIGHT:
+            yield pool.collect(waiting.popleft())
+    for ticket in waiting:
+        yield pool.collect(ticket)
+
+
+def chunks(rows: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` that cover `rows`. A function of the config alone, never of the evaluators."""
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def part(batch: Any, rows: slice, encoding: Encoding | None) -> Any:
+    """Some rows of images, or of genomes of an encoding."""
+    return batch[rows] if isinstance(batch, np.ndarray) or encoding is None else encoding.take(batch, rows)
 
 
 def other_numerics(where: str) -> IncompatibleRun:
@@ -190,103 +135,3 @@ def other_numerics(where: str) -> IncompatibleRun:
         "torch), so scores could have other bits; use a machine like the old one, or run and resume with "
         "--allow-numerics-change, which marks it in the next commit."
     )
-
-
-def chunks(rows: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover `rows`. A function of the config alone, never of the evaluators."""
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
-
-
-class InlinePool:
-    """The pool in this process: scores when collected. Torch's settings are put back when it closes.
-
-    Args:
-        build: makes the evaluator.
-    """
-
-    def __init__(self, build: Callable[[], Evaluator]) -> None:
-        self._threads = torch.get_num_threads()
-        self._deterministic = torch.are_deterministic_algorithms_enabled()
-        self._pending: dict[int, Offspring] = {}
-        self._report = PoolReport(evaluators=1)
-        self.overdue = never
-        try:
-            self._evaluator = build()
-            self.canary = self._evaluator.canary()
-        except BaseException:
-            self.close()
-            raise
-
-    def submit(self, offspring: Offspring) -> None:
-        """Remember a generation."""
-        self._pending[offspring.generation] = offspring
-
-    def collect(self, generation: int) -> Scores:
-        """Score a remembered generation, chunk by chunk."""
-        offspring = self._pending.pop(generation)
-        started = time.perf_counter()
-        encoding, size, parts = self._evaluator.encoding, self._evaluator.numerics.chunk, []
-        for rows in chunks(len(offspring), size):
-            if self.overdue():
-                raise Overdue
-            parts.append(self._evaluator.score(encoding.take(offspring.genomes, rows)))
-        scores = Scores.concatenate(parts)
-        self._report = replace(
-            self._report,
-            evaluations=self._report.evaluations + len(offspring),
-            core_seconds=self._report.core_seconds + time.perf_counter() - started,
-            peak_rss_mib=peak_rss_mib(),
-        )
-        return scores
-
-    def render(self, genomes: Any) -> NDArray[np.uint8]:
-        """The images of a batch of genomes."""
-        if self.overdue():
-            raise Overdue
-        return self._evaluator.render(genomes)
-
-    def score_images(self, images: NDArray[np.uint8]) -> Scores:
-        """Scores of images."""
-        return self._evaluator.score_images(images)
-
-    def report(self) -> PoolReport:
-        """What was done so far."""
-        return self._report
-
-    def close(self) -> None:
-        """Give torch's settings back."""
-        torch.set_num_threads(self._threads)
-        torch.use_deterministic_algorithms(self._deterministic)
-
-
-class AskTellPool:
-    """The pool of `Search.ask` and `tell`: it only renders; whoever asked does the scoring."""
-
-    canary = ""
-
-    def __init__(self, encoding: Encoding) -> None:
-        self._encoding = encoding
-        self.overdue = never
-
-    def submit(self, offspring: Offspring) -> None:
-        """Nothing to do before the images are asked for."""
-
-    def collect(self, generation: int) -> Scores:
-        """Not possible: scores come through `Search.tell`."""
-        raise EvofoolError("this search has no target of its own; use ask() and tell().")
-
-    def render(self, genomes: Any) -> NDArray[np.uint8]:
-        """The images of a batch of genomes."""
-        return render(self._encoding, genomes)
-
-    def score_images(self, images: NDArray[np.uint8]) -> Scores:
-        """Not possible: scores come through `Search.tell`."""
-        raise EvofoolError("this search has no target of its own; use ask() and tell().")
-
-    def report(self) -> PoolReport:
-        """Nothing is evaluated here."""
-        return PoolReport()
-
-    def close(self) -> None:
-        """Nothing to let go of."""

@@ -1,81 +1,44 @@
-"""What an evaluator is built from, in whichever process."""
+"""What a run, a study or a measurement is about, made in one place; and what evaluators elsewhere are built from."""
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evofool.archive.objectives import load_objective
 from evofool.base.source import Source
-from evofool.encoding.cppn.activations import load_activations
-from evofool.encoding.kinds import Encoding
-from evofool.encoding.pictures import PictureEncoding
+from evofool.config import Config, TargetConfig
+from evofool.encoding.contract import Encoding
+from evofool.encoding.cppn.activations import activation_sources, load_activations
+from evofool.encoding.kinds import make_encoding
+from evofool.encoding.own import load_operators
 from evofool.errors import IncompatibleRun
-from evofool.evaluate.pool import Evaluator
-from evofool.records import Numerics
-from evofool.targets.families import load_target
+from evofool.evaluate.evaluator import VERBS, Evaluator, Verb
+from evofool.records import Cells, Numerics
+from evofool.targets.opening import OpenTarget, built
 from evofool.targets.target import Target
 
-__all__ = ["Recipe", "Work"]
-
-LOG_ODDS = Source("log_odds", key="search.objective")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What evaluators are to score, and with what.
-
-    Attributes:
-        target: built in this process.
-        source: what evaluators elsewhere build theirs from; the target itself where it was given live.
-        class_indices: (cells,) output indices whose log-odds are wanted.
-        objective: what cells rank by.
-        activations: the user's own, that genomes use.
-    """
-
-    target: Target
-    source: Source | Target
-    encoding: Encoding | PictureEncoding
-    class_indices: NDArray[np.int64]
-    objective: Source = LOG_ODDS
-    activations: tuple[Source, ...] = ()
+__all__ = ["Problem", "Recipe", "picture_problem", "problem_of"]
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All an evaluator is built from, anywhere. A live target travels itself, any other as its source."""
 
-    target: Source | Target
-    geometry: str
-    output: str
-    crops: int
+    section: TargetConfig
+    source: Source | Target
     fingerprint: str
-    encoding: Encoding | PictureEncoding
-    class_indices: NDArray[np.int64]
-    numerics: Numerics
+    encoding: Encoding | None
+    cells: Cells
     objective: Source
-    activations: tuple[Source, ...] = ()
-
-    @classmethod
-    def of(cls, work: Work, numerics: Numerics) -> Self:
-        """What evaluators elsewhere are built from to do the work."""
-        target = work.target
-        return cls(
-            work.source,
-            target.geometry,
-            target.output,
-            target.crops,
-            target.fingerprint(),
-            work.encoding,
-            work.class_indices,
-            numerics,
-            work.objective,
-            work.activations,
-        )
+    activations: tuple[Source, ...]
+    numerics: Numerics
+    verbs: Mapping[str, Verb] = field(default_factory=lambda: dict(VERBS))
 
     def build(self) -> Evaluator:
         """An evaluator in this process.
@@ -83,13 +46,113 @@ class Recipe:
         Raises:
             IncompatibleRun: this machine's copy of the target is another one.
         """
-        target = self.target
-        if isinstance(target, Source):
-            target = load_target(target, geometry=self.geometry, output=self.output, crops=self.crops)
+        target = self.source if isinstance(self.source, Target) else built(self.source, self.section)
         if target.fingerprint() != self.fingerprint:
             raise IncompatibleRun(
                 f"{target.spec}: its weights or preprocessing on {socket.gethostname()} are not the run's."
             )
         load_activations(self.activations)
         objective, _ = load_objective(self.objective)
-        return Evaluator(target, self.encoding, self.class_indices, self.numerics, objective)
+        return Evaluator(target, self.encoding, self.cells, self.numerics, objective)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What evaluators score, and what a search needs to breed for them.
+
+    Attributes:
+        opened: the target in this process, and what builds it elsewhere.
+        encoding: of the genomes; None where pictures are scored that no genome drew.
+        objective: what cells rank by.
+        activations: of the user's own, that genomes use.
+        operators: of the user's own, in place of a toolbox's `select`, `mate` or `mutate`.
+        code: sha256 (hex) of the user's files that were loaded, by spec.
+    """
+
+    config: Config
+    opened: OpenTarget
+    encoding: Encoding | None
+    cells: Cells
+    objective: Source
+    activations: tuple[Source, ...] = ()
+    operators: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def target(self) -> Target:
+        """In this process."""
+        return self.opened.target
+
+    @property
+    def genomes(self) -> Encoding:
+        """The encoding of a problem that has one."""
+        assert self.encoding is not None
+        return self.encoding
+
+    def evaluator(self, numerics: Numerics) -> Evaluator:
+        """An evaluator in this process."""
+        objective, _ = load_objective(self.objective)
+        return Evaluator(self.target, self.encoding, self.cells, numerics, objective)
+
+    def recipe(self, numerics: Numerics) -> Recipe:
+        """What evaluators elsewhere are built from."""
+        opened = self.opened
+        return Recipe(
+            opened.section,
+            opened.source,
+            opened.fingerprint,
+            self.encoding,
+            self.cells,
+            self.objective,
+            self.activations,
+            numerics,
+        )
+
+
+def problem_of(
+    config: Config,
+    opened: OpenTarget,
+    *,
+    allow_code: bool,
+    code: Mapping[str, str] = MappingProxyType({}),
+    searches: bool = True,
+) -> Problem:
+    """The problem that a configuration poses.
+
+    Args:
+        allow_code: whether the user's own activations, objective and operators may run.
+        code: the sha256 (hex) that their files must have, by spec, where a run was made with them.
+        searches: whether individuals will be bred and ranked; else neither operators nor the objective are loaded.
+
+    Raises:
+        ConfigError: no such class or activation, or code that may not run.
+        IncompatibleRun: code is not what it was.
+    """
+    target = opened.target
+    activations = activation_sources(config, allow_code, code)
+    loaded = load_activations(activations)
+    encoding = make_encoding(config.encoding, target.image_size, target.channels, loaded)
+    objective = Source("log_odds")
+    operators: Mapping[str, Callable[..., Any]] = {}
+    if searches:
+        spec = config.search.objective
+        objective = Source(spec, allow_code, key="search.objective", sha256=code.get(spec, ""))
+        _, sha256 = load_objective(objective)
+        operators, hashes = load_operators(config, allow_code, code)
+        loaded |= ({spec: sha256} if sha256 else {}) | hashes
+    return Problem(config, opened, encoding, cells_of(config, target), objective, activations, operators, loaded)
+
+
+def cells_of(config: Config, target: Target) -> Cells:
+    """The cells of an archive: one for each class."""
+    return Cells(target.class_indices(config.target.classes))
+
+
+def picture_problem(config: Config, opened: OpenTarget, objective: str = "log_odds") -> Problem:
+    """Pictures that no genome drew, scored against all outputs of a target.
+
+    Args:
+        objective: by name.
+    """
+    cells = Cells(np.arange(len(opened.target.class_names)))
+    return Problem(config, opened, None, cells, Source(objective, key="search.objective"))

@@ -20,7 +20,7 @@ from evofool.config import load_config
 from evofool.errors import EvofoolError
 from evofool.store import files
 from evofool.store.remote.objects import Objects
-from evofool.targets.families import load_target
+from evofool.targets.opening import open_target
 
 if TYPE_CHECKING:
     from evofool.evaluate.over_ray.nodes import Answer
@@ -153,18 +153,13 @@ def _refusal(folder: Path) -> str:
 def _target(config: str, allow_code: bool) -> Finding:
     try:
         settings = load_config(config)
-        target = load_target(
-            settings.target.spec,
-            geometry=settings.target.geometry,
-            output=settings.target.output,
-            crops=settings.target.crops,
-            allow_code=allow_code,
-        )
+        opened = open_target(settings.target, allow_code=allow_code)
     except EvofoolError as error:
         return Finding("target", "failure", error.message, "see the README on targets")
+    target = opened.target
     height, width = target.image_size
     text = f"{target.spec}: {len(target.class_names)} classes, images {height} x {width} x {target.channels}, "
-    return Finding("target", "ok", text + f"fingerprint {target.fingerprint()[:16]}...")
+    return Finding("target", "ok", text + f"fingerprint {opened.fingerprint[:16]}...")
 
 
 # ------------------------------------------------------------------------------------------------------------ clusters

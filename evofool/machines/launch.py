@@ -21,6 +21,7 @@ from typing import Any
 from evofool.base.places import as_url
 from evofool.config import Config, to_yaml
 from evofool.errors import ConfigError
+from evofool.evaluate.room import demand, room
 
 __all__ = ["KINDS", "Filled", "Node", "Wishes", "fill", "named_files", "needs_code", "node_for", "template"]
 
@@ -237,9 +238,10 @@ def _good_host(host: str) -> None:
 
 def _idle(settings: Config, nodes: int, node: Node) -> Iterator[str]:
     wanted, evaluation = settings.evaluation.evaluators, settings.evaluation
-    room = nodes * (node.gpus * evaluation.evaluators_per_gpu if node.gpus else node.cpus // evaluation.threads)
-    if wanted != "auto" and int(wanted) < room:
-        yield f"evaluation.evaluators is {wanted}, and there is room for {room}; evaluation.evaluators=auto uses all."
+    each = demand(evaluation.threads, "cuda" if node.gpus else "cpu", evaluation.evaluators_per_gpu)
+    most = nodes * room({"CPU": node.cpus, "GPU": node.gpus}, each)
+    if wanted != "auto" and int(wanted) < most:
+        yield f"evaluation.evaluators is {wanted}, and there is room for {most}; evaluation.evaluators=auto uses all."
 
 
 def _storage(kind: str, settings: Config, wishes: Wishes) -> tuple[str, str]:

@@ -10,105 +10,54 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from evofool.archive.objectives import Objective, load_objective
 from evofool.base.source import Source
 from evofool.config import Config
 from evofool.encoding import variation
-from evofool.encoding.cppn.activations import load_activations
 from evofool.encoding.direct.genome import DirectEncoding
-from evofool.encoding.kinds import Encoding, make_encoding
-from evofool.encoding.own import load_operators
 from evofool.errors import EvaluationFailed, EvofoolError
-from evofool.evaluate.pool import Evaluator
+from evofool.evaluate.memory import gpus, keep_freed_memory, memory_mib
+from evofool.evaluate.problem import Problem, problem_of
+from evofool.evaluate.settings import settle
 from evofool.records import Numerics
 from evofool.search.breeding import Breeder
-from evofool.store.reader import activation_sources
-from evofool.targets.families import load_target
-from evofool.targets.target import Target
+from evofool.targets.opening import open_target
 
 __all__ = [
-    "Ingredients",
     "Probe",
     "Reading",
     "Subject",
-    "available_mib",
-    "gpu_peak_mib",
-    "gpus",
     "grown",
-    "ingredients_of",
-    "memory_mib",
+    "opened_problem",
     "repeated",
 ]
 
 GROWN = 20  # generations of mutation, after which a CPPN has hidden nodes as an elite's has
 
 
-def gpus() -> int:
-    """CUDA devices that torch sees."""
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+def opened_problem(config: Config, source: Source) -> Problem:
+    """The problem of a configuration.
 
-
-def gpu_peak_mib() -> float:
-    """The most memory of a GPU that tensors of this process took, in MiB; 0 without one."""
-    return torch.cuda.max_memory_allocated() / (1 << 20) if gpus() else 0.0
-
-
-def memory_mib() -> tuple[float, float]:
-    """Resident memory of this process now and at its peak, in MiB."""
-    # Not getrusage: its peak begins with that of the process that started this one.
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kib = {name: value for name, _, value in (line.partition(":") for line in lines)}
-    return int(kib["VmRSS"].split()[0]) / 1024, int(kib["VmHWM"].split()[0]) / 1024
-
-
-def available_mib() -> float:
-    """Memory that new processes of this machine can have, in MiB."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 1024
-
-
-@dataclass(frozen=True)
-class Ingredients:
-    """What a run makes of a configuration before it opens its pool."""
-
-    config: Config
-    target: Target
-    class_indices: NDArray[np.int64]
-    encoding: Encoding
-    objective: Objective
-    operators: dict[str, Callable[..., Any]]  # the user's own, in place of `select`, `mate` or `mutate`
-
-
-def ingredients_of(config: Config, source: Source) -> Ingredients:
-    """The ingredients of a run.
+    Args:
+        source: of its target.
 
     Raises:
         ConfigError: no such target, class or activation, or code that may not run.
         TargetError: the target cannot be built.
     """
-    own = config.target
-    target = load_target(source, geometry=own.geometry, output=own.output, crops=own.crops)
-    class_indices = target.class_indices(own.classes)
-    load_activations(activation_sources(config, source.allow_code))
-    encoding = make_encoding(config.encoding, target.image_size, target.channels)
-    objective, _ = load_objective(Source(config.search.objective, source.allow_code, key="search.objective"))
-    operators, _ = load_operators(config, source.allow_code)
-    return Ingredients(config, target, class_indices, encoding, objective, operators)
+    return problem_of(config, open_target(config.target, source=source), allow_code=source.allow_code)
 
 
-def grown(given: Ingredients, rows: int, generations: int = GROWN) -> Any:
+def grown(problem: Problem, rows: int, generations: int = GROWN) -> Any:
     """A batch of random genomes after some generations of mutation."""
-    config, encoding = given.config, given.encoding
+    config, encoding = problem.config, problem.genomes
     genomes = variation.initial(encoding, config.seed, 0, rows)
-    mutate = given.operators.get("mutate", Breeder(config, encoding, 1, None).mutate)
+    mutate = problem.operators.get("mutate", Breeder(config, encoding, 1, None).mutate)
     for generation in range(generations):
         genomes, _ = mutate(generation, genomes)
     return genomes
@@ -144,22 +93,23 @@ class Subject:
     """An evaluator to be measured, in this process."""
 
     def __init__(self, config: Config, source: Source, index: int) -> None:
-        self.given = ingredients_of(config, source)
+        self.problem = opened_problem(config, source)
         self.index = index
-        self.breeder = Breeder(config, self.given.encoding, 1, None)
-        direct = isinstance(self.given.encoding, DirectEncoding)
+        self.breeder = Breeder(config, self.problem.genomes, 1, None)
+        direct = isinstance(self.problem.encoding, DirectEncoding)
         # Pixels stay as large whatever happens to them, and many would take long to mutate.
-        self.genomes = grown(self.given, 16, 1) if direct else grown(self.given, 256)
+        self.genomes = grown(self.problem, 16, 1) if direct else grown(self.problem, 256)
 
     def prepare(self, numerics: Numerics) -> bool:
         """Build the evaluator and warm it with one chunk; False if that does not fit into memory."""
         if numerics.device == "cuda":
             torch.cuda.set_device(self.index % gpus())
-        given = self.given
+        keep_freed_memory()
+        settle(numerics)
         try:
-            self.evaluator = Evaluator(given.target, given.encoding, given.class_indices, numerics, given.objective)
+            self.evaluator = self.problem.evaluator(numerics)
             rows = np.arange(numerics.chunk) % len(self.genomes)
-            self.chunk = given.encoding.take(self.genomes, rows)
+            self.chunk = self.problem.genomes.take(self.genomes, rows)
             self.evaluator.score(self.chunk)
         except (MemoryError, torch.OutOfMemoryError):
             return False

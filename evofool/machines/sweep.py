@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 from evofool.base.source import Source
 from evofool.config import Config
+from evofool.evaluate.memory import available_mib, gpus
 from evofool.evaluate.pool import chunks
-from evofool.machines.probe import Probe, Subject, available_mib, gpus
+from evofool.evaluate.room import demand, room
+from evofool.machines.probe import Probe, Subject
 from evofool.records import Numerics
 
 __all__ = ["SLOW", "Choice", "Machine", "alternated", "coarse", "share_used", "whole_chunk"]
@@ -73,8 +75,9 @@ class Machine:
         settings = self.config.evaluation
         if settings.pool == "inline":
             return 1
-        room = gpus() * settings.evaluators_per_gpu if self.device == "cuda" else self.cores // threads
-        return max(1, room if settings.evaluators == "auto" else min(room, settings.evaluators))
+        each = demand(threads, self.device, settings.evaluators_per_gpu)
+        most = room({"CPU": self.cores, "GPU": gpus()}, each)
+        return max(1, most if settings.evaluators == "auto" else min(most, settings.evaluators))
 
     def threads(self) -> list[int]:
         """1, 2, 4, ... and all cores."""

@@ -20,8 +20,9 @@ from typing import Any
 from evofool.base.source import Source
 from evofool.config import Config, differences, load_config
 from evofool.errors import ConfigError, StorageError
+from evofool.evaluate.memory import gpus
 from evofool.evaluate.opening import resolve_numerics
-from evofool.machines.probe import gpus, ingredients_of
+from evofool.machines.probe import opened_problem
 from evofool.machines.sweep import SLOW, Choice, Machine, alternated, coarse, share_used, whole_chunk
 from evofool.records import Numerics
 from evofool.store import files
@@ -70,9 +71,9 @@ def tune(
         EvofoolError: the target cannot be built, or fails.
     """
     source = Source(config.target.spec, allow_code)
-    given = ingredients_of(config, source)
+    problem = opened_problem(config, source)
     settings, search = config.evaluation, config.search
-    numerics = resolve_numerics(settings, given.target, gpus() > 0)
+    numerics = resolve_numerics(settings, problem.target.family, gpus() > 0)
     machine = Machine(config, source, numerics.device)
     present = Choice(numerics, machine.evaluators(numerics.threads))
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from evofool.store.view import decode_png
+from evofool.base.png import decode_png
 
 __all__ = ["contact_sheet", "percent"]
 

@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import hashlib
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
-from evofool.encoding.kinds import Encoding
+from evofool.archive.state import State
+from evofool.encoding.names import operator_names
 from evofool.encoding.own import load_operators
-from evofool.encoding.variation import operator_names
-from evofool.errors import ConfigError, CorruptData, EvofoolError
-from evofool.evaluate.pool import PoolReport, never
-from evofool.records import NO_PARENT, GenerationResult, Offspring, Placements, Scores, individual_id
+from evofool.errors import ConfigError, CorruptData
+from evofool.evaluate.pool import Job, PoolReport, never
+from evofool.records import NO_PARENT, Cells, GenerationResult, Placements, Scores, individual_id
 from evofool.search.loop import Search
 from evofool.store.reader import encoding_of
+from evofool.store.restore import generations as past
+from evofool.store.restore import restore
 from evofool.store.run import RunStore
-from evofool.store.state import State
 
 __all__ = ["replay", "replayed_from"]
 
@@ -38,32 +38,28 @@ class _Recorded:
 
     canary = ""
 
-    def __init__(self, placements: dict[int, Placements], images: dict[int, list[bytes]], cells: int) -> None:
+    def __init__(self, placements: dict[int, Placements], images: dict[int, list[bytes]], cells: Cells) -> None:
         self.placements, self.images, self.cells = placements, images, cells
         self.overdue = never
         self._sizes: dict[int, int] = {}
 
-    def submit(self, offspring: Offspring) -> None:
-        self._sizes[offspring.generation] = len(offspring)
+    def submit(self, job: Job) -> None:
+        self._sizes[job.ticket] = len(job)
 
-    def collect(self, generation: int) -> Scores:
-        n, taken = self._sizes.pop(generation), self.placements[generation]
+    def collect(self, ticket: int) -> Scores:
+        n, taken, classes = self._sizes.pop(ticket), self.placements[ticket], len(self.cells.classes)
         if len(taken) and int(taken.slots.max()) >= n:
-            raise CorruptData(f"generation {generation}: a placement is of slot {int(taken.slots.max())} of {n}.")
-        odds = np.full((n, self.cells), _NOBODY, dtype=np.float32)
-        objective = np.full((n, self.cells), -np.inf, dtype=np.float32)
-        odds[taken.slots, taken.cells], objective[taken.slots, taken.cells] = taken.log_odds, taken.objective
+            raise CorruptData(f"generation {ticket}: a placement is of slot {int(taken.slots.max())} of {n}.")
+        odds = np.full((n, classes), _NOBODY, dtype=np.float32)
+        objective = np.full((n, classes), -np.inf, dtype=np.float32)
+        columns, bins = self.cells.columns[taken.cells], np.zeros(n, dtype=np.int32)
+        odds[taken.slots, columns], objective[taken.slots, columns] = taken.log_odds, taken.objective
+        bins[taken.slots] = self.cells.bin_indices[taken.cells]
         hashes = np.zeros((n, 32), dtype=np.uint8)
-        for slot, image in zip(taken.slots, self.images[generation]):
+        for slot, image in zip(taken.slots, self.images[ticket]):
             hashes[slot] = np.frombuffer(image, dtype=np.uint8)
         none = np.zeros(n, dtype=np.float32)
-        return Scores(odds, objective, none.astype(np.int32), none, hashes)
-
-    def render(self, genomes: Any) -> Any:
-        """Not possible: nothing is drawn here."""
-        raise EvofoolError("a replay draws and scores nothing.")
-
-    score_images = render
+        return Scores(odds, objective, none.astype(np.int32), none, hashes, bins if self.cells.bins > 1 else None)
 
     def report(self) -> PoolReport:
         return PoolReport()
@@ -83,7 +79,7 @@ def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> in
         CorruptData: naming the first individual that is not what its parents and its address give.
     """
     first, state = replayed_from(store), _begin(store)
-    history = list(islice((row[:3] for row in store.generations() if row[0].generation >= first), generations))
+    history = list(islice((row[:3] for row in past(store) if row[0].generation >= first), generations))
     end = first + len(history)
     if first == end:
         raise ConfigError(
@@ -93,22 +89,21 @@ def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> in
     placements = {row[0].generation: row[0] for row in history}
     images = {row[0].generation: row[2] for row in history}
     people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
-    encoding: Encoding = encoding_of(store, allow_code)
+    encoding = encoding_of(store, allow_code)
     seeds = store.seeds()
-    operators, _ = load_operators(store.config, allow_code)
-    class_indices = np.array(store.provenance["class_indices"], dtype=np.int64)
+    operators, _ = load_operators(store.config, allow_code, store.provenance.get("code", {}))
 
     def compare(result: GenerationResult) -> None:
         generation = result.placements.generation
         for slot, genome in result.genomes.items():
             row = people[int(individual_id(generation, slot))]
             parents = [int(p) for p in result.offspring.parents[slot] if p != NO_PARENT]
-            for what, found, recorded in (
+            for what, bred, recorded in (
                 ("parents", parents, row["parent_ids"]),
                 ("operators", operator_names(int(result.offspring.operators[slot])), row["operators"]),
                 ("genome", hashlib.sha256(genome).hexdigest(), row["genome_sha256"]),
             ):
-                if found != recorded:
+                if bred != recorded:
                     raise CorruptData(
                         f"{store.path}: individual {row['individual_id']:x} (generation {generation}, slot {slot}): "
                         f"breeding it again gives other {what} than the archive has; the run was made by another "
@@ -118,8 +113,8 @@ def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> in
     search = Search(
         store.config,
         encoding,
-        _Recorded(placements, images, len(class_indices)),
-        class_indices,
+        _Recorded(placements, images, store.cells),
+        store.cells,
         seeds=(encoding.from_bytes(seeds.genomes), tuple(seeds.origins)) if seeds else None,
         on_result=compare,
         limit=end,
@@ -151,4 +146,4 @@ def _begin(store: RunStore) -> State | None:
             f"{base.generation}, and the large genomes of then are no longer kept; a new run of the same "
             "configuration gives the same archive."
         )
-    return store.state(base)
+    return restore(store, base)

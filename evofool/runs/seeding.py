@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evofool.encoding.kinds import Encoding
+from evofool.encoding.contract import Encoding
 from evofool.errors import ConfigError, IncompatibleRun
 from evofool.store.reader import encoding_of, read_steadily
 from evofool.store.run import RunStore
-from evofool.store.state import Seeds
+from evofool.store.seeds import Seeds
 
 __all__ = ["seeds_of"]
 

@@ -7,6 +7,7 @@ the archived log-odds, bit for bit under the run's numerics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ import torch
 
 from evofool.archive.scores import confidence
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun
-from evofool.evaluate.pool import Evaluator, InlinePool, other_numerics
-from evofool.records import Numerics
+from evofool.evaluate.inline import InlinePool
+from evofool.evaluate.pool import at_once, other_numerics
+from evofool.evaluate.problem import problem_of
+from evofool.records import Numerics, Scores
 from evofool.runs import replay as replaying
-from evofool.runs.runner import load_run_target
 from evofool.store.reader import encoding_of
 from evofool.store.remote.working_copy import locate
+from evofool.store.restore import restore
 from evofool.store.run import RunStore
 from evofool.store.view import compare_view
+from evofool.targets.opening import open_target, refuse_other_target
 
 __all__ = ["TOLERANCE", "verify"]
 
@@ -47,43 +51,42 @@ def verify(
         IncompatibleRun: the target is another one, or this machine has other numerics.
     """
     store = RunStore(locate(path))
-    state = store.state()
+    state = restore(store)
     last = store.log.last
     if state is None or last is None:
         raise ConfigError(f"{path}: has no commit yet, so there is nothing to verify.")
     encoding = encoding_of(store, allow_code)
     replayed = replaying.replay(store, replay, allow_code=allow_code) if replay else 0
     rows, images = compare_view(store, encoding)
-    loaded = load_run_target(store, target, allow_code=allow_code, **live)
+    opened = open_target(store.config.target, live=target, allow_code=allow_code, **live)
+    refuse_other_target(store.provenance["target_fingerprint"], store.path, opened)
+    code = store.provenance.get("code", {})
+    problem = problem_of(store.config, opened, allow_code=allow_code, code=code, searches=False)
     numerics = Numerics.of(last.numerics)
     if numerics.device == "cuda" and not torch.cuda.is_available():
         raise IncompatibleRun(f"{path}: was scored on a GPU, and there is none here.")
-    class_indices = np.array(store.provenance["class_indices"], dtype=np.int64)
     epoch_of = _epochs(store)
     exact = 0
-    pool = InlinePool(lambda: Evaluator(loaded, encoding, class_indices, numerics))
-    try:
-        if pool.canary != last.numerics["canary"]:
-            raise other_numerics(f"{path}: is undamaged as files, but this machine")
-        genomes = store.genomes({row["individual_id"] for row in rows})
-        drawn = dict(zip(genomes, pool.render(encoding.from_bytes(list(genomes.values())))))
-        scores = pool.score_images(np.stack([images[row["class_index"]] for row in rows]))
-        cell_of = {int(index): cell for cell, index in enumerate(class_indices)}
-        for i, row in enumerate(rows):
-            name = f"{path}: class {row['class_name']}"
-            if not np.array_equal(drawn[row["individual_id"]], images[row["class_index"]]):
-                raise CorruptData(f"{name}: its genome draws another image than the archived one.")
-            found = scores.log_odds[i, cell_of[row["class_index"]]]
-            if found == np.float32(row["log_odds"]):
-                exact += 1
-                continue
-            difference = abs(float(confidence(found[None])[0]) - row["confidence"])
-            if epoch_of(row["generation"]) == last.numerics["epoch"] or difference > TOLERANCE:
-                raise CorruptData(
-                    f"{name}: its image scores {found!r} log-odds, the archive says {np.float32(row['log_odds'])!r}."
-                )
-    finally:
-        pool.close()
+    pool = InlinePool(lambda: problem.evaluator(numerics), numerics)
+    if pool.canary != last.numerics["canary"]:
+        raise other_numerics(f"{path}: is undamaged as files, but this machine")
+    genomes = store.genomes({row["individual_id"] for row in rows})
+    drawn = dict(zip(genomes, at_once(pool, "render", encoding.from_bytes(list(genomes.values())))))
+    scores: Scores = at_once(pool, "score_images", np.stack(images))
+    column_of = {int(index): column for column, index in enumerate(problem.cells.classes)}
+    for i, row in enumerate(rows):
+        name = f"{path}: class {row['class_name']}"
+        if not np.array_equal(drawn[row["individual_id"]], images[i]):
+            raise CorruptData(f"{name}: its genome draws another image than the archived one.")
+        odds = scores.log_odds[i, column_of[row["class_index"]]]
+        if odds == np.float32(row["log_odds"]):
+            exact += 1
+            continue
+        difference = abs(float(confidence(odds[None])[0]) - row["confidence"])
+        if epoch_of(row["generation"]) == last.numerics["epoch"] or difference > TOLERANCE:
+            raise CorruptData(
+                f"{name}: its image scores {odds!r} log-odds, the archive says {np.float32(row['log_odds'])!r}."
+            )
     return {
         "path": str(path),
         "elites": len(rows),
@@ -99,7 +102,7 @@ def verify(
     }
 
 
-def _epochs(store: RunStore) -> Any:
+def _epochs(store: RunStore) -> Callable[[int], int]:
     """A function from a generation to the numerics epoch it was scored in."""
     ends = np.array([commit.generation for commit in store.log.commits])
     epochs = [commit.numerics["epoch"] for commit in store.log.commits]

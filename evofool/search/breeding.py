@@ -11,7 +11,8 @@ from evofool.archive.cells import Archive
 from evofool.base import rng
 from evofool.config import Config
 from evofool.encoding import variation
-from evofool.encoding.kinds import Encoding
+from evofool.encoding.contract import Encoding
+from evofool.encoding.names import operator_bit
 from evofool.encoding.table import GenomeTable
 from evofool.records import NO_PARENT, Offspring, Placements, individual_id
 
@@ -68,7 +69,7 @@ class Breeder:
         children, operators = toolbox.mutate(generation, children)
         self._taken = None
         parents[~crossed, 1] = NO_PARENT
-        return Offspring(generation, children, parents, operators | crossed * variation.operator_bit("crossover"))
+        return Offspring(generation, children, parents, operators | crossed * operator_bit("crossover"))
 
     def _crosses(self, toolbox: Any, generation: int) -> bool:
         """Whether second parents may be looked at: a generation of direct genomes on ImageNet is 120 MB."""
@@ -93,6 +94,4 @@ class Breeder:
     def _parentless(generation: int, genomes: Any, operator: str, origins: tuple[str, ...] | None) -> Offspring:
         n = len(genomes)
         parents = np.full((n, 2), NO_PARENT, dtype=np.int64)
-        return Offspring(
-            generation, genomes, parents, np.full(n, variation.operator_bit(operator), dtype=np.uint32), origins
-        )
+        return Offspring(generation, genomes, parents, np.full(n, operator_bit(operator), dtype=np.uint32), origins)

@@ -14,63 +14,26 @@ are a DEAP ask-and-tell pair: `deap.algorithms.eaGenerateUpdate(search.toolbox, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from functools import cached_property
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from deap import base, tools
-from numpy.typing import NDArray
 
-from evofool.archive import cells as archives
-from evofool.archive.objectives import Objective, log_odds
-from evofool.archive.scores import score_outputs
+from evofool.archive.cells import chain_hash, empty, place, restore, statistics
+from evofool.archive.state import State
 from evofool.config import Config
-from evofool.encoding.kinds import Encoding
+from evofool.encoding.contract import Encoding
 from evofool.errors import EvofoolError
-from evofool.records import GenerationResult, Offspring, Scores, Statistics, individual_id
+from evofool.evaluate.pool import Job, Pool
+from evofool.records import Cells, GenerationResult, Offspring, Scores, Statistics, individual_id
 from evofool.search.breeding import Breeder
+from evofool.search.handles import Individual, Population
 
-if TYPE_CHECKING:
-    from evofool.evaluate.pool import Pool
-    from evofool.store.state import State
-
-__all__ = ["Fitness", "Individual", "Population", "Search"]
-
-
-class Fitness(base.Fitness):
-    """The greatest log-odds over all cells; the archive itself compares cell by cell."""
-
-    weights = (1.0,)
-
-
-class Individual:
-    """A thin handle for DEAP: where the individual is, not what it is made of."""
-
-    __slots__ = ("fitness", "generation", "slot")
-
-    def __init__(self, generation: int, slot: int) -> None:
-        self.generation, self.slot, self.fitness = generation, slot, Fitness()
-
-
-class Population(Sequence[Individual]):
-    """The handles of a generation, made when somebody looks: thousands a second would cost more than placing them."""
-
-    def __init__(self, generation: int, size: int) -> None:
-        self._generation, self._size = generation, size
-
-    @cached_property
-    def _individuals(self) -> list[Individual]:
-        return [Individual(self._generation, slot) for slot in range(self._size)]
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._individuals[index]
+__all__ = ["Search"]
 
 
 class Search:
@@ -78,11 +41,10 @@ class Search:
 
     Args:
         pool: scores generations; see evaluate/pool.py.
-        class_indices: (C,) the target's output index of each cell.
+        cells: of the archive.
         seeds: genomes (a batch) and origins that take the place of generation 0's random ones.
         on_result: receives every finished generation.
         limit: generations that will be asked for, so that none beyond are bred.
-        objective: what cells rank by, for `tell`; a pool has its own.
         operators: of the user's own, in place of the toolbox's `select`, `mate` or `mutate`.
     """
 
@@ -91,25 +53,23 @@ class Search:
         config: Config,
         encoding: Encoding,
         pool: Pool,
-        class_indices: NDArray[np.int64],
+        cells: Cells,
         *,
         seeds: tuple[Any, tuple[str, ...]] | None = None,
         on_result: Callable[[GenerationResult], None] = lambda result: None,
         limit: int | None = None,
-        objective: Objective = log_odds,
         operators: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
     ) -> None:
-        self.config, self.encoding, self.pool, self.class_indices = config, encoding, pool, class_indices
-        self.on_result, self.limit, self.objective = on_result, limit, objective
-        self.archive = archives.empty(len(class_indices))
+        self.config, self.encoding, self.pool, self.cells = config, encoding, pool, cells
+        self.on_result, self.limit = on_result, limit
+        self.archive = empty(len(cells))
         self.archive_hash = bytes(32)
         self.statistics: Statistics | None = None
         self.logbook = tools.Logbook()
         self.in_flight: deque[Offspring] = deque()
         self._next = 0  # the generation to be bred next
         self._scores: Scores | None = None  # of the oldest in flight, once collected
-        self._asked: NDArray[np.uint8] | None = None
-        self._breeder = Breeder(config, encoding, len(class_indices), seeds)
+        self._breeder = Breeder(config, encoding, len(cells), seeds)
         self.toolbox = base.Toolbox()
         for owner, names in (
             (self, ("generate", "map", "evaluate", "update")),
@@ -149,59 +109,25 @@ class Search:
         if self._scores is None:
             raise EvofoolError("toolbox.update comes after toolbox.map.")
         offspring, scores, self._scores = self.in_flight.popleft(), self._scores, None
-        self.archive, placements = archives.place(
-            self.archive,
-            scores,
-            generation=offspring.generation,
-            class_indices=self.class_indices,
-            insertion=self.config.search.insertion,
+        insertion, batch = self.config.search.insertion, offspring.genomes
+        self.archive, placements = place(
+            self.archive, scores, generation=offspring.generation, cells=self.cells, insertion=insertion
         )
         slots = np.unique(placements.slots).tolist()
-        genomes = {slot: self.encoding.to_bytes(offspring.genomes, slot) for slot in slots}
-        self._breeder.keep(self.archive, placements, slots, offspring.genomes, slots)
-        self.archive_hash = archives.chain_hash(
-            self.archive_hash,
-            placements,
-            [scores.image_sha256[slot].tobytes() for slot in placements.slots],
-            [sha256(genomes[slot]).digest() for slot in placements.slots.tolist()],
-        )
-        self.statistics = archives.statistics(
-            self.archive,
-            placements,
-            offspring=len(offspring),
-            non_finite=int((~np.isfinite(scores.log_odds).all(axis=1)).sum()),
-            previous=self.statistics,
+        genomes = {slot: self.encoding.to_bytes(batch, slot) for slot in slots}
+        self._breeder.keep(self.archive, placements, slots, batch, slots)
+        images = [scores.image_sha256[slot].tobytes() for slot in placements.slots]
+        hashes = [sha256(genomes[slot]).digest() for slot in placements.slots.tolist()]
+        self.archive_hash = chain_hash(self.archive_hash, placements, images, hashes)
+        bad = int((~np.isfinite(scores.log_odds).all(axis=1)).sum())
+        self.statistics = statistics(
+            self.archive, placements, offspring=len(offspring), non_finite=bad, previous=self.statistics
         )
         self.logbook.record(gen=offspring.generation, nevals=len(offspring), **asdict(self.statistics))
-        sizes = {slot: self.encoding.size(offspring.genomes, slot) for slot in slots}
+        sizes = {slot: self.encoding.size(batch, slot) for slot in slots}
         self.on_result(
             GenerationResult(offspring, scores, placements, self.statistics, self.archive_hash, genomes, sizes)
         )
-
-    def ask(self) -> NDArray[np.uint8]:
-        """The images of the next generation to be scored, (n, h, w, channels) uint8; for any kind of classifier."""
-        self.generate()
-        self._asked = self.pool.render(self.in_flight[0].genomes)
-        return self._asked
-
-    def tell(self, outputs: Any, output: str = "probabilities") -> None:
-        """Outputs of a classifier for the images of the last `ask`.
-
-        Args:
-            outputs: (n, classes): every class of the classifier, not only those with a cell.
-            output: "logits", "probabilities" or "log_probabilities".
-
-        Raises:
-            EvofoolError: nothing was asked, or the shape is not that of the images asked for.
-        """
-        outputs = np.asarray(outputs)
-        if self._asked is None:
-            raise EvofoolError("tell() comes after ask().")
-        if outputs.ndim != 2 or len(outputs) != len(self._asked) or outputs.shape[1] <= self.class_indices.max():
-            raise EvofoolError(f"tell() needs outputs of shape ({len(self._asked)}, classes), not {outputs.shape}.")
-        self._scores = score_outputs(outputs, output, self.class_indices, self._asked, self.objective)
-        self._asked = None
-        self.update()
 
     def restore(self, state: State) -> None:
         """Go back to where a run was: replay its last `lag` generations, breeding again what was in flight."""
@@ -212,7 +138,7 @@ class Search:
         self._breeder.adopt(holders, everyone, np.searchsorted(ids, holders))
         for placements, top1 in state.pending:
             self._breed_up_to(placements.generation + self.config.search.lag)
-            self.archive = archives.restore(self.archive, placements, top1)
+            self.archive = restore(self.archive, placements, top1)
             slots = np.unique(placements.slots).astype(np.int64)
             rows = np.searchsorted(ids, individual_id(placements.generation, slots))
             self._breeder.keep(self.archive, placements, slots, everyone, rows)
@@ -222,5 +148,5 @@ class Search:
         while self._next < generation:
             offspring = self._breeder.breed(self._next, self.archive, self.toolbox)
             self.in_flight.append(offspring)
-            self.pool.submit(offspring)
+            self.pool.submit(Job(offspring.generation, "score", offspring.genomes))
             self._next += 1

@@ -24,13 +24,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evofool.errors import CorruptData, RunLocked
 from evofool.store import files
-
-if TYPE_CHECKING:
-    from evofool.store.remote.working_copy import Remote
 
 __all__ = ["HISTORIES", "TABLES", "Commit", "CommitLog", "lock", "parse"]
 
@@ -90,12 +87,12 @@ class CommitLog:
     def __init__(self, run: Path, *, tolerant: bool = False) -> None:
         self.run = run
         self.broken: CorruptData | None = None
-        self.remote: Remote | None = None  # decides on commits, where the run is kept in an object store
         self.folder = run / "_evofool" / "commits"
         self.commits: list[Commit] = []
         self.base: Commit | None = None
         self.rows = 0
-        self._last_sha256 = ""
+        self.last_sha256 = ""  # of the newest commit's file
+        self._sound: set[tuple[str, int]] = set()  # tables that were compared with their commits
         try:
             self._read()
         except CorruptData as error:
@@ -112,23 +109,23 @@ class CommitLog:
                 raise CorruptData(f"{self.folder / f'{number:08d}.json'}: missing, though later commits are there.")
             with files.guard(path, "read"):
                 blob = path.read_bytes()
-            self._append(_parse_next(path, blob, self.last, self._last_sha256), blob)
+            self._add(_parse_next(path, blob, self.last, self.last_sha256), blob)
 
-    def _append(self, commit: Commit, blob: bytes) -> None:
+    def _add(self, commit: Commit, blob: bytes) -> None:
         self.commits.append(commit)
         if commit.compacts is not None:
             self.base, self.rows = commit, 0
         self.rows += sum(facts["rows"] for facts in commit.files.values())
-        self._last_sha256 = hashlib.sha256(blob).hexdigest()
+        self.last_sha256 = hashlib.sha256(blob).hexdigest()
 
     def follow(self, blob: bytes) -> None:
-        """Take a commit that the object store has, checked as if read; it is not written.
+        """Take the next commit, checked as if read; it is not written.
 
         Raises:
             CorruptData: it is damaged, or does not follow the last one.
         """
         number = len(self.commits)
-        self._append(_parse_next(self.folder / f"{number:08d}.json", blob, self.last, self._last_sha256), blob)
+        self._add(_parse_next(self.folder / f"{number:08d}.json", blob, self.last, self.last_sha256), blob)
 
     @property
     def last(self) -> Commit | None:
@@ -159,32 +156,34 @@ class CommitLog:
                 if table != "genomes" or commit.number not in dropped:
                     yield table, commit.number, facts
 
-    def verify_files(self) -> None:
-        """Compare every file with its commit.
+    def doubt(self) -> None:
+        """Compare every table with its commit again when it is next read."""
+        self._sound.clear()
+
+    def read(self, table: str, number: int, facts: dict[str, Any]) -> bytes:
+        """The bytes of a table, which are compared with its commit the first time.
+
+        Args:
+            facts: of `live_files`.
 
         Raises:
-            CorruptData: naming the first file that is missing or differs, with both checksums.
-        """
-        for table, number, facts in self.live_files():
-            self.verify_file(table, number, facts)
-
-    def verify_file(self, table: str, number: int, facts: dict[str, Any]) -> None:
-        """Compare one file with its commit.
-
-        Raises:
-            CorruptData: it is missing or differs.
+            CorruptData: the file is missing or differs, with both checksums.
         """
         path, until = self.path(table, number), time.monotonic() + PUT_BACK
-        while not path.is_file() and time.monotonic() < until:  # where locks do not hold; see _put_back
+        while not path.is_file() and time.monotonic() < until:  # where locks do not hold; see writing.py
             time.sleep(0.05)
         if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
             raise CorruptData(f"{path}: missing (or a link), though commit {number} names it.")
         with files.guard(path, "read"):
-            found = files.sha256_of(path)
-        if found != facts["sha256"]:
-            raise CorruptData(
-                f"{path}: damaged; its sha256 is {found[:16]}..., commit {number} says {facts['sha256'][:16]}..."
-            )
+            blob = path.read_bytes()
+        if (table, number) not in self._sound:
+            sha256 = hashlib.sha256(blob).hexdigest()
+            if sha256 != facts["sha256"]:
+                raise CorruptData(
+                    f"{path}: damaged; its sha256 is {sha256[:16]}..., commit {number} says {facts['sha256'][:16]}..."
+                )
+            self._sound.add((table, number))
+        return blob
 
     @contextlib.contextmanager
     def yielding(self) -> Iterator[None]:
@@ -198,81 +197,17 @@ class CommitLog:
         except CorruptData:
             number = len(self.commits)
             if (self.folder / f"{number:08d}.json").exists():
-                raise self._overtaken(number) from None
+                raise self.overtaken(number) from None
             raise
 
-    def _overtaken(self, number: int) -> RunLocked:
+    def overtaken(self, number: int) -> RunLocked:
+        """The error where another driver has gone on with commit `number`."""
         return RunLocked(f"{self.run}: another driver wrote commit {number}; this one stops.")
-
-    def append(
-        self,
-        generation: int,
-        archive_hash: str,
-        tables: dict[str, tuple[bytes, int]],
-        *,
-        dropped_genomes: list[int],
-        numerics: dict[str, Any],
-        counters: dict[str, Any],
-        compacts: dict[str, Any] | None = None,
-    ) -> Commit:
-        """Write tables, then the commit that names them; then delete the tables that nobody needs any more.
-
-        Args:
-            tables: table -> (bytes of the Parquet file, rows).
-            compacts: the tables stand for all before them; see Commit.
-
-        Raises:
-            RunLocked: another driver made this commit first.
-            StorageError: the file system refused; nothing was acknowledged.
-        """
-        number = len(self.commits)
-        for table, (data, _) in tables.items():
-            # Not replaced: where locks do not hold, another driver's commit may be about to name what is there.
-            if not files.create(self.path(table, number), data):
-                raise self._overtaken(number)
-        commit = Commit(
-            number=number,
-            generation=generation,
-            archive_hash=archive_hash,
-            previous_sha256=self._last_sha256,
-            files={
-                table: {"size": len(data), "rows": rows, "sha256": hashlib.sha256(data).hexdigest()}
-                for table, (data, rows) in tables.items()
-            },
-            dropped_genomes=dropped_genomes,
-            numerics=numerics,
-            counters=counters,
-            compacts=compacts,
-        )
-        gone = [self.path("genomes", old) for old in dropped_genomes]
-        if compacts is not None:
-            gone += [self.path(table, old) for table, old, _ in self.live_files()]
-        blob = commit.to_json()
-        if self.remote:
-            self.remote.commit(self, number, blob, {table: data for table, (data, _) in tables.items()})
-        if not files.create(self.folder / f"{number:08d}.json", blob):
-            raise self._overtaken(number)
-        self._append(commit, blob)
-        for table, (data, _) in tables.items():
-            self._put_back(self.path(table, number), data)
-        for path in gone:
-            with files.guard(path, "delete"):
-                path.unlink(missing_ok=True)
-        if self.remote:
-            self.remote.settle(self)
-        return commit
-
-    def _put_back(self, path: Path, data: bytes) -> None:
-        """Write a table again if a driver that ignored the lock took it for a leftover before its commit was there."""
-        with files.guard(path, "read"):
-            there = path.is_file() and path.read_bytes() == data
-        if not there:
-            files.put(path, data)
 
     def remove_leftovers(self) -> int:
         """Delete temporary files and tables that no commit names, returning how many. Only under the lock."""
         live = {self.path(table, number) for table, number, _ in self.live_files()}
-        gone = self.remote.tidy(self) if self.remote else 0
+        gone = 0
         tables = [self.run / name for name in TABLES.values()]
         for folder in (self.folder, self.run / "_evofool", *tables):
             with files.guard(folder, "remove what a kill left"):

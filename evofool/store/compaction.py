@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from evofool.errors import ConfigError
-from evofool.store import schemas
+from evofool.store import schemas, writing
 from evofool.store.commits import HISTORIES
+from evofool.store.restore import restore
 from evofool.store.run import SMALL_GENOME, RunStore
 
 __all__ = ["Compacted", "compact", "is_due", "most_rows"]
@@ -70,7 +71,7 @@ def compact(store: RunStore, history: str) -> Compacted:
         StorageError: the file system refused; what was committed is still there.
     """
     log, before = store.log, _bytes(store)
-    last, state = log.last, store.state()  # checks everything, so that no damage is passed on
+    last, state = log.last, restore(store)  # checks everything, so that no damage is passed on
     if last is None or state is None:
         raise ConfigError(f"{store.path}: has no commit yet, so there is nothing to compact.")
     if last.compacts is None or HISTORIES.index(last.compacts["history"]) < HISTORIES.index(history):
@@ -87,7 +88,9 @@ def compact(store: RunStore, history: str) -> Compacted:
                     f"{store.path}: the {name} that storage.history: {history} keeps do not fit into one file of "
                     f"{room >> 20} MiB; keep less (elites), or leave the files apart (full)."
                 )
-        log.append(
+        writing.append(
+            log,
+            store.remote,
             last.generation,
             last.archive_hash,
             encoded,

@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evofool.base.source import Source
-from evofool.config import Config
-from evofool.encoding.cppn.activations import is_known, load_activations
+from evofool.base.png import decode_png
+from evofool.encoding.contract import Encoding
+from evofool.encoding.cppn.activations import activation_sources, load_activations
 from evofool.encoding.drawing import reference
-from evofool.encoding.kinds import Encoding, make_encoding
+from evofool.encoding.kinds import make_encoding
 from evofool.errors import ConfigError, CorruptData
 from evofool.records import address_of
 from evofool.store.commits import CommitLog
 from evofool.store.remote.working_copy import locate, named
 from evofool.store.run import RunStore
-from evofool.store.view import decode_png, read_view
+from evofool.store.view import read_view
 
 __all__ = ["Run", "encoding_of", "open_run", "read_steadily"]
 
@@ -40,23 +40,17 @@ def open_run(path: str | Path) -> Run:
     return Run(locate(path))
 
 
-def activation_sources(config: Config, allow_code: bool) -> tuple[Source, ...]:
-    """The user's own activations that a configuration names by `python:` specs."""
-    specs = config.encoding.activations if config.encoding.kind == "cppn" else []
-    return tuple(Source(s, allow_code, key="encoding.activations") for s in specs if s.startswith("python:"))
-
-
 def encoding_of(store: RunStore, allow_code: bool = False) -> Encoding:
     """The encoding of a stored run.
 
     Raises:
         ConfigError: it has activations of the user's own, and code is not allowed.
+        IncompatibleRun: their code is not what it was.
     """
     facts = store.provenance
-    unknown = tuple(s for s in activation_sources(store.config, allow_code) if not is_known(s.spec))
-    load_activations(unknown)
+    code = load_activations(activation_sources(store.config, allow_code, facts.get("code", {})))
     height, width = facts["image_size"]
-    return make_encoding(store.config.encoding, (height, width), facts["channels"])
+    return make_encoding(store.config.encoding, (height, width), facts["channels"], code)
 
 
 def read_steadily(path: Path, read: Callable[[RunStore], _Read]) -> _Read:
@@ -76,13 +70,14 @@ class Run:
 
     Attributes:
         path: the run directory.
+        store: the run as it was when this was made; its configuration and provenance do not change.
         logbook: DEAP's Logbook of this session, where the run was made by `evofool.run` just now; else None.
     """
 
     def __init__(self, path: Path, logbook: Any = None) -> None:
         self.path = path
         self.logbook = logbook
-        self._store = RunStore(path)
+        self.store = RunStore(path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, generation={self.status()['generation']})"
@@ -90,12 +85,12 @@ class Run:
     @property
     def config(self) -> Any:
         """The resolved configuration."""
-        return self._store.config
+        return self.store.config
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What run.json says: versions, target, numerics, sessions."""
-        return dict(self._store.provenance)
+        return dict(self.store.provenance)
 
     @property
     def archive_hash(self) -> str | None:
@@ -122,7 +117,7 @@ class Run:
 
     def elites(self) -> pd.DataFrame:
         """One row for each filled cell; the columns are listed in the README. `attrs["evofool"]` names the run."""
-        table = read_view(self._store)
+        table = read_view(self.store)
         frame = table.to_pandas()
         # pyarrow leaves out what pandas.read_parquet puts here.
         frame.attrs = json.loads((table.schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
@@ -166,7 +161,7 @@ class Run:
         return read_steadily(self.path, lambda store: _lineage(store, start))
 
     def elite(self, class_: str | int) -> dict[str, Any]:
-        """The row of one class, by name or output index.
+        """The row of one class, by name or output index; of several bins, that of the surest.
 
         Raises:
             ConfigError: no such class, or its cell is empty.
@@ -184,7 +179,7 @@ class Run:
             raise ConfigError(
                 f"{self.path}: no elite of class {class_!r}; there are {len(known)}, among them {', '.join(near)}."
             )
-        return {str(key): value for key, value in rows.iloc[0].to_dict().items()}
+        return {str(key): value for key, value in rows.loc[rows["log_odds"].idxmax()].to_dict().items()}
 
     def image(
         self, class_: str | int, size: int | tuple[int, int] | None = None, *, allow_code: bool = False
@@ -209,7 +204,7 @@ class Run:
         shape = (size, size) if isinstance(size, int) else size
         if min(shape) < 1 or shape[0] * shape[1] > 1 << 26:
             raise ConfigError(f"size: {shape[0]} x {shape[1]} pixels cannot be drawn; give 1 to 8192.")
-        encoding = encoding_of(self._store, allow_code)
+        encoding = encoding_of(self.store, allow_code)
         genome = read_steadily(self.path, lambda store: store.genomes({int(row["individual_id"])}))
         return reference.render(encoding, encoding.from_bytes(list(genome.values())), 0, shape)
 

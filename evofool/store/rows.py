@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from evofool.archive.scores import confidence as confidence_of
-from evofool.encoding.variation import operator_names
-from evofool.records import NO_PARENT, GenerationResult, Placements, individual_id
+from evofool.encoding.names import operator_names
+from evofool.records import NO_PARENT, Cells, GenerationResult, Placements, individual_id
 
 __all__ = ["Rows", "individual_rows", "placement_rows", "placements_of"]
 
@@ -56,14 +56,16 @@ def individual_rows(result: GenerationResult) -> Iterator[dict[str, Any]]:
         }
 
 
-def placement_rows(result: GenerationResult, class_indices: list[int]) -> Iterator[dict[str, Any]]:
+def placement_rows(result: GenerationResult, cells: Cells) -> Iterator[dict[str, Any]]:
     """Every cell that was taken in a generation."""
     p = result.placements
     # As lists, since a number at a time is slow to come by.
-    cells, ids = p.cells.tolist(), individual_id(p.generation, p.slots.astype(np.int64)).tolist()
+    ids, class_indices = individual_id(p.generation, p.slots.astype(np.int64)).tolist(), cells.class_indices.tolist()
     displaced = zip(p.displaced.tolist(), p.displaced_log_odds.tolist())
     values = zip(p.log_odds.tolist(), confidence_of(p.log_odds).tolist(), p.objective.tolist())
-    for cell, identity, (old, old_log_odds), (log_odds, confidence, objective) in zip(cells, ids, displaced, values):
+    for cell, identity, (old, old_log_odds), (log_odds, confidence, objective) in zip(
+        p.cells.tolist(), ids, displaced, values
+    ):
         empty = old == NO_PARENT
         yield {
             "generation": p.generation,

@@ -11,11 +11,10 @@ Names outside elites/ begin with "_", so that `pandas.read_parquet(RUN)` sees th
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from evofool.archive import cells as archives
 from evofool.config import Config, fingerprint, load_config, to_yaml
 from evofool.errors import ConfigError, CorruptData, RunLocked
-from evofool.records import NO_PARENT, GenerationResult, Placements, Statistics, individual_id
-from evofool.store import files, schemas
-from evofool.store.commits import TABLES, Commit, CommitLog
+from evofool.records import NO_PARENT, Cells, GenerationResult, individual_id
+from evofool.store import files, schemas, writing
+from evofool.store.commits import Commit, CommitLog
 from evofool.store.remote import working_copy
-from evofool.store.rows import Rows, individual_rows, placement_rows, placements_of
-from evofool.store.state import Seeds, State
+from evofool.store.rows import Rows, individual_rows, placement_rows
+from evofool.store.seeds import Seeds
 
 __all__ = ["RunStore"]
 
@@ -54,7 +52,7 @@ class RunStore:
             raise CorruptData(f"{path}: written by another version of evofool ({self.provenance.get('evofool')}).")
         self.config = self._stored_config()
         self.log = CommitLog(path)
-        self.remote = self.log.remote = working_copy.of(path)
+        self.remote = working_copy.of(path)
         self._rows = _no_rows()  # of the next commit
         self._newest = (-1, "")  # generation and archive hash (hex) that they end with
         self.on_commit: Callable[[int, Rows], None] = lambda number, rows: None  # told what a commit brought
@@ -94,56 +92,6 @@ class RunStore:
 
     # ------------------------------------------------------------------------------------------------- create, open
 
-    @staticmethod
-    def check_place(path: Path) -> bool:
-        """Whether a run is there already.
-
-        Raises:
-            ConfigError: something else is there.
-            CorruptData: a run that lost its run.json is there.
-        """
-        if path.is_symlink() or (path.exists() and not path.is_dir()):
-            raise ConfigError(f"{path}: is not a folder, so it cannot be a run directory; give another name or --out.")
-        if (path / "_evofool" / "run.json").is_file():
-            return True
-        if any((path / "_evofool" / "commits").glob("*.json")):
-            raise CorruptData(f"{path}: has commits but no _evofool/run.json; put that file back.")
-        if path.is_dir() and any(entry.name not in ("_evofool", "_history", "elites") for entry in path.iterdir()):
-            raise ConfigError(f"{path}: a folder with other files in it; give another name or --out.")
-        return False
-
-    @staticmethod
-    def make_folders(path: Path) -> None:
-        """Make the folders of a run; one of them holds the lock.
-
-        Raises:
-            StorageError: no permission, or read-only.
-        """
-        with files.guard(path, "make the run directory"):
-            for folder in ("elites", *TABLES.values(), "_evofool/commits"):
-                (path / folder).mkdir(parents=True, exist_ok=True)
-
-    @classmethod
-    def prepare(cls, path: Path) -> None:
-        """Make the folders and fail now if the file system will not take a run. Only under the lock.
-
-        Raises:
-            StorageError: no permission, read-only, or full.
-        """
-        cls.make_folders(path)
-        files.probe(path / "_evofool")
-
-    @staticmethod
-    def abandon(path: Path) -> None:
-        """Remove what was made for a run that did not come to be: our own files, and folders that are then empty."""
-        if (path / "_evofool" / "run.json").exists() or any((path / "_evofool" / "commits").glob("*.json")):
-            return
-        for name in ("lock", "config.yaml", "seeds.parquet"):
-            (path / "_evofool" / name).unlink(missing_ok=True)
-        for folder in (*TABLES.values(), "_evofool/commits", "_evofool", "elites", "."):
-            with contextlib.suppress(OSError):
-                (path / folder).rmdir()
-
     @classmethod
     def create(cls, path: Path, config: Config, provenance: dict[str, Any], seeds: Seeds | None) -> RunStore:
         """Write what a new run is, run.json last: a run exists once that file does.
@@ -167,6 +115,11 @@ class RunStore:
         if store.remote:
             store.remote.create()
         return store
+
+    @property
+    def cells(self) -> Cells:
+        """The cells of its archive."""
+        return Cells(np.array(self.provenance["class_indices"], dtype=np.int64), self.provenance.get("bins", 1))
 
     def update(self, config: Config | None = None, **facts: Any) -> None:
         """Rewrite the configuration, or add facts to the provenance (never those that name the run)."""
@@ -210,7 +163,7 @@ class RunStore:
         # As rows, so that nobody holds on to the offspring: those of a few generations may be gigabytes.
         generation = result.placements.generation
         self._rows["individuals"] += individual_rows(result)
-        self._rows["placements"] += placement_rows(result, self.provenance["class_indices"])
+        self._rows["placements"] += placement_rows(result, self.cells)
         self._rows["genomes"] += [
             {"individual_id": int(individual_id(generation, slot)), "genome": genome}
             for slot, genome in sorted(result.genomes.items())
@@ -238,7 +191,9 @@ class RunStore:
         large = {row["individual_id"] for row in genomes if len(row["genome"]) > SMALL_GENOME}
         dropped = [n for n, ids in self._segments.items() if not ids & live]
         rows = {**self._rows, "genomes": genomes}
-        commit = self.log.append(
+        commit = writing.append(
+            self.log,
+            self.remote,
             last,
             archive_hash,
             {t: (schemas.to_parquet(r, schemas.OF_TABLE[t]), len(r)) for t, r in rows.items() if r},
@@ -265,80 +220,13 @@ class RunStore:
         tables = []
         for table, number, facts in self.log.live_files():
             if table == name and number >= since:
-                tables.append(schemas.from_parquet(self.log.path(table, number), schemas.OF_TABLE[name]))
-                self.log.verify_file(table, number, facts)  # pages have checksums, their headers have none
+                tables.append(self._read(table, number, facts))
         return pa.concat_tables(tables) if tables else schemas.OF_TABLE[name].empty_table()
 
-    def generations(self) -> Iterator[tuple[Placements, Any, list[bytes], list[bytes], Statistics]]:
-        """Committed generations: placements, top1 flags, image and genome sha256 of each placement, statistics.
-
-        Those before `log.whole_from` lack placements, but never the newest of a cell.
-        """
-        individuals = {row["individual_id"]: row for row in self.table("individuals").to_pylist()}
-        by_generation: dict[int, list[dict[str, Any]]] = {}
-        for row in self.table("placements").to_pylist():
-            by_generation.setdefault(row["generation"], []).append(row)
-        names = [field.name for field in fields(Statistics)]
-        for row in self.table("history").to_pylist():
-            rows = by_generation.get(row["generation"], [])
-            try:
-                people = [individuals[r["individual_id"]] for r in rows]
-            except KeyError as error:
-                raise CorruptData(f"{self.path}: a placement names individual {error}, which is not stored.") from None
-            yield (
-                placements_of(row["generation"], rows),
-                np.array([p["top1_class_index"] == r["class_index"] for p, r in zip(people, rows)], dtype=bool),
-                [bytes.fromhex(p["image_sha256"]) for p in people],
-                [bytes.fromhex(p["genome_sha256"]) for p in people],
-                Statistics(**{name: row[name] for name in names}),
-            )
-
-    def state(self, at: Commit | None = None) -> State | None:
-        """Replay the commits: the archive as it was, with the hash chain recomputed. None before the first commit.
-
-        Args:
-            at: the last compaction, for the archive as it was then; by default, as it is after the last commit.
-
-        Raises:
-            CorruptData: a checksum, the hash chain or a genome is wrong.
-        """
-        last, base = at or self.log.last, self.log.base
-        if last is None:
-            return None
-        self.log.verify_files()
-        self.seeds()  # raises where they are damaged
-        lag = self.config.search.lag
-        archive = start = archives.empty(len(self.provenance["class_indices"]))
-        pending: list[tuple[Placements, Any]] = []
-        # The chain goes on from the generation up to which a compaction dropped placements.
-        first = self.log.whole_from
-        start_hash = chain = bytes.fromhex(base.compacts["archive_hash"]) if base and base.compacts else bytes(32)
-        statistics, generation = None, -1
-        hashes = {commit.generation: commit.archive_hash for commit in self.log.commits}
-        for placements, top1, images, genomes, counted in self.generations():
-            generation, statistics = generation + 1, counted
-            if placements.generation != generation:
-                raise CorruptData(f"{self.path}: generation {generation} is missing from the history.")
-            archive = archives.restore(archive, placements, top1)
-            if generation >= first:
-                chain = archives.chain_hash(chain, placements, images, genomes)
-            if generation >= first - 1 and hashes.get(generation, chain.hex()) != chain.hex():
-                raise CorruptData(f"{self.path}: the archive hash of generation {generation} is not the one committed.")
-            if generation <= last.generation - lag + 1:
-                start, start_hash = archive, chain
-            else:
-                pending.append((placements, top1))
-            if at is not None and generation == at.generation:
-                break
-        if generation != last.generation or statistics is None:
-            raise CorruptData(
-                f"{self.path}: the history ends at generation {generation}, the commits at {last.generation}."
-            )
-        needed = {int(i) for i in start.elites} | {int(i) for i in archive.elites}
-        for placements, _ in pending:
-            needed |= set(individual_id(placements.generation, placements.slots.astype(np.int64)).tolist())
-        found = self.genomes(needed - {NO_PARENT})
-        return State(generation, chain, statistics, start, start_hash, pending, found)
+    def _read(self, table: str, number: int, facts: dict[str, Any]) -> pa.Table:
+        # Its sha256 is compared too: pages have checksums, their headers have none.
+        blob = self.log.read(table, number, facts)
+        return schemas.from_parquet(self.log.path(table, number), schemas.OF_TABLE[table], blob)
 
     def genomes(self, wanted: set[int]) -> dict[int, bytes]:
         """Canonical bytes of stored genomes, checked against the sha256 of their individuals.
@@ -365,7 +253,7 @@ class RunStore:
 
     def recover(self) -> int:
         """Remove what a kill left behind, under the lock; learn which large genomes are still stored."""
-        removed = self.log.remove_leftovers()
+        removed = writing.recover(self.log, self.remote)
         for row in self.table("placements").to_pylist():
             if self.log.last and row["generation"] > self.log.last.generation - self.config.search.lag:
                 self._displaced.setdefault(row["generation"], set()).add(row["displaced_id"])
@@ -377,7 +265,7 @@ class RunStore:
         self._segments = {}
         for table, number, facts in self.log.live_files():
             if table == "genomes" and facts["size"] > SMALL_GENOME:
-                rows = schemas.from_parquet(self.log.path(table, number), schemas.GENOMES).to_pylist()
+                rows = self._read(table, number, facts).to_pylist()
                 if all(len(row["genome"]) > SMALL_GENOME for row in rows):
                     self._segments[number] = {row["individual_id"] for row in rows}
 

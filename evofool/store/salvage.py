@@ -9,8 +9,9 @@ from pathlib import Path
 
 from evofool.base.places import as_url
 from evofool.errors import ConfigError, CorruptData
-from evofool.store import files
+from evofool.store import files, folders
 from evofool.store.commits import TABLES, Commit, CommitLog, parse
+from evofool.store.restore import restore
 from evofool.store.run import RunStore
 
 __all__ = ["Salvaged", "salvage"]
@@ -65,7 +66,7 @@ def _longest(run: Path, out: Path, chosen: list[Commit], reasons: list[str]) -> 
     while kept:
         store = RunStore(out)
         try:
-            state = store.state()
+            state = restore(store)
             assert state is not None
             reason = reasons[-1] if reasons else ""
             store.update(salvaged_from={"path": str(run), "commits": len(kept), "reason": reason})
@@ -104,7 +105,7 @@ def _from_compaction(run: Path, first: int) -> list[Commit]:
 
 def _copy(run: Path, out: Path, chosen: list[Commit]) -> list[Commit]:
     """Copy commits and their tables, numbered from 0."""
-    RunStore.prepare(out)
+    folders.prepare(out)
     offset, previous, copied = chosen[0].number, "", []
     for old in chosen:
         dropped = [number - offset for number in old.dropped_genomes if number >= offset]

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from evofool.errors import CorruptData
+from evofool.records import Cells
 
 __all__ = [
     "ELITES",
@@ -27,6 +28,7 @@ __all__ = [
     "PLACEMENTS",
     "SCHEMA_VERSION",
     "SEEDS",
+    "elites",
     "encode",
     "from_parquet",
     "normal",
@@ -111,34 +113,39 @@ _GENE = pa.struct(
     ]
 )
 
-ELITES = _schema(
-    [
-        ("run_id", pa.string()),
-        ("class_index", pa.int32()),
-        ("class_name", pa.string()),
-        ("confidence", pa.float32()),
-        ("log_odds", pa.float32()),
-        ("objective", pa.float32()),
-        ("top1_class_index", pa.int32()),
-        ("top1_confidence", pa.float32()),
-        ("individual_id", pa.int64()),
-        ("generation", pa.int32()),
-        ("slot", pa.int32()),
-        ("parent_ids", pa.list_(pa.int64())),
-        ("operators", pa.list_(pa.string())),
-        ("encoding", pa.string()),
-        ("nodes", pa.int32()),
-        ("connections", pa.int32()),
-        ("genome", pa.list_(_GENE)),
-        ("genome_json", pa.string()),
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        ("image_sha256", pa.string()),
-        ("target", pa.string()),
-        ("target_fingerprint", pa.string()),
-        ("preprocessing_hash", pa.string()),
-        ("as_of_generation", pa.int32()),
-    ]
-)
+_ELITES = [
+    ("run_id", pa.string()),
+    ("class_index", pa.int32()),
+    ("class_name", pa.string()),
+    ("confidence", pa.float32()),
+    ("log_odds", pa.float32()),
+    ("objective", pa.float32()),
+    ("top1_class_index", pa.int32()),
+    ("top1_confidence", pa.float32()),
+    ("individual_id", pa.int64()),
+    ("generation", pa.int32()),
+    ("slot", pa.int32()),
+    ("parent_ids", pa.list_(pa.int64())),
+    ("operators", pa.list_(pa.string())),
+    ("encoding", pa.string()),
+    ("nodes", pa.int32()),
+    ("connections", pa.int32()),
+    ("genome", pa.list_(_GENE)),
+    ("genome_json", pa.string()),
+    ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+    ("image_sha256", pa.string()),
+    ("target", pa.string()),
+    ("target_fingerprint", pa.string()),
+    ("preprocessing_hash", pa.string()),
+    ("as_of_generation", pa.int32()),
+]
+ELITES = _schema(_ELITES)
+
+
+def elites(cells: Cells) -> pa.Schema:
+    """The schema of the view; where classes have several bins, it says which."""
+    return ELITES if cells.bins == 1 else _schema([*_ELITES[:3], ("bin", pa.int32()), *_ELITES[3:]])
+
 
 MAX_BYTES = 8 << 30  # of a file, once decoded
 ALWAYS = 256 << 20  # bytes that any file may take
@@ -174,17 +181,18 @@ def normal(rows: list[dict[str, Any]], schema: pa.Schema) -> list[dict[str, Any]
     return list(pa.Table.from_pylist(rows, schema=schema).to_pylist())
 
 
-def from_parquet(path: Path, schema: pa.Schema) -> pa.Table:
-    """A table from a file.
+def from_parquet(path: Path, schema: pa.Schema, blob: bytes | None = None) -> pa.Table:
+    """A table from a file, or from its bytes where they were read already.
 
     Raises:
         CorruptData: not Parquet, damaged, or of another schema.
     """
     try:
-        file = pq.ParquetFile(path, **_CAREFULLY)
+        blob = path.read_bytes() if blob is None else blob
+        file = pq.ParquetFile(pa.BufferReader(blob), **_CAREFULLY)
         if not file.schema_arrow.equals(schema):
             raise CorruptData(f"{path}: its columns are not those of this version of evofool.")
-        _refuse_bomb(path, file)
+        _refuse_bomb(path, blob, file)
         return file.read()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last where a name is damaged
         raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
@@ -195,7 +203,7 @@ def room(size: int) -> int:
     return min(MAX_BYTES, max(ALWAYS, EXPANSION * size))
 
 
-def _refuse_bomb(path: Path, file: pq.ParquetFile) -> None:
+def _refuse_bomb(path: Path, blob: bytes, file: pq.ParquetFile) -> None:
     """Refuse a small file that would fill the memory: one long value, named by millions of rows, is stored only once.
 
     The sizes in a file's metadata do not tell, so values are counted by reading them without repeating them. (Nor may
@@ -203,8 +211,8 @@ def _refuse_bomb(path: Path, file: pq.ParquetFile) -> None:
     """
     columns = [file.schema.column(i) for i in range(len(file.schema))]
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    total, most = 0, room(path.stat().st_size)
-    for batch in pq.ParquetFile(path, read_dictionary=texts, **_CAREFULLY).iter_batches(_BATCH):
+    total, most = 0, room(len(blob))
+    for batch in pq.ParquetFile(pa.BufferReader(blob), read_dictionary=texts, **_CAREFULLY).iter_batches(_BATCH):
         total += sum(_bytes_of(column) for column in batch.columns)
         if total > most:
             raise CorruptData(f"{path}: would take over {most >> 20} MiB of memory, which no such file of a run does.")

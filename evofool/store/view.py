@@ -6,7 +6,6 @@ It is a view: it can be lost and made again. It is replaced in one step, so a re
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,19 +14,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from evofool.archive.scores import confidence
 from evofool.base import provenance
-from evofool.encoding.kinds import Encoding
+from evofool.base.png import decode_png, encode_png
+from evofool.encoding.contract import Encoding
 from evofool.errors import CorruptData
 from evofool.store import files, schemas
 from evofool.store.rows import Rows
 from evofool.store.run import RunStore
 
-__all__ = ["CurrentElites", "ViewWriter", "compare_view", "decode_png", "encode_png", "read_view"]
+__all__ = ["CurrentElites", "ViewWriter", "compare_view", "read_view"]
 
-MAX_PIXELS = 1 << 24
 _DRAWN = 256  # elites at a time
 _AT_ONCE = 4 << 20  # bytes of images that are encoded while the search waits: a fraction of a second
 _TABLES = ("placements", "individuals", "genomes")  # that it is made from
@@ -43,31 +41,6 @@ _OF_INDIVIDUAL = (
     "top1_confidence",
     "image_sha256",
 )
-
-
-def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """PNG bytes of (height, width, 1 or 3) uint8; by the least effort, which takes half the time and no more bytes."""
-    sink = io.BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(sink, format="PNG", compress_level=1)
-    return sink.getvalue()
-
-
-def decode_png(data: bytes, where: str) -> NDArray[np.uint8]:
-    """(height, width, 1 or 3) uint8 of PNG bytes.
-
-    Raises:
-        CorruptData: not a PNG, damaged, or of an absurd size.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            if picture.width * picture.height > MAX_PIXELS or picture.mode not in ("L", "RGB"):
-                raise CorruptData(
-                    f"{where}: a PNG of {picture.width} x {picture.height} {picture.mode} is not an elite's."
-                )
-            array = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CorruptData(f"{where}: its image is not a PNG ({error}).") from None
-    return array[:, :, None] if array.ndim == 2 else array
 
 
 class CurrentElites:
@@ -119,7 +92,8 @@ class CurrentElites:
 
     def rows(self, store: RunStore, encoding: Encoding) -> list[dict[str, Any]]:
         """The rows of the view; the bytes of their images are empty."""
-        last, facts = store.log.last, store.provenance
+        last, facts, cells = store.log.last, store.provenance, store.cells
+        names, bins = [facts["class_names"][i] for i in cells.columns], cells.bin_indices.tolist()
         self._described = {
             identity: self._described.get(identity) or self._describe(identity, encoding, blob)
             for identity, blob in self._genomes.items()
@@ -128,7 +102,8 @@ class CurrentElites:
             {
                 "run_id": facts["run_id"],
                 "class_index": placed["class_index"],
-                "class_name": facts["class_names"][cell],
+                "class_name": names[cell],
+                **({"bin": bins[cell]} if cells.bins > 1 else {}),
                 "confidence": float(confidence(np.array([placed["log_odds"]], dtype=np.float32))[0]),
                 "log_odds": placed["log_odds"],
                 "objective": placed["objective"],
@@ -159,11 +134,12 @@ def read_view(store: RunStore) -> pa.Table:
         CorruptData: it is damaged.
     """
     path = store.path / "elites" / "elites.parquet"
-    return schemas.from_parquet(path, schemas.ELITES) if path.is_file() else schemas.ELITES.empty_table()
+    schema = schemas.elites(store.cells)
+    return schemas.from_parquet(path, schema) if path.is_file() else schema.empty_table()
 
 
-def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[dict[str, Any]], dict[int, NDArray[np.uint8]]]:
-    """The elites as the commits have them and their archived images by class index; the view must agree.
+def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[dict[str, Any]], list[NDArray[np.uint8]]]:
+    """The elites as the commits have them, and their archived images; the view must agree.
 
     Raises:
         CorruptData: it does not, by name.
@@ -176,24 +152,29 @@ def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[dict[str, An
     current = CurrentElites()
     current.catch_up(store)
     rows = current.rows(store, encoding)
-    expected = schemas.normal(rows, schemas.ELITES)
-    if [row["class_index"] for row in stored] != [row["class_index"] for row in expected]:
+    schema = schemas.elites(store.cells)
+    expected = schemas.normal(rows, schema)
+    if list(map(_cell, stored)) != list(map(_cell, expected)):
         raise CorruptData(f"{path}: holds other classes than the commits; {again}.")
-    images = {}
+    images = []
     for row, found, wanted in zip(rows, stored, expected):
         name = f"{path}: class {wanted['class_name']}"
         image = decode_png(found["image"]["bytes"], name)
         if hashlib.sha256(image.tobytes()).hexdigest() != wanted["image_sha256"]:
             raise CorruptData(f"{name}: its image is not the one that was scored (a pixel differs).")
-        images[wanted["class_index"]] = image
+        images.append(image)
         for column, value in wanted.items():
             if column != "image" and found[column] != value:
                 raise CorruptData(f"{name}: {column} is {str(found[column])[:60]}, the commits say {str(value)[:60]}.")
         row["image"] = found["image"]
     # Bits that no column shows: the footer, its statistics, the attributes.
-    if _written_alike(store) and path.read_bytes() != schemas.to_parquet(rows, schemas.ELITES, _attributes(store)):
+    if _written_alike(store) and path.read_bytes() != schemas.to_parquet(rows, schema, _attributes(store)):
         raise CorruptData(f"{path}: damaged outside its columns; {again}.")
     return expected, images
+
+
+def _cell(row: dict[str, Any]) -> tuple[int, int]:
+    return row["class_index"], row.get("bin", 0)
 
 
 def _written_alike(store: RunStore) -> bool:
@@ -260,7 +241,7 @@ class ViewWriter:
         for row in rows:
             row["image"] = {"bytes": self._pngs[row["image_sha256"]].result(), "path": None}
         path = self.store.path / "elites" / "elites.parquet"
-        blob = schemas.to_parquet(rows, schemas.ELITES, attributes)
+        blob = schemas.to_parquet(rows, schemas.elites(self.store.cells), attributes)
         files.put(path, blob, temporary_folder=self.store.path / "_evofool")
         self._begun = None
         if self.store.remote:

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evofool.base import rng
 from evofool.config import fingerprint
 from evofool.store.reader import open_run
 from evofool.store.remote.working_copy import named
+from evofool.studies.shared.statistics import mann_whitney, median_interval
 
 __all__ = ["compare", "summarise"]
 
-RESAMPLES = 10_000
 LEVEL = 0.9999
 
 
@@ -73,7 +72,7 @@ def summarise(runs: pd.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, 
     for name, frame in groups.items():
         for figure in figures:
             values = frame[figure].fillna(np.inf).to_numpy(dtype=float)
-            low, high = _interval(values)
+            low, high = median_interval(values)
             summary.append(
                 {
                     "group": name,
@@ -88,27 +87,9 @@ def summarise(runs: pd.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, 
     for first, second in combinations(groups, 2):
         for figure in figures:
             a, b = (groups[n][figure].fillna(np.inf).to_numpy(dtype=float) for n in (first, second))
-            tests.append({"first": first, "second": second, "figure": figure, "p": _mann_whitney(a, b)})
+            tests.append({"first": first, "second": second, "figure": figure, "p": mann_whitney(a, b)})
     return summary, tests
 
 
 def _number(value: float) -> float | None:
     return None if not np.isfinite(value) else float(value)
-
-
-def _interval(values: Any) -> tuple[float, float]:
-    """95 % percentile bootstrap of the median, the same every time."""
-    uniform = rng.uniforms(0, "bootstrap", 0, (RESAMPLES, len(values)))
-    picks = values[(uniform * len(values)).astype(int)]
-    ranked = np.sort(np.sort(picks, axis=1)[:, [(len(values) - 1) // 2, len(values) // 2]].max(axis=1))
-    return float(ranked[int(0.025 * RESAMPLES)]), float(ranked[int(0.975 * RESAMPLES)])
-
-
-def _mann_whitney(first: Any, second: Any) -> float | None:
-    try:
-        from scipy.stats import mannwhitneyu
-    except ImportError:
-        return None
-    largest = 1 + max([v for v in (*first, *second) if np.isfinite(v)], default=0)
-    a, b = (np.where(np.isfinite(v), v, largest) for v in (first, second))  # only ranks matter
-    return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,18 @@ from numpy.typing import NDArray
 from evofool.archive.scores import confidence
 from evofool.base import picture_files
 from evofool.base.picture_files import Picture
-from evofool.base.source import Source
 from evofool.config import load_config
-from evofool.encoding.pictures import PictureEncoding
 from evofool.errors import ConfigError
-from evofool.evaluate.opening import Work, open_pool
-from evofool.records import NO_PARENT, Offspring, Scores
+from evofool.evaluate.opening import open_pool
+from evofool.evaluate.pool import stream
+from evofool.evaluate.problem import Problem, picture_problem
 from evofool.studies.shared import score_file
 from evofool.targets.checking.photographs import fit
-from evofool.targets.families import configured, load_target
+from evofool.targets.opening import open_target
 from evofool.targets.target import Target
 
 __all__ = ["Request", "score", "score_to"]
 
-IN_FLIGHT = 2  # batches: one is scored while the next is read
 CHUNKS = 2  # for each evaluator in a batch
 
 Warn = Callable[[str], None]
@@ -118,27 +117,28 @@ def _score(request: Request, warn: Warn, take: Callable[[Any], None]) -> Result:
     if not found:
         extensions = " ".join(extension.removeprefix(".") for extension in picture_files.EXTENSIONS)
         raise ConfigError(f"there is no picture to score; name files, or folders that hold some ({extensions}).")
-    target, source, evaluation = _open(request)
+    problem = _problem(request)
+    target = problem.target
     asked = target.class_indices(_classes(request.classes, target))
-    encoding = PictureEncoding(*target.image_size, target.channels)
-    work = Work(target, source, encoding, np.arange(len(target.class_names)))
     facts = {
         "target": target.spec,
-        "target_fingerprint": target.fingerprint(),
+        "target_fingerprint": problem.opened.fingerprint,
         "preprocessing_hash": target.preprocessing.sha256(),
     }
-    with open_pool(evaluation, work, address=request.address, warn=warn) as (pool, numerics, _):
+    with open_pool(problem, address=request.address, warn=warn) as (pool, numerics, _):
         size = numerics.chunk * CHUNKS * max(1, pool.report().evaluators)
-        for batch, scores in _scored(pool, _batches(_readable(found, target, refuse), size)):
+        read: deque[list[Picture]] = deque()  # whose scores are still to come
+        for scores in stream(pool, "score_images", _batches(_readable(found, target, refuse), size, read)):
+            batch = read.popleft()
             kept = np.asarray(np.isfinite(scores.log_odds).all(axis=1))
             for i in np.flatnonzero(~kept):
                 refuse(f"{batch[i].path}: the network's outputs for it are not finite; check the target's weights.")
             if not kept.any():
                 continue
             odds, sure = scores.log_odds[kept], confidence(scores.log_odds[kept])
-            read = [picture for picture, ok in zip(batch, kept) if ok]
+            scored = [picture for picture, ok in zip(batch, kept) if ok]
             hashes = [row.tobytes().hex() for row in scores.image_sha256[kept]]
-            rows = list(_rows(read, hashes, odds, sure, target.class_names, facts))
+            rows = list(_rows(scored, hashes, odds, sure, target.class_names, facts))
             take(score_file.table_of(rows, asked, target.class_names, odds[:, asked], sure[:, asked]))
             result.rows += rows
     if not result.rows:
@@ -146,16 +146,14 @@ def _score(request: Request, warn: Warn, take: Callable[[Any], None]) -> Result:
     return result
 
 
-def _open(request: Request) -> tuple[Target, Source | Target, Any]:
-    """The target here, what evaluators elsewhere build theirs from, and the section `evaluation`."""
-    view: dict[str, Any] = {"geometry": request.geometry, "output": request.output, "crops": request.crops}
-    spec = request.target if isinstance(request.target, str) else "live"
-    settings = load_config({"target": {"spec": spec, **view}, "evaluation": {"pool": request.pool}})
-    if isinstance(request.target, str):
-        source = Source(request.target, request.allow_code, key="--target")
-        return load_target(source, **view), source, settings.evaluation
-    target = configured(request.target, **view)
-    return target, target, settings.evaluation
+def _problem(request: Request) -> Problem:
+    """What is asked, with its target opened."""
+    view = {"geometry": request.geometry, "output": request.output, "crops": request.crops}
+    live = request.target if isinstance(request.target, Target) else None
+    spec = "live" if isinstance(request.target, Target) else request.target
+    config = load_config({"target": {"spec": spec, **view}, "evaluation": {"pool": request.pool}})
+    opened = open_target(config.target, live=live, allow_code=request.allow_code, key="--target")
+    return picture_problem(config, opened)
 
 
 def _classes(wanted: str | Sequence[str | int], target: Target) -> str | list[str | int]:
@@ -179,34 +177,12 @@ def _readable(found: Iterable[Path], target: Target, refuse: Warn) -> Iterator[t
 
 
 def _batches(
-    fed: Iterator[tuple[Picture, NDArray[np.uint8]]], size: int
-) -> Iterator[tuple[list[Picture], NDArray[np.uint8]]]:
-    batch: list[Picture] = []
-    images: list[NDArray[np.uint8]] = []
-    for picture, image in fed:
-        batch.append(replace(picture, pixels=_NO_PIXELS))
-        images.append(image)
-        if len(batch) == size:
-            yield batch, np.stack(images)
-            batch, images = [], []
-    if batch:
-        yield batch, np.stack(images)
-
-
-def _scored(
-    pool: Any, batches: Iterator[tuple[list[Picture], NDArray[np.uint8]]]
-) -> Iterator[tuple[list[Picture], Scores]]:
-    """Batches with their scores, in order, with a few in flight."""
-    waiting: deque[tuple[int, list[Picture]]] = deque()
-    for number, (batch, images) in enumerate(batches):
-        parents = np.full((len(batch), 2), NO_PARENT, dtype=np.int64)
-        pool.submit(Offspring(number, images, parents, np.zeros(len(batch), dtype=np.uint32)))
-        waiting.append((number, batch))
-        if len(waiting) == IN_FLIGHT:
-            oldest, done = waiting.popleft()
-            yield done, pool.collect(oldest)
-    for oldest, done in waiting:
-        yield done, pool.collect(oldest)
+    fed: Iterator[tuple[Picture, NDArray[np.uint8]]], size: int, read: deque[list[Picture]]
+) -> Iterator[NDArray[np.uint8]]:
+    """Images by so many; the pictures they are of are appended to `read`, batch by batch, without their pixels."""
+    while some := list(islice(fed, size)):
+        read.append([replace(picture, pixels=_NO_PIXELS) for picture, _ in some])
+        yield np.stack([image for _, image in some])
 
 
 def _rows(

@@ -18,19 +18,60 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from evofool.base.source import Source
+from evofool.config import EvaluationConfig
 from evofool.errors import ConfigError, EvofoolError, Stopped
+from evofool.evaluate.pool import Pool
 from evofool.store.reader import Run
+from evofool.store.schemas import SCHEMA_VERSION
 from evofool.studies.shared import tables
 from evofool.studies.shared.elites import VARIANTS, Elites, score
-from evofool.studies.shared.judging import Judge, cluster, judge, judge_of, opened, picture_pool, settings_of, wilson
+from evofool.studies.shared.judging import cluster, judge, judge_of, opened, picture_pool, settings_of
+from evofool.studies.shared.statistics import wilson
+from evofool.targets.opening import OpenTarget
 from evofool.targets.target import Target
 
 __all__ = ["matrix", "summarise", "transfer"]
 
 KEYS = ("to_fingerprint", "archive_hash", "variant")  # of what is kept
 SURE = 0.9  # confidence at the source above which elites are also summed up by themselves
+
+TRANSFER = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("archive_hash", pa.string()),
+        ("as_of_generation", pa.int32()),
+        ("class_index", pa.int32()),
+        ("class_name", pa.string()),
+        ("individual_id", pa.int64()),
+        ("source", pa.string()),
+        ("source_fingerprint", pa.string()),
+        ("to", pa.string()),
+        ("to_fingerprint", pa.string()),
+        ("variant", pa.string()),
+        ("height", pa.int32()),  # of the picture that was scored, in pixels
+        ("width", pa.int32()),
+        ("channels", pa.int32()),
+        ("source_confidence", pa.float32()),
+        ("source_log_odds", pa.float32()),
+        ("source_top1_class_index", pa.int32()),
+        ("source_top1_class_name", pa.string()),  # null: not one of the run's classes
+        ("source_top1_confidence", pa.float32()),
+        ("target_class_index", pa.int32()),  # null: the target has no such class
+        ("confidence", pa.float32()),
+        ("log_odds", pa.float32()),
+        ("rank", pa.int32()),
+        ("margin", pa.float32()),
+        ("class_is_top1", pa.bool_()),
+        ("top1_class_index", pa.int32()),  # null: the network's outputs were not finite
+        ("top1_class_name", pa.string()),
+        ("top1_confidence", pa.float32()),
+        ("same_top1", pa.bool_()),  # null: the target has no such class, or its name is not known
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},
+)
 
 Tell = Callable[[str], None]
 
@@ -58,7 +99,7 @@ def transfer(
         tell: receives a sentence about each step.
 
     Returns:
-        A row for each target, variant and elite of the current archive: the columns of study_tables.TRANSFER.
+        A row for each target, variant and elite of the current archive: the columns of TRANSFER.
         `rank` counts from 1, ties going to the lower index as in top-1; `margin` is the logit of the evolved class less
         the largest other. `class_is_top1`: the evolved class is the target's answer. `same_top1`: the target's answer
         is the source's, whichever class that is. Missing: what has no meaning where the target lacks the class.
@@ -74,7 +115,7 @@ def transfer(
     if not variants or not set(variants) <= set(VARIANTS):
         raise ConfigError(f"variants: {list(variants)} is not a choice among {' and '.join(VARIANTS)}.")
     settings = settings_of(run, pool)
-    elites = Elites(run)
+    elites = Elites(run, allow_code=allow_code)
     judges = {j.fingerprint: j for j in (judge(spec, allow_code=allow_code) for spec in given)}
     for by in judges.values():
         if not elites.shared(by.target):
@@ -90,7 +131,12 @@ def transfer(
 
 
 def _score(
-    elites: Elites, judges: list[Judge], variants: list[str], settings: Any, address: str | None, tell: Tell
+    elites: Elites,
+    judges: list[OpenTarget],
+    variants: list[str],
+    settings: EvaluationConfig,
+    address: str | None,
+    tell: Tell,
 ) -> pd.DataFrame:
     """Score what is missing, target by target, and give the rows of this archive."""
     path, done = elites.run.path, 0
@@ -101,7 +147,7 @@ def _score(
             if missing:
                 with picture_pool(elites.run, by, settings, address=address, warn=tell) as pool:
                     rows = _rows(elites, by, missing, pool)
-                tables.add(path, "transfer", tables.TRANSFER, rows, KEYS)
+                tables.add(elites.run, "transfer", TRANSFER, rows, KEYS)
             tell(f"{by.target.spec}: {_said(elites, by, missing)}")
             done += 1
     except KeyboardInterrupt:
@@ -121,10 +167,10 @@ def _score(
 
 
 def _kept(path: Path) -> pd.DataFrame:
-    return tables.read(path, "transfer", tables.TRANSFER)
+    return tables.read(path, "transfer", TRANSFER)
 
 
-def _said(elites: Elites, by: Judge, missing: list[str]) -> str:
+def _said(elites: Elites, by: OpenTarget, missing: list[str]) -> str:
     lacking = len(elites.frame) - elites.shared(by.target)
     text = f"{len(elites.frame)} elites scored as {' and '.join(missing)}" if missing else "nothing new to score"
     return text + (f"; it has no class for {lacking} of them, which stay without a score" if lacking else "")
@@ -135,7 +181,7 @@ def _safe(error: EvofoolError, path: Path, done: int, total: int) -> EvofoolErro
     return error
 
 
-def _rows(elites: Elites, by: Judge, variants: list[str], pool: Any) -> pd.DataFrame:
+def _rows(elites: Elites, by: OpenTarget, variants: list[str], pool: Pool) -> pd.DataFrame:
     """The rows of one target."""
     archived = tuple(elites.run.provenance["image_size"])
     parts: list[pd.DataFrame] = []
@@ -205,7 +251,7 @@ class _Group:
     """Runs against one target."""
 
     label: str
-    judge: Judge
+    judge: OpenTarget
     runs: list[Elites]
 
 
@@ -240,7 +286,7 @@ def matrix(
         raise ConfigError(f"--variant: {variant!r} is not {' or '.join(VARIANTS)}.")
     groups: dict[str, _Group] = {}
     for run in map(opened, runs):
-        elites, fingerprint = Elites(run), run.provenance["target_fingerprint"]
+        elites, fingerprint = Elites(run, allow_code=allow_code), run.provenance["target_fingerprint"]
         if fingerprint not in groups:
             groups[fingerprint] = _Group("", judge_of(run, targets, allow_code=allow_code), [])
         groups[fingerprint].runs.append(elites)

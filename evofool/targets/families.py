@@ -11,11 +11,10 @@ from dataclasses import replace
 
 from evofool.base.source import Source
 from evofool.errors import ConfigError
-from evofool.records import Numerics
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo import efficientnet_lite, lenet, python, timm_networks, torchvision_networks
 
-__all__ = ["FACTORIES", "Preprocessing", "Source", "Target", "configured", "default_numerics", "load_target"]
+__all__ = ["FACTORIES", "Preprocessing", "Source", "Target", "configured", "load_target"]
 
 FACTORIES: dict[str, Callable[[Source], Target]] = {
     "lenet": lenet.load,
@@ -23,18 +22,6 @@ FACTORIES: dict[str, Callable[[Source], Target]] = {
     "torchvision": torchvision_networks.load,
     "timm": timm_networks.load,
     "python": python.load,
-}
-
-# Shapes and layouts by (device type, family). They are part of the numerics, so nothing measured at run time may
-# choose them, and a changed entry is a result-changing commit.
-_NUMERICS = {
-    ("cpu", "lenet"): Numerics(device="cpu", chunk=100, micro_batch=50, threads=1, memory_format="contiguous"),
-    ("cpu", "efficientnet-lite"): Numerics(
-        device="cpu", chunk=16, micro_batch=16, threads=1, memory_format="channels_last"
-    ),
-    ("cpu", "any"): Numerics(device="cpu", chunk=16, micro_batch=8, threads=1, memory_format="channels_last"),
-    ("cuda", "lenet"): Numerics(device="cuda", chunk=200, micro_batch=200, threads=1, memory_format="contiguous"),
-    ("cuda", "any"): Numerics(device="cuda", chunk=64, micro_batch=64, threads=1, memory_format="channels_last"),
 }
 
 
@@ -67,8 +54,3 @@ def configured(target: Target, *, geometry: str, output: str, crops: int) -> Tar
     """A target as the section `target` of a configuration wants it."""
     chosen = target.output if output == "declared" else output
     return replace(target, geometry=geometry, output=chosen, crops=crops)
-
-
-def default_numerics(device: str, family: str) -> Numerics:
-    """Shapes and layouts for a device type and a target family, from a fixed table."""
-    return _NUMERICS.get((device, family)) or _NUMERICS[device, "any"]

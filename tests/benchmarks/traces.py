@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evofool import load_target
 from evofool.archive.scores import confidence, log_odds
-from evofool.targets.families import default_numerics
+from evofool.targets.numerics import default_numerics
 
 __all__ = ["GOAL", "Judge", "Trace", "final", "quantised"]
 

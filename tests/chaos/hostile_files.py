@@ -19,8 +19,8 @@ from PIL import Image
 from chaos.hostile import MIB, Case, noisy, try_all
 from chaos.outcome import Outcome
 from evofool.base import picture_files
+from evofool.base.png import decode_png
 from evofool.store import schemas
-from evofool.store.view import decode_png
 
 __all__ = ["trial_parquet", "trial_pictures"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import evofool
 from chaos.forks import Child, Shared
 from evofool import cli
-from evofool.evaluate.pool import InlinePool
+from evofool.evaluate.inline import InlinePool
 from evofool.store import compaction
 from evofool.store.commits import CommitLog
 from evofool.store.run import RunStore

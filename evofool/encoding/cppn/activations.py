@@ -8,27 +8,42 @@ evaluators render, `numpy` when one genome is drawn), so that one definition ser
 
 It must work number by number: what a pixel becomes may not depend on its neighbours. Values outside [-1, 1] are
 clipped at the outputs. Name it `python:FILE.py:swirl` in `encoding.activations`, or register it in Python.
+
+A function is known by its name and the sha256 of the file it is from, so two runs whose files have one name keep apart.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from evofool.base.source import Source
 from evofool.base.usercode import load_callable
+from evofool.config import Config
 from evofool.errors import ConfigError
 
-__all__ = ["FIRST_OWN", "is_known", "load_activations", "own", "register_activation"]
+__all__ = [
+    "FIRST_OWN",
+    "Activation",
+    "activation_sources",
+    "is_known",
+    "load_activations",
+    "own",
+    "register_activation",
+    "versions_of",
+]
+
+Activation = Callable[[Any, Any], Any]
 
 FIRST_OWN = 128  # codes of genes from here on count an encoding's own activations, in the order of its configuration
-_registered: dict[str, Callable[[Any, Any], Any]] = {}
+_registered: dict[tuple[str, str], Activation] = {}  # by name and sha256 (hex) of the file, "" where there is none
 
 
-def register_activation(name: str, function: Callable[[Any, Any], Any]) -> None:
+def register_activation(name: str, function: Activation) -> None:
     """Make an own activation known to this process, under a name for `encoding.activations`.
 
     Evaluators over Ray are other processes: they know only what `python:FILE.py:callable` names.
@@ -36,12 +51,16 @@ def register_activation(name: str, function: Callable[[Any, Any], Any]) -> None:
     Raises:
         ConfigError: the function does not give one float for each number, with torch as with numpy.
     """
+    _register(name, "", function)
+
+
+def _register(name: str, sha256: str, function: Activation) -> None:
     values = np.linspace(-5, 5, 64, dtype=np.float32)
     for module in ("numpy", "torch"):
         xp = importlib.import_module(module)
-        given = values if module == "numpy" else xp.from_numpy(values.copy())
+        argument = values if module == "numpy" else xp.from_numpy(values.copy())
         try:
-            result = function(given, xp)
+            result = function(argument, xp)
             shape, kind = tuple(result.shape), str(result.dtype).removeprefix("torch.")
         except Exception as error:
             raise ConfigError(
@@ -51,26 +70,47 @@ def register_activation(name: str, function: Callable[[Any, Any], Any]) -> None:
             raise ConfigError(
                 f"encoding.activations: {name} gives {kind} of shape {shape} with {module} for float32 of shape (64,)."
             )
-    _registered[name] = function
+    _registered[name, sha256] = function
 
 
-def is_known(name: str) -> bool:
-    """Whether an own activation is registered in this process."""
-    return name in _registered
+def is_known(name: str, sha256: str = "") -> bool:
+    """Whether an own activation is registered in this process, by the sha256 (hex) of its file if it is from one."""
+    return (name, sha256) in _registered
 
 
-def own(name: str) -> Callable[[Any, Any], Any]:
-    """The function registered under a name.
+def versions_of(name: str) -> list[str]:
+    """The sha256 (hex) of each file that an activation of this name was registered from; "" for one from Python."""
+    return [sha256 for known, sha256 in _registered if known == name]
+
+
+def own(name: str, sha256: str = "") -> Activation:
+    """The function registered under a name and the sha256 (hex) of its file.
 
     Raises:
         ConfigError: nothing is.
     """
-    if name not in _registered:
+    if (name, sha256) not in _registered:
         raise ConfigError(
             f"encoding.activations: {name!r} is not known here; register it with evofool.register_activation, or give "
             "--allow-code where it is named python:FILE.py:callable."
         )
-    return _registered[name]
+    return _registered[name, sha256]
+
+
+def activation_sources(
+    config: Config, allow_code: bool, code: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Source, ...]:
+    """The user's own activations that a configuration names by `python:` specs.
+
+    Args:
+        code: the sha256 (hex) that their files must have, by spec; whatever they have, where it is not there.
+    """
+    specs = config.encoding.activations if config.encoding.kind == "cppn" else []
+    return tuple(
+        Source(s, allow_code, key="encoding.activations", sha256=code.get(s, ""))
+        for s in specs
+        if s.startswith("python:")
+    )
 
 
 def load_activations(sources: tuple[Source, ...]) -> dict[str, str]:
@@ -78,9 +118,14 @@ def load_activations(sources: tuple[Source, ...]) -> dict[str, str]:
 
     Raises:
         ConfigError: code is not allowed, or it is no activation.
+        IncompatibleRun: a file is not the one it has to be.
     """
     hashes = {}
     for source in sources:
-        function, hashes[source.spec] = load_callable(source)
-        register_activation(source.spec, function)
+        if source.sha256 and is_known(source.spec, source.sha256):
+            hashes[source.spec] = source.sha256
+            continue
+        function, sha256 = load_callable(source)
+        _register(source.spec, sha256, function)
+        hashes[source.spec] = sha256
     return hashes

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.encoding.cppn.activations import FIRST_OWN
+from evofool.encoding.cppn.activations import FIRST_OWN, Activation, own
 from evofool.encoding.cppn.graphs import (
     BIAS,
     FIRST_HIDDEN,
@@ -68,6 +68,7 @@ class CppnEncoding:
     quantisation: str = "round"
     arithmetic: str = "torch"  # or "portable": see portable.py
     kind: str = "cppn"
+    code: tuple[tuple[str, str], ...] = ()  # (spec, sha256 of its file) of activations of the user's own
 
     @property
     def channels(self) -> int:
@@ -82,11 +83,19 @@ class CppnEncoding:
     @cached_property
     def codes(self) -> dict[str, int]:
         """What genes write for each activation: a position in ACTIVATIONS, or from FIRST_OWN on for own ones."""
-        own = [name for name in self.activations if name not in ACTIVATIONS]
+        others = [name for name in self.activations if name not in ACTIVATIONS]
         return {
             **{name: code for code, name in enumerate(ACTIVATIONS)},
-            **{name: FIRST_OWN + i for i, name in enumerate(own)},
+            **{name: FIRST_OWN + i for i, name in enumerate(others)},
         }
+
+    def own(self, name: str) -> Activation:
+        """The function of an activation of the user's own.
+
+        Raises:
+            ConfigError: it is not known in this process.
+        """
+        return own(name, dict(self.code).get(name, ""))
 
     @cached_property
     def activation_names(self) -> dict[int, str]:

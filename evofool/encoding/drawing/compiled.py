@@ -20,6 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from evofool.base.jit import compiled
+from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import programs
 from evofool.encoding.cppn.genome import ACTIVATIONS, CppnEncoding
 from evofool.encoding.cppn.graphs import BIAS, FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, flat_edges
@@ -41,7 +42,6 @@ from evofool.encoding.drawing.portable import (
     WHOLE,
     WHOLE_FLOAT64,
 )
-from evofool.encoding.kinds import Encoding
 from evofool.errors import InvalidGenome
 
 __all__ = ["exponential", "quantised", "render", "sine", "supports"]

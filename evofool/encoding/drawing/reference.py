@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import programs
-from evofool.encoding.cppn.activations import own
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.graphs import FIRST_HIDDEN, FIRST_OUTPUT, Graphs
 from evofool.encoding.direct.genome import DirectEncoding
-from evofool.encoding.kinds import Encoding
 from evofool.errors import InvalidGenome
 
 __all__ = ["ACTIVATIONS", "quantise", "render", "to_rgb"]
@@ -88,14 +87,14 @@ def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, wid
             total = np.zeros(height * width, dtype=np.float32)
             for weight, _, source in order[node]:
                 total += np.float32(weight) * known[source]
-            known[node] = _activation(waiting.pop(node))(total)
+            known[node] = _activation(encoding, waiting.pop(node))(total)
     return np.stack([known[FIRST_OUTPUT + channel] for channel in range(encoding.channels)])
 
 
-def _activation(name: str) -> Callable[[Array], Array]:
+def _activation(encoding: CppnEncoding, name: str) -> Callable[[Array], Array]:
     if name in ACTIVATIONS:
         return ACTIVATIONS[name]
-    function = own(name)
+    function = encoding.own(name)
     return lambda p: np.nan_to_num(np.asarray(function(p, np), dtype=np.float32))
 
 

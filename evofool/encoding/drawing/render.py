@@ -20,14 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import programs
-from evofool.encoding.cppn.activations import own
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.programs import Program, Stage
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import portable
-from evofool.encoding.kinds import Encoding
-from evofool.encoding.pictures import PictureEncoding
 
 __all__ = ["ACTIVATIONS", "has_compiler", "render"]
 
@@ -134,7 +132,7 @@ def _compiled(device: str) -> Any:
     return compiled
 
 
-def render(encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cpu") -> NDArray[np.uint8]:
+def render(encoding: Encoding, genomes: Any, device: str = "cpu") -> NDArray[np.uint8]:
     """Pictures of a batch of genomes at the encoding's size.
 
     Returns:
@@ -143,8 +141,6 @@ def render(encoding: Encoding | PictureEncoding, genomes: Any, device: str = "cp
     Raises:
         InvalidGenome: a CPPN has a cycle.
     """
-    if isinstance(encoding, PictureEncoding):
-        return np.asarray(genomes)
     if isinstance(encoding, DirectEncoding) and encoding.channels == 3 and (fast := _compiled(device)):
         return np.asarray(fast.quantised(encoding, genomes))
     is_portable = isinstance(encoding, CppnEncoding) and encoding.arithmetic == "portable"
@@ -190,7 +186,7 @@ def _evaluate(program: Program, encoding: CppnEncoding, device: str) -> Iterator
     size, width = (encoding.height, encoding.width, encoding.coordinates), encoding.width
 
     def function_of(code: int) -> Activation:
-        return _activation(encoding.activation_names[code], encoding.arithmetic)
+        return _activation(encoding, encoding.activation_names[code])
 
     values, columns = (torch.from_numpy(array).to(device) for array in programs.distinct(*size))
     of_x, of_y, of_d = (torch.from_numpy(rows).to(device) for rows in program.handed_on)
@@ -303,10 +299,11 @@ def _steps(stage: Stage, function_of: Callable[[int], Activation], state: torch.
     return steps
 
 
-def _activation(name: str, arithmetic: str) -> Activation:
-    if name in ACTIVATIONS[arithmetic]:
-        return ACTIVATIONS[arithmetic][name]
-    function = own(name)
+def _activation(encoding: CppnEncoding, name: str) -> Activation:
+    built_in = ACTIVATIONS[encoding.arithmetic]
+    if name in built_in:
+        return built_in[name]
+    function = encoding.own(name)
     # A sum of nothing but -0.0 is -0.0 here and 0.0 in the reference; adding 0.0 makes them one.
     return lambda p: p.copy_(torch.nan_to_num(function(p + 0.0, torch)))
 

@@ -6,15 +6,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import ray
 import torch
 
-from evofool.evaluate.memory import peak_rss_mib
-from evofool.evaluate.pool import Evaluator
+from evofool.evaluate.evaluator import Evaluator
+from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
 from evofool.evaluate.problem import Recipe
+from evofool.evaluate.settings import settle
 
 __all__ = ["Actor"]
 
@@ -38,6 +38,7 @@ def _end_with_parent() -> None:
 class Actor:
     """What runs in a Ray worker; `hello` comes first, and again after a restart."""
 
+    _recipe: Recipe
     _evaluator: Evaluator
 
     def __init__(self) -> None:
@@ -45,7 +46,9 @@ class Actor:
 
     def hello(self, recipe: Recipe) -> dict[str, Any]:
         """Build the evaluator, here rather than in the constructor so that its errors come back as errors."""
-        self._evaluator = recipe.build()
+        keep_freed_memory()
+        settle(recipe.numerics)
+        self._recipe, self._evaluator = recipe, recipe.build()
         return {
             "canary": self._evaluator.canary(),
             "pid": os.getpid(),
@@ -53,22 +56,11 @@ class Actor:
             "node": ray.get_runtime_context().get_node_id(),
         }
 
-    # The methods of an Evaluator, by their own names, which Ray shows as the titles of processes.
-
-    def score(self, genomes: Any) -> Answer:
-        return self._timed(self._evaluator.score, genomes)
-
-    def render(self, genomes: Any) -> Answer:
-        return self._timed(self._evaluator.render, genomes)
-
-    def score_images(self, images: Any) -> Answer:
-        return self._timed(self._evaluator.score_images, images)
-
-    @staticmethod
-    def _timed(method: Callable[[Any], Any], batch: Any) -> Answer:
+    def perform(self, verb: str, batch: Any) -> Answer:
+        """Do what a verb says with some rows of a batch."""
         started = time.perf_counter()
         try:
-            result = method(batch)
+            result = self._recipe.verbs[verb].perform(self._evaluator, batch)
         except torch.OutOfMemoryError as error:
             # The device's memory may stay in disorder, so a new process goes on; the driver treats it as a loss.
             print(f"evofool: out of memory, ending this evaluator: {error}", flush=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from evofool.encoding.contract import Encoding
+from evofool.evaluate.pool import Job, chunks, part
 
 __all__ = ["MAX_ATTEMPTS", "MAX_ATTEMPTS_OF_A_PART", "Chunk", "Worker"]
 
@@ -15,19 +17,21 @@ MAX_ATTEMPTS_OF_A_PART = 2  # then, down to single rows
 
 @dataclass
 class Chunk:
-    job: int  # a generation, or below 0 for something else
-    sequence: int  # order of submission
-    verb: str  # of an Evaluator
-    batch: Any
+    """Some rows of a job."""
+
+    ticket: int  # of the job: a generation, or below 0 for something else
+    verb: str
+    batch: Any  # of these rows
     rows: slice
-    take: Callable[[Any, slice], Any]  # some rows of a batch
+    encoding: Encoding | None  # of genomes
+    sequence: int  # order of submission
     attempts: int = 0
     doubled: bool = False  # sent to a second evaluator: the first is slow, or the two are to be compared
     answer: Any = None  # the first of a doubled one
     done: bool = False
 
     def __str__(self) -> str:
-        what = f"generation {self.job}, slots" if self.job >= 0 else f"{self.verb.replace('_', ' ')}, rows"
+        what = f"generation {self.ticket}, slots" if self.ticket >= 0 else f"{self.verb.replace('_', ' ')}, rows"
         return f"{what} {self.rows.start} to {self.rows.stop - 1}"
 
     def __len__(self) -> int:
@@ -38,8 +42,19 @@ class Chunk:
         start, middle, stop = self.rows.start, (self.rows.start + self.rows.stop) // 2, self.rows.stop
         attempts = MAX_ATTEMPTS - MAX_ATTEMPTS_OF_A_PART
         return [
-            replace(self, batch=self.take(self.batch, slice(a - start, b - start)), rows=slice(a, b), attempts=attempts)
+            replace(self, batch=self._part(slice(a - start, b - start)), rows=slice(a, b), attempts=attempts)
             for a, b in ((start, middle), (middle, stop))
+        ]
+
+    def _part(self, rows: slice) -> Any:
+        return part(self.batch, rows, self.encoding)
+
+    @staticmethod
+    def of(job: Job, size: int, encoding: Encoding | None, sequence: int) -> list[Chunk]:
+        """The chunks of a job, numbered from `sequence` on."""
+        return [
+            Chunk(job.ticket, job.verb, part(job.batch, rows, encoding), rows, encoding, sequence + i)
+            for i, rows in enumerate(chunks(len(job), size))
         ]
 
 

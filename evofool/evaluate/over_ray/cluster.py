@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
 from evofool.base.addresses import OpenCluster, is_loopback
+from evofool.config import EvaluationConfig
 from evofool.errors import ConfigError, ResourcesMissing
 
-__all__ = ["Cluster", "connect"]
+__all__ = ["Cluster", "connect", "connected"]
 
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in which Ray tells a job's driver what its workers get
@@ -97,6 +99,17 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
     # Chunks are small, so a large object store would only take memory from the evaluators.
     ray.init(address="local", include_dashboard=False, num_cpus=local_cpus, object_store_memory=256 << 20, **options)
     return Cluster(started=True)
+
+
+@contextlib.contextmanager
+def connected(settings: EvaluationConfig, address: str | None) -> Iterator[Cluster]:
+    """A connection for the evaluators of a configuration: a cluster started here offers the cores they need."""
+    wanted = settings.evaluators if isinstance(settings.evaluators, int) else 0
+    cluster = connect(address, max(len(os.sched_getaffinity(0)), wanted * settings.threads))
+    try:
+        yield cluster
+    finally:
+        cluster.close()
 
 
 def _refuse_open(named: str) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import ray
-from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
 from evofool.errors import CorruptData, EvaluationFailed
@@ -24,9 +23,8 @@ from evofool.evaluate.over_ray.chunks import MAX_ATTEMPTS, Chunk, Worker
 from evofool.evaluate.over_ray.cluster import Cluster
 from evofool.evaluate.over_ray.failures import Verdict, stopping, verdict
 from evofool.evaluate.over_ray.roster import Roster
-from evofool.evaluate.pool import Overdue, PoolReport, chunks, never
+from evofool.evaluate.pool import Job, Overdue, PoolReport, never
 from evofool.evaluate.problem import Recipe
-from evofool.records import Offspring, Scores
 
 __all__ = ["RayPool"]
 
@@ -40,7 +38,7 @@ COMPARED = 100  # of so many chunks one is scored by two evaluators, whose bits 
 
 
 class RayPool:
-    """A generation's chunks over Ray actors.
+    """A job's chunks over Ray actors.
 
     Args:
         evaluators: how many, or "auto": as many as the cluster has cores // threads, or GPUs x `per_gpu`.
@@ -68,18 +66,18 @@ class RayPool:
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._warn = warn
-        self._encoding, self._size = recipe.encoding, recipe.numerics.chunk
+        self._encoding, self._size, self._verbs = recipe.encoding, recipe.numerics.chunk, recipe.verbs
         self._chunk_timeout, self._ready_timeout = chunk_timeout, ready_timeout
         self._queue: deque[Chunk] = deque()
-        self._results: dict[int, dict[int, Any]] = {}  # job -> first row -> part
-        self._missing: dict[int, int] = {}  # job -> rows
-        self._sequence = 0
-        self._errands = self._answers = 0
+        self._verb_of: dict[int, str] = {}  # ticket -> verb
+        self._results: dict[int, dict[int, Any]] = {}  # ticket -> first row -> part
+        self._missing: dict[int, int] = {}  # ticket -> rows
+        self._sequence = self._answers = 0
         self._unfinished: set[int] = set()
         self._report = PoolReport()
         self._scored: Counter[tuple[str, str]] = Counter()  # (node, host) -> chunks
         self._no_worker_since: float | None = None
-        self._cells = len(recipe.class_indices)
+        self._classes = len(recipe.cells.classes)
         self._poison: list[str] = []
         self.overdue = never
         self._roster = Roster(
@@ -124,7 +122,8 @@ class RayPool:
         if chunk.attempts < MAX_ATTEMPTS:
             self._queue.appendleft(chunk)
             return
-        if chunk.verb != "score" or not self._answers:  # nothing was ever scored: it is not the individuals' fault
+        stand_in = self._verbs[chunk.verb].stand_in
+        if stand_in is None or not self._answers:  # nothing was ever scored: it is not the individuals' fault
             raise EvaluationFailed(
                 f"{chunk}: {chunk.attempts} evaluators were lost while scoring them; the network may need too much "
                 "memory (lower evaluation.micro_batch) or crash on them."
@@ -133,38 +132,41 @@ class RayPool:
             self._warn(f"{chunk}: {MAX_ATTEMPTS} evaluators were lost while scoring them; halving them to see by whom.")
             self._queue.extendleft(reversed(chunk.halves()))
             return
-        self._poison.append(f"generation {chunk.job}, slot {chunk.rows.start}")
+        self._poison.append(f"{str(chunk).rpartition(' to ')[0].replace('slots', 'slot').replace('rows', 'row')}")
         self._warn(f"{self._poison[-1]}: every evaluator that scores it is lost, so it counts as not finite.")
         if len(self._poison) > MAX_POISON:
             raise EvaluationFailed(
                 f"the network takes its process down for more than {MAX_POISON} individuals ({self._poison[0]}; ... "
                 f"{self._poison[-1]}); give it more memory (lower evaluation.micro_batch), or mend what crashes."
             )
-        self._finished(chunk, Scores.not_finite(1, self._cells))
+        self._finished(chunk, stand_in(1, self._classes))
 
     # ------------------------------------------------------------------------------------------------- the pool's verbs
 
-    def submit(self, offspring: Offspring) -> None:
-        """Queue a generation's chunks and send what evaluators have room for."""
-        self._queue.extend(self._chunks(offspring.generation, "score", offspring.genomes, self._encoding.take))
+    def submit(self, job: Job) -> None:
+        """Queue a job's chunks and send what evaluators have room for."""
+        chunks = Chunk.of(job, self._size, self._encoding, self._sequence)
+        self._sequence += len(chunks)
+        self._unfinished.update(chunk.sequence for chunk in chunks)
+        self._verb_of[job.ticket], self._results[job.ticket], self._missing[job.ticket] = job.verb, {}, len(job)
+        if job.first:
+            self._queue.extendleft(reversed(chunks))
+        else:
+            self._queue.extend(chunks)
         self._dispatch()
 
-    def collect(self, generation: int) -> Scores:
-        """The scores of a generation, in slot order.
+    def collect(self, ticket: int) -> Any:
+        """The result of a job, in the order of its rows.
 
         Raises:
             EvaluationFailed: a chunk took down too many evaluators, or no evaluator came back.
             TargetError: the network failed.
         """
-        return Scores.concatenate(self._collect(generation))
-
-    def render(self, genomes: Any) -> NDArray[np.uint8]:
-        """The images of a batch of genomes, from all evaluators, before what is queued."""
-        return np.concatenate(self._at_once("render", genomes, self._encoding.take))
-
-    def score_images(self, images: NDArray[np.uint8]) -> Scores:
-        """Scores of images, from all evaluators, before what is queued."""
-        return Scores.concatenate(self._at_once("score_images", images, lambda batch, rows: batch[rows]))
+        while self._missing[ticket]:
+            self._step()
+        del self._missing[ticket]
+        parts = self._results.pop(ticket)
+        return self._verbs[self._verb_of.pop(ticket)].join([parts[first] for first in sorted(parts)])
 
     def report(self) -> PoolReport:
         """What was done so far."""
@@ -181,29 +183,6 @@ class RayPool:
 
     # ----------------------------------------------------------------------------------------------------------- inside
 
-    def _chunks(self, job: int, verb: str, batch: Any, take: Callable[[Any, slice], Any]) -> list[Chunk]:
-        made = []
-        for rows in chunks(len(batch), self._size):
-            made.append(Chunk(job, self._sequence, verb, take(batch, rows), rows, take))
-            self._unfinished.add(self._sequence)
-            self._sequence += 1
-        self._results[job], self._missing[job] = {}, len(batch)
-        return made
-
-    def _at_once(self, verb: str, batch: Any, take: Callable[[Any, slice], Any]) -> list[Any]:
-        """The parts of a result, computed before whatever waits; evaluators go on with that meanwhile."""
-        self._errands += 1
-        self._queue.extendleft(reversed(self._chunks(-self._errands, verb, batch, take)))
-        self._dispatch()
-        return self._collect(-self._errands)
-
-    def _collect(self, job: int) -> list[Any]:
-        while self._missing[job]:
-            self._step()
-        del self._missing[job]
-        parts = self._results.pop(job)
-        return [parts[first] for first in sorted(parts)]
-
     def _dispatch(self) -> None:
         for room in range(1, IN_FLIGHT + 1):  # every evaluator gets one before any gets two
             for worker in self._roster.ready:
@@ -218,7 +197,7 @@ class RayPool:
     def _send(self, worker: Worker, chunk: Chunk) -> None:
         if not worker.sent:
             worker.since = time.monotonic()
-        worker.sent.append((getattr(worker.handle, chunk.verb).remote(chunk.batch), chunk))
+        worker.sent.append((worker.handle.perform.remote(chunk.verb, chunk.batch), chunk))
 
     def _late(self) -> Chunk | None:
         """The oldest chunk that waits behind another one, or that takes longer than others did.
@@ -286,8 +265,9 @@ class RayPool:
             self._compare(chunk, result, worker)
         else:
             self._finished(chunk, result)
-            self._scored[worker.facts["node"], worker.facts["host"]] += chunk.verb == "score"
-            if chunk.verb == "score" and chunk.sequence % COMPARED == 0:
+            evaluates = self._verbs[chunk.verb].evaluates
+            self._scored[worker.facts["node"], worker.facts["host"]] += evaluates
+            if evaluates and chunk.sequence % COMPARED == 0:
                 self._double(chunk, worker)
             if chunk.doubled:
                 chunk.answer = result
@@ -295,9 +275,9 @@ class RayPool:
     def _finished(self, chunk: Chunk, result: Any) -> None:
         chunk.done = True
         self._unfinished.discard(chunk.sequence)
-        self._results[chunk.job][chunk.rows.start] = result
-        self._missing[chunk.job] -= len(chunk)
-        if chunk.verb == "score":
+        self._results[chunk.ticket][chunk.rows.start] = result
+        self._missing[chunk.ticket] -= len(chunk)
+        if self._verbs[chunk.verb].evaluates:
             early = bool(self._unfinished) and min(self._unfinished) < chunk.sequence
             self._report = replace(
                 self._report,
@@ -338,6 +318,6 @@ class RayPool:
 
 
 def _bits(result: Any) -> list[bytes]:
-    """Of an answer: scores, or images."""
+    """Of an answer: a record of arrays such as scores, or an array."""
     arrays = [result] if isinstance(result, np.ndarray) else vars(result).values()
-    return [array.tobytes() for array in arrays]
+    return [array.tobytes() for array in arrays if array is not None]

@@ -16,6 +16,7 @@ from evofool.evaluate.over_ray.cluster import Cluster
 from evofool.evaluate.over_ray.failures import Verdict, stopping, verdict
 from evofool.evaluate.pool import other_numerics
 from evofool.evaluate.problem import Recipe
+from evofool.evaluate.room import demand, room
 
 __all__ = ["Roster"]
 
@@ -43,7 +44,8 @@ class Roster:
         warn: Callable[[str], None],
     ) -> None:
         self._recipe, self._warn, self._ready_timeout = ray.put(recipe), warn, ready_timeout
-        self._cluster, self._numerics, self._per_gpu = cluster, recipe.numerics, per_gpu
+        self._cluster = cluster
+        self._demand = demand(recipe.numerics.threads, recipe.numerics.device, per_gpu)
         self._grows, self._looked = evaluators == "auto", time.monotonic()
         possible = self._possible()
         count = max(1, possible) if evaluators == "auto" else int(evaluators)
@@ -58,20 +60,13 @@ class Roster:
         """Those that can be sent chunks."""
         return [worker for worker in self.workers if worker.hello is None]
 
-    def _demand(self) -> dict[str, float]:
-        demand: dict[str, float] = {"CPU": self._numerics.threads}
-        if self._numerics.device == "cuda":
-            demand["GPU"] = 1 / self._per_gpu
-        return demand
-
     def _possible(self) -> int:
-        return int(min(self._cluster.supply(name) / amount for name, amount in self._demand().items()))
+        return room({name: self._cluster.supply(name) for name in self._demand}, self._demand)
 
     def _start(self) -> Worker:
-        demand = self._demand()
         actor = ray.remote(Actor).options(
-            num_cpus=demand["CPU"],
-            num_gpus=demand.get("GPU", 0),
+            num_cpus=self._demand["CPU"],
+            num_gpus=self._demand.get("GPU", 0),
             max_restarts=-1,
             # The driver sends lost chunks again itself: Ray would do so behind later ones, to the same actor.
             max_task_retries=0,
@@ -91,10 +86,10 @@ class Roster:
                     # Late ones are taken in whenever they come.
                     deadline = min(deadline, time.monotonic() + (0.0 if self.canary else SETTLING))
         if not greeted:
-            demand = ", ".join(f"{amount:g} {name}" for name, amount in self._demand().items())
-            supply = ", ".join(f"{self._cluster.supply(name):g} {name}" for name in self._demand())
+            each = ", ".join(f"{amount:g} {name}" for name, amount in self._demand.items())
+            supply = ", ".join(f"{self._cluster.supply(name):g} {name}" for name in self._demand)
             raise ResourcesMissing(
-                f"no evaluator was ready within {self._ready_timeout:g} s: each needs {demand}, and the whole cluster "
+                f"no evaluator was ready within {self._ready_timeout:g} s: each needs {each}, and the whole cluster "
                 f"has {supply}, some of it perhaps in use; lower evaluation.threads or add nodes."
             )
         groups = Counter(worker.facts["canary"] for worker in greeted)

@@ -7,45 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
-from evofool.base.source import Source
 from evofool.config import Config
 from evofool.errors import ConfigError
-from evofool.evaluate.opening import Work
-from evofool.machines.probe import Ingredients
+from evofool.evaluate.problem import Problem
 from evofool.runs import runner
-from evofool.store.reader import activation_sources, encoding_of
+from evofool.store import folders
+from evofool.store.reader import encoding_of
 from evofool.store.run import RunStore
 
-__all__ = ["GENERATIONS", "copy_of", "make", "refuse_unfit", "work_of"]
+__all__ = ["GENERATIONS", "copy_of", "make", "refuse_unfit"]
 
 GENERATIONS = 100  # that an archive must have behind it: genomes and scores are then those of a search under way
 
 
-def work_of(given: Ingredients, source: Source) -> Work:
-    """What the evaluators of a run with these ingredients are given."""
-    config = given.config
-    return Work(
-        given.target,
-        source,
-        given.encoding,
-        given.class_indices,
-        Source(config.search.objective, source.allow_code, key="search.objective"),
-        activation_sources(config, source.allow_code),
-    )
-
-
-def refuse_unfit(path: Path, given: Ingredients, allow_code: bool) -> None:
+def refuse_unfit(path: Path, problem: Problem, allow_code: bool) -> None:
     """Refuse a run that a search of this configuration could not go on from.
 
     Raises:
         ConfigError: no run, one of another target, encoding or classes, or a run that is too short.
     """
     store = RunStore(path)
-    if store.provenance["target_fingerprint"] != given.target.fingerprint():
-        raise ConfigError(f"--run: {path} is of another target than {given.target.spec}; give the run's own config.")
-    if encoding_of(store, allow_code) != given.encoding:
+    if store.provenance["target_fingerprint"] != problem.opened.fingerprint:
+        raise ConfigError(f"--run: {path} is of another target than {problem.target.spec}; give the run's own config.")
+    if encoding_of(store, allow_code) != problem.encoding:
         raise ConfigError(f"--run: {path} has another encoding than the config; give the run's own config.")
-    if not np.array_equal(store.provenance["class_indices"], given.class_indices):
+    if not np.array_equal(store.provenance["class_indices"], problem.cells.classes):
         raise ConfigError(f"--run: {path} has other target.classes than the config; give the run's own config.")
     done = store.log.last.generation + 1 if store.log.last else 0
     if done < GENERATIONS:
@@ -58,7 +44,7 @@ def copy_of(path: Path, to: Path) -> RunStore:
     """A copy of a run that may be written to."""
     for name in ("_evofool", "_history"):
         shutil.copytree(path / name, to / name)
-    RunStore.prepare(to)
+    folders.prepare(to)
     store = RunStore(to)
     store.recover()
     return store

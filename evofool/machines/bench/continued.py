@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from evofool.evaluate.pool import Pool
-from evofool.machines.probe import Ingredients
-from evofool.records import GenerationResult, Statistics
+from evofool.evaluate.problem import Problem
+from evofool.records import GenerationResult
+from evofool.runs.recording import Recorder, commit_to
 from evofool.search.loop import Search
+from evofool.store.restore import restore
 from evofool.store.run import RunStore
-from evofool.store.view import ViewWriter
 
 __all__ = ["Continued", "Stretch"]
 
@@ -50,28 +52,28 @@ class Continued:
         pool: empty; any.
     """
 
-    def __init__(self, given: Ingredients, store: RunStore, pool: Pool) -> None:
-        self.config, self.store, self.pool = given.config, store, pool
+    def __init__(self, problem: Problem, store: RunStore, pool: Pool) -> None:
+        self.config, self.pool = problem.config, pool
         self.results: deque[GenerationResult] = deque(maxlen=KEPT)
-        self._commits = self._views = 0
-        self._view_at: float | None = None
-        state = store.state()
+        state = restore(store)
         assert state is not None
         self.genomes = state.genomes
         self.search = Search(
             self.config,
-            given.encoding,
+            problem.genomes,
             pool,
-            given.class_indices,
+            problem.cells,
             on_result=self._keep,
-            operators=given.operators,
+            operators=problem.operators,
         )
         self.search.restore(state)
         self.began = self.search.archive
-        self.view = ViewWriter(store, given.encoding, pool.render)
+        self.recorder = Recorder(store, problem.genomes, pool, self.config.storage, store.provenance["numerics"])
+        self._views = 0  # when the stretch under way began
+        self._no_view()
         self._one_generation()
         self._rest()
-        self.view.write()  # the first one draws every elite, later ones those that changed
+        self.recorder.view.write()  # the first one draws every elite, later ones those that changed
 
     def stretch(self, seconds: float) -> Stretch:
         """Search for so long, and longer where a generation takes longer, with commits and at least one view.
@@ -81,14 +83,15 @@ class Continued:
         snapshot_every say.
         """
         self._one_generation()
-        self._commits = self._views = 0
+        recorder = self.recorder
+        commits, self._views = recorder.commits, recorder.views
         before, began = self.pool.report(), self.search.statistics
         processor, started = time.process_time(), time.perf_counter()
-        self._view_at = started + min(seconds / 2, self.config.storage.snapshot_every or seconds / 2)
-        self.search.run(lambda _: self._views > 0 and time.perf_counter() - started >= seconds)
-        self.view.settle(wait=True)
+        recorder.view_due = time.monotonic() + min(seconds / 2, self.config.storage.snapshot_every or seconds / 2)
+        self.search.run(lambda _: recorder.views > self._views and time.perf_counter() - started >= seconds)
+        recorder.view.settle(wait=True)
         elapsed, processor = time.perf_counter() - started, time.process_time() - processor
-        self._view_at = None
+        self._no_view()
         after, ended = self.pool.report(), self.search.statistics
         assert began is not None and ended is not None
         core_seconds = after.core_seconds - before.core_seconds
@@ -100,32 +103,24 @@ class Continued:
             evaluators=max(1, after.evaluators),
             core_seconds=core_seconds,
             driver_seconds=max(0.0, elapsed - core_seconds) if inline else processor,
-            commits=self._commits,
-            views=self._views,
+            commits=recorder.commits - commits,
+            views=recorder.views - self._views,
         )
         self._rest()
         return stretch
 
     def commit(self, store: RunStore) -> None:
         """Make what was appended to a store permanent, as the run would."""
-        counted = self.search.statistics
-        assert counted is not None
-        counters = {name: value for name, value in asdict(counted).items() if name != "generation"}
-        store.commit(self.search.archive.elites, numerics=store.provenance["numerics"], counters=counters)
+        assert self.search.statistics is not None
+        commit_to(store, self.search.archive.elites, self.search.statistics, store.provenance["numerics"])
 
     def _keep(self, result: GenerationResult) -> None:
         self.results.append(result)
-        self.store.append(result)
-        due = self._view_at is not None and time.perf_counter() >= self._view_at
-        regular = (result.statistics.generation + 1) % self.config.storage.commit_every == 0
-        if regular or (due and not self._views):
-            self.commit(self.store)
-            self._commits += 1
-            if due:
-                self.view.begin()
-                self._views += 1
-                self._view_at = time.perf_counter() + self.config.storage.snapshot_every
-        self.view.settle()
+        first = self.recorder.views == self._views and time.monotonic() >= self.recorder.view_due
+        self.recorder.keep(self.search, result, commit=first)
+
+    def _no_view(self) -> None:
+        self.recorder.view_due = math.inf
 
     def _one_generation(self) -> None:
         """Fill the pool and take one generation from it."""
@@ -139,9 +134,8 @@ class Continued:
             last = self.search.in_flight[-1].generation
             self.search.limit = last + 1
             self.search.run(lambda statistics: statistics is not None and statistics.generation >= last)
-        self.commit(self.store)
+        self.recorder.commit(self.search)
 
     def _generation(self) -> int:
-        statistics: Statistics | None = self.search.statistics
-        assert statistics is not None
-        return statistics.generation
+        assert self.search.statistics is not None
+        return self.search.statistics.generation

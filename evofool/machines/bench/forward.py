@@ -11,10 +11,11 @@ import torch
 
 from evofool.base.source import Source
 from evofool.config import Config
-from evofool.evaluate.memory import keep_freed_memory
-from evofool.machines.probe import Reading, gpus, ingredients_of, memory_mib, repeated
+from evofool.evaluate.memory import gpus, keep_freed_memory, memory_mib
+from evofool.machines.probe import Reading, repeated
 from evofool.machines.sweep import Choice, Machine
 from evofool.records import Numerics
+from evofool.targets.opening import open_target
 
 __all__ = ["Rival", "Rivals"]
 
@@ -24,7 +25,7 @@ class Rival:
 
     def __init__(self, config: Config, source: Source, index: int) -> None:
         keep_freed_memory()
-        self.target = ingredients_of(config, source).target
+        self.target = open_target(config.target, source=source).target
         self.index = index
 
     def prepare(self, numerics: Numerics) -> bool:

@@ -19,13 +19,15 @@ from evofool.base.places import as_url
 from evofool.base.source import Source
 from evofool.config import Config
 from evofool.errors import ConfigError
+from evofool.evaluate.memory import gpus
 from evofool.evaluate.opening import resolve_numerics
-from evofool.machines.bench.archives import GENERATIONS, refuse_unfit, work_of
+from evofool.evaluate.problem import Problem
+from evofool.machines.bench.archives import GENERATIONS, refuse_unfit
 from evofool.machines.bench.continued import Stretch
 from evofool.machines.bench.forward import Rivals
 from evofool.machines.bench.results import Bench, Stage
 from evofool.machines.bench.workbench import Workbench
-from evofool.machines.probe import Ingredients, Probe, gpus, ingredients_of
+from evofool.machines.probe import Probe, opened_problem
 from evofool.machines.sweep import Choice, alternated, coarse
 from evofool.records import Numerics
 from evofool.store import files
@@ -65,10 +67,10 @@ def bench(
     if repeats < 1 or not seconds > 0:
         raise ConfigError(f"bench needs at least one round and some time, not --repeats {repeats} --seconds {seconds}.")
     source = Source(config.target.spec, allow_code)
-    given = ingredients_of(config, source)
-    numerics = resolve_numerics(config.evaluation, given.target, gpus() > 0)
+    problem = opened_problem(config, source)
+    numerics = resolve_numerics(config.evaluation, problem.target.family, gpus() > 0)
     if run is not None:
-        refuse_unfit(run, given, allow_code)
+        refuse_unfit(run, problem, allow_code)
     with ExitStack() as stack:
         stack.enter_context(_terminable())
         kept = tempfile.gettempdir() if as_url(config.storage.path) else config.storage.path
@@ -86,7 +88,7 @@ def bench(
         choices = sorted(choices, key=lambda choice: -choice.coarse)[:FINALISTS]
         facts: dict[str, Any] = {"not_measured": why, "numerics": asdict(numerics), "machine": _machine()}
         if run is None:
-            run, archive = _made(given, workbench, folder, MAKING * seconds, numerics, tell)
+            run, archive = _made(problem, workbench, folder, MAKING * seconds, numerics, tell)
         else:
             archive = {"run": str(run), "made": False, "offspring": RunStore(run).config.search.offspring}
         archive |= workbench.call("open", run, folder)
@@ -97,9 +99,7 @@ def bench(
             from evofool.machines.bench.over_ray import over_ray
 
             evaluators = present.evaluators
-            beside, trip = stack.enter_context(
-                over_ray(given, work_of(given, source), run, folder, numerics, evaluators, tell)
-            )
+            beside, trip = stack.enter_context(over_ray(problem, run, folder, numerics, evaluators, tell))
             stretches["ray"] = []
             whole = _whole(beside.stretch, stretches["ray"])
             stages.append(Stage("round trip", "ray", 1, lambda s: trip.measure(s).per_second))
@@ -157,7 +157,7 @@ def _parts(workbench: Probe, stretches: list[Stretch], threads: int) -> list[Sta
 
 
 def _made(
-    given: Ingredients,
+    problem: Problem,
     workbench: Probe,
     folder: Path,
     seconds: float,
@@ -165,7 +165,7 @@ def _made(
     tell: Callable[[str], None],
 ) -> tuple[Path, dict[str, Any]]:
     """A run to go on from, with fewer offspring than the configuration's where those would take too long."""
-    wanted, pace = given.config.search.offspring, workbench.call("pace", numerics)
+    wanted, pace = problem.config.search.offspring, workbench.call("pace", numerics)
     offspring = max(min(wanted, LEAST_OFFSPRING), min(wanted, int(pace * seconds / GENERATIONS)))
     fewer = f" instead of {wanted}, which would take too long; --run RUN goes on from a run of yours"
     tell(f"making an archive: {GENERATIONS} generations of {offspring}{fewer * (offspring < wanted)}.")

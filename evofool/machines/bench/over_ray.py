@@ -10,61 +10,69 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evofool.encoding import variation
-from evofool.evaluate.opening import Work, open_pool
-from evofool.evaluate.over_ray import cluster as ray_cluster
+from evofool.evaluate.evaluator import Evaluator, Verb
+from evofool.evaluate.opening import open_pool
+from evofool.evaluate.over_ray.cluster import connect
 from evofool.evaluate.over_ray.pool import RayPool
-from evofool.evaluate.pool import Evaluator, Pool
-from evofool.evaluate.problem import Recipe
+from evofool.evaluate.pool import Job, Pool
+from evofool.evaluate.problem import Problem, Recipe
 from evofool.machines.bench.archives import copy_of
 from evofool.machines.bench.continued import Continued
-from evofool.machines.probe import Ingredients, Reading
-from evofool.records import NO_PARENT, Numerics, Offspring, Scores
+from evofool.machines.probe import Reading
+from evofool.records import Numerics, Scores
 
 __all__ = ["IdleRecipe", "RoundTrip", "over_ray"]
 
 
 class _Idle(Evaluator):
-    """Scores in no time."""
+    """Nothing to score with."""
 
-    def __init__(self, cells: int) -> None:
-        self.cells = cells
-
-    def score(self, genomes: Any) -> Scores:
-        """Zeros."""
-        n = len(genomes)
-        values = np.zeros((n, self.cells), dtype=np.float32)
-        none = np.zeros(n, dtype=np.float32)
-        return Scores(values, values, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
+    def __init__(self, recipe: Recipe) -> None:
+        self.cells, self.numerics = recipe.cells, recipe.numerics
 
     def canary(self) -> str:
         """The same everywhere."""
         return "idle"
 
 
+def _zeros(evaluator: Evaluator, genomes: Any) -> Scores:
+    """Scores in no time."""
+    n = len(genomes)
+    values = np.zeros((n, len(evaluator.cells.classes)), dtype=np.float32)
+    none = np.zeros(n, dtype=np.float32)
+    return Scores(values, values, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
+
+
 @dataclass(frozen=True)
 class IdleRecipe(Recipe):
     """How actors make an evaluator that does nothing."""
 
+    @classmethod
+    def of(cls, problem: Problem, numerics: Numerics) -> IdleRecipe:
+        """As `Problem.recipe`."""
+        recipe = problem.recipe(numerics)
+        scoring = {"score": Verb(_zeros, Scores.concatenate, Scores.not_finite)}
+        return cls(**{field.name: getattr(recipe, field.name) for field in fields(recipe)} | {"verbs": scoring})
+
     def build(self) -> Evaluator:
         """An evaluator in this process."""
-        return _Idle(len(self.class_indices))
+        return _Idle(self)
 
 
 class RoundTrip:
     """Generations that go out to evaluators and come back scored, as many in flight as a search has."""
 
-    def __init__(self, given: Ingredients, pool: Pool) -> None:
-        self.pool, self.lag, n = pool, given.config.search.lag, given.config.search.offspring
-        genomes = variation.initial(given.encoding, given.config.seed, 0, n)
-        parents = np.full((n, 2), NO_PARENT, dtype=np.int64)
-        self.offspring = Offspring(0, genomes, parents, np.zeros(n, dtype=np.uint32))
+    def __init__(self, problem: Problem, pool: Pool) -> None:
+        search = problem.config.search
+        self.pool, self.lag = pool, search.lag
+        self.genomes = variation.initial(problem.genomes, problem.config.seed, 0, search.offspring)
         self.generations = itertools.count()
 
     def measure(self, seconds: float) -> Reading:
@@ -76,18 +84,17 @@ class RoundTrip:
         while not taken or flying:
             while len(flying) < self.lag and (not taken or last - started < seconds):
                 flying.append(next(self.generations))
-                self.pool.submit(replace(self.offspring, generation=flying[-1]))
+                self.pool.submit(Job(flying[-1], "score", self.genomes))
             self.pool.collect(flying.pop(0))
             now = time.perf_counter()
             taken.append(now - last)
             last = now
-        return Reading(len(taken) * len(self.offspring), last - started, max(taken), min(taken))
+        return Reading(len(taken) * len(self.genomes), last - started, max(taken), min(taken))
 
 
 @contextlib.contextmanager
 def over_ray(
-    given: Ingredients,
-    work: Work,
+    problem: Problem,
     run: Path,
     folder: Path,
     numerics: Numerics,
@@ -103,14 +110,14 @@ def over_ray(
     Raises:
         ResourcesMissing: the evaluators do not start.
     """
-    config = given.config
+    config = problem.config
     settings = config.evaluation.model_copy(update={"pool": "ray", "evaluators": evaluators})
-    given = replace(given, config=config.model_copy(update={"evaluation": settings}))
+    problem = replace(problem, config=config.model_copy(update={"evaluation": settings}))
     with contextlib.ExitStack() as stack:
-        cluster = ray_cluster.connect("local", 2 * evaluators * numerics.threads)
+        cluster = connect("local", 2 * evaluators * numerics.threads)
         stack.callback(cluster.close)
-        pool, _, _ = stack.enter_context(open_pool(settings, work, address="local", warn=tell))
-        recipe = IdleRecipe.of(work, replace(numerics, device="cpu"))
+        pool, _, _ = stack.enter_context(open_pool(problem, address="local", warn=tell))
+        recipe = IdleRecipe.of(problem, replace(numerics, device="cpu"))
         idle = RayPool(cluster, recipe, evaluators=evaluators, warn=tell)
         stack.callback(idle.close)
-        yield Continued(given, copy_of(run, folder / "ray"), pool), RoundTrip(given, idle)
+        yield Continued(problem, copy_of(run, folder / "ray"), pool), RoundTrip(problem, idle)

@@ -17,7 +17,7 @@ from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing.render import render
 from evofool.evaluate.opening import open_pool
-from evofool.machines.bench.archives import copy_of, make, work_of
+from evofool.machines.bench.archives import copy_of, make
 from evofool.machines.bench.continued import Continued, Stretch
 from evofool.machines.bench.genomes import elites_of, grown, hidden_nodes
 from evofool.machines.probe import Reading, Subject, repeated
@@ -45,31 +45,30 @@ class Workbench(Subject):
 
     def make(self, offspring: int, micro_batch: int, out: Path) -> None:
         """Make the run that everything goes on from."""
-        make(self.given.config, offspring, micro_batch, out, self.source.allow_code)
+        make(self.problem.config, offspring, micro_batch, out, self.source.allow_code)
 
     def open(self, run: Path, folder: Path) -> dict[str, Any]:
         """Go on from a run, with copies of it in a folder; facts about its archive."""
-        given, config = self.given, self.given.config
-        work = work_of(given, self.source)
-        pool, numerics, _ = self._open.enter_context(open_pool(config.evaluation, work))
+        problem, config = self.problem, self.problem.config
+        pool, numerics, _ = self._open.enter_context(open_pool(problem))
         self.device = numerics.device
-        self.search = Continued(given, copy_of(run, folder / "inline"), pool)
+        self.search = Continued(problem, copy_of(run, folder / "inline"), pool)
         self.spare = copy_of(run, folder / "commits")
         self.bench: dict[tuple[str, str], tuple[Callable[[], Any], int]] = {
             ("place", ""): self._place(),
             ("commit", ""): self._commit(),
             ("quantise", ""): self._quantise(numerics.chunk),
         }
-        elites = elites_of(given.encoding, self.search.began, self.search.genomes)
+        elites = elites_of(problem.genomes, self.search.began, self.search.genomes)
         rows = np.random.default_rng(config.seed).integers(len(elites), size=(2, config.search.offspring))
-        first, second = (given.encoding.take(elites, part) for part in rows)
+        first, second = (problem.genomes.take(elites, part) for part in rows)
         self._genomes(ARCHIVE, first, second, numerics.chunk)
         last = self.spare.log.last
         assert last is not None
         facts = {"generations": last.generation + 1, "evaluations": last.counters["evaluations"], "elites": len(elites)}
-        if isinstance(given.encoding, CppnEncoding):
+        if isinstance(problem.genomes, CppnEncoding):
             facts["hidden_nodes"] = float(np.median(hidden_nodes(elites)))
-            deep = [grown(given.encoding, config.search.offspring, HIDDEN, config.seed + i) for i in range(2)]
+            deep = [grown(problem.genomes, config.search.offspring, HIDDEN, config.seed + i) for i in range(2)]
             self._genomes(DEEP, deep[0], deep[1], numerics.chunk)
         return facts
 
@@ -90,7 +89,7 @@ class Workbench(Subject):
 
     def _genomes(self, name: str, first: Any, second: Any, chunk: int) -> None:
         """The parts that depend on genomes: breeding from two generations of parents, drawing a chunk of children."""
-        given, operators = self.given, self.given.operators
+        problem, operators = self.problem, self.problem.operators
         mate, mutate = (operators.get(verb, getattr(self.breeder, verb)) for verb in ("mate", "mutate"))
         generations = itertools.count(10**6)  # other numbers each time, as in a search
 
@@ -100,33 +99,33 @@ class Workbench(Subject):
 
         # What evaluators draw are children; the grown ones stay as they are, with just as many nodes.
         drawn = vary() if name == ARCHIVE else first
-        drawn = given.encoding.take(drawn, np.arange(chunk) % len(drawn))
-        self.bench["render", name] = (lambda: render(given.encoding, drawn, self.device), chunk)
+        drawn = problem.genomes.take(drawn, np.arange(chunk) % len(drawn))
+        self.bench["render", name] = (lambda: render(problem.genomes, drawn, self.device), chunk)
         self.bench["vary", name] = (vary, len(first))
 
     def _quantise(self, chunk: int) -> tuple[Callable[[], Any], int]:
         """The end of rendering, from numbers in [0, 1] to uint8: all that rendering direct genomes is."""
-        encoding = self.given.encoding
+        encoding = self.problem.genomes
         flat = DirectEncoding(encoding.height, encoding.width, encoding.colour, encoding.quantisation)
         values = np.random.default_rng(0).random((chunk, *flat.shape), dtype=np.float32)
         return (lambda: render(flat, values, self.device)), chunk
 
     def _place(self) -> tuple[Callable[[], Any], int]:
         """The last generation's scores against the archive."""
-        result, given = self.search.results[-1], self.given
-        archive, insertion = self.search.search.archive, given.config.search.insertion
+        result, problem = self.search.results[-1], self.problem
+        archive, insertion = self.search.search.archive, problem.config.search.insertion
         generation = result.statistics.generation
 
         def place() -> Any:
             return archives.place(
-                archive, result.scores, generation=generation, class_indices=given.class_indices, insertion=insertion
+                archive, result.scores, generation=generation, cells=problem.cells, insertion=insertion
             )
 
         return place, len(result.scores)
 
     def _commit(self) -> tuple[Callable[[], Any], int]:
         """The last generations' results onto the disk, `storage.commit_every` at a time."""
-        count = self.given.config.storage.commit_every
+        count = self.problem.config.storage.commit_every
         results = list(itertools.islice(itertools.cycle(list(self.search.results)), count))
 
         def commit() -> None:

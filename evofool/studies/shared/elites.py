@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence
-from evofool.evaluate.pool import Pool
+from evofool.evaluate.pool import Pool, stream
 from evofool.records import Scores
-from evofool.store.reader import Run
+from evofool.store.reader import Run, encoding_of
 from evofool.studies.shared import pictures, tables
-from evofool.studies.shared.judging import Judge, score_pictures
+from evofool.targets.opening import OpenTarget
 from evofool.targets.target import Target
 
 __all__ = ["VARIANTS", "Elites", "match", "score"]
@@ -25,11 +26,15 @@ BATCH, BATCH_BYTES = 256, 64 << 20  # pictures drawn at a time, and the room the
 
 
 class Elites:
-    """The elites of one moment, and what the rows of the study say of them."""
+    """The elites of one moment, and what the rows of the study say of them.
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.frame, attrs = tables.read_elites(run.path)
+    Args:
+        allow_code: whether activations of the user's own may run, where genomes that have some are drawn anew.
+    """
+
+    def __init__(self, run: Run, *, allow_code: bool = False) -> None:
+        self.run, self._allow_code = run, allow_code
+        self.frame, attrs = tables.read_elites(run)
         self.archive_hash: str = attrs["archive_hash"]
         provenance = run.provenance
         self.names: dict[int, str] = dict(zip(provenance["class_indices"], provenance["class_names"]))
@@ -46,6 +51,24 @@ class Elites:
             source_top1_class_name=[self.names.get(i) for i in frame["top1_class_index"]],
             source_top1_confidence=frame["top1_confidence"],
         )
+
+    @cached_property
+    def code(self) -> dict[str, str]:
+        """sha256 (hex) of the files of the activations that genomes use, by spec; loaded, for genomes to be drawn.
+
+        Raises:
+            ConfigError: code is not allowed.
+            IncompatibleRun: it is not what it was.
+        """
+        encoding_of(self.run.store, self._allow_code)
+        return dict(self.run.provenance.get("code", {}))
+
+    def picture(self, elite: Mapping[str, Any], variant: str, target: Target) -> NDArray[np.uint8]:
+        """What a target is shown of a row of the elites table, (height, width, channels) uint8."""
+        image = pictures.archived(elite)
+        if variant == "re_rendered":
+            image = pictures.redrawn(elite, target.image_size, lambda: self.code)
+        return pictures.fitted(image, target.image_size, target.channels)
 
     def outputs(self, target: Target, column: str) -> NDArray[np.int64]:
         """(elites,) the target's output for the class in a column of indices; -1 where it has none."""
@@ -80,8 +103,8 @@ def match(source: dict[int, str], names: Sequence[str]) -> dict[int, int]:
     return found
 
 
-def score(elites: Elites, by: Judge, variant: str, pool: Pool) -> pd.DataFrame:
-    """The rows of one target and variant, in the order of the elites: the columns of study_tables.TRANSFER."""
+def score(elites: Elites, by: OpenTarget, variant: str, pool: Pool) -> pd.DataFrame:
+    """The rows of one target and variant, in the order of the elites: the columns of `evofool.transfer`."""
     target, names = by.target, np.array(by.target.class_names, dtype=object)
     classes, top1 = elites.outputs(target, "class_index"), elites.outputs(target, "top1_class_index")
     # One individual may hold many cells; it is drawn and scored once.
@@ -92,10 +115,10 @@ def score(elites: Elites, by: Judge, variant: str, pool: Pool) -> pd.DataFrame:
     def batches() -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(ids), size):
             shown = (elites.frame.iloc[i] for i in first[start : start + size])
-            yield np.stack([_picture(elite, variant, target) for elite in shown])
+            yield np.stack([elites.picture(elite, variant, target) for elite in shown])
 
     parts = []
-    for number, scores in enumerate(score_pictures(pool, batches())):
+    for number, scores in enumerate(stream(pool, "score_images", batches())):
         here = np.nonzero(holder // size == number)[0]
         parts.append(_judged(scores, holder[here] % size, classes[here], here))
     judged = pd.concat(parts).sort_index()
@@ -113,11 +136,6 @@ def score(elites: Elites, by: Judge, variant: str, pool: Pool) -> pd.DataFrame:
         top1_class_name=[names[i] if i >= 0 else None for i in judged["top1"]],
         **{name: judged[name] for name in judged.columns if name != "top1"},
     )
-
-
-def _picture(elite: Any, variant: str, target: Target) -> NDArray[np.uint8]:
-    image = pictures.archived(elite) if variant == "same_pixels" else pictures.redrawn(elite, target.image_size)
-    return pictures.fitted(image, target.image_size, target.channels)
 
 
 def _judged(scores: Scores, rows: Any, classes: Any, index: Any) -> pd.DataFrame:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from evofool.base.png import decode_png
 from evofool.encoding import exchange
 from evofool.errors import CorruptData
-from evofool.store.view import decode_png
 
 __all__ = ["archived", "fitted", "redrawn"]
 
@@ -50,10 +50,15 @@ def fitted(image: NDArray[np.uint8], size: tuple[int, int], channels: int) -> ND
     return pixels.reshape(height, width, channels)
 
 
-def redrawn(elite: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.uint8]:
+def redrawn(
+    elite: Mapping[str, Any], size: tuple[int, int], code: Callable[[], Mapping[str, str]]
+) -> NDArray[np.uint8]:
     """The genome in a row of the elites table, drawn at another size: a CPPN is a formula, pixels are repeated.
 
     At the size it was evolved at this is the archived picture, bit for bit.
+
+    Args:
+        code: gives the sha256 (hex) of the files of own activations, by spec; see `exchange.render`.
 
     Returns:
         (height, width, 1 or 3) uint8, in the genome's own channels.
@@ -63,6 +68,6 @@ def redrawn(elite: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.uint8
     if size == (height, width):
         return image
     if elite["encoding"] != "direct":
-        return exchange.render(elite["genome_json"], size)
+        return exchange.render(elite["genome_json"], size, code=code())
     rows, columns = np.arange(size[0]) * height // size[0], np.arange(size[1]) * width // size[1]
     return image[rows][:, columns]

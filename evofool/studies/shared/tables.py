@@ -18,46 +18,10 @@ import pyarrow.parquet as pq
 
 from evofool.errors import ConfigError, CorruptData
 from evofool.store import files, schemas
-from evofool.store.remote import working_copy
-from evofool.store.run import RunStore
+from evofool.store.reader import Run
 from evofool.store.view import read_view
 
-__all__ = ["TRANSFER", "add", "read", "read_elites", "table_path"]
-
-TRANSFER = pa.schema(
-    [
-        ("run_id", pa.string()),
-        ("archive_hash", pa.string()),
-        ("as_of_generation", pa.int32()),
-        ("class_index", pa.int32()),
-        ("class_name", pa.string()),
-        ("individual_id", pa.int64()),
-        ("source", pa.string()),
-        ("source_fingerprint", pa.string()),
-        ("to", pa.string()),
-        ("to_fingerprint", pa.string()),
-        ("variant", pa.string()),
-        ("height", pa.int32()),  # of the picture that was scored, in pixels
-        ("width", pa.int32()),
-        ("channels", pa.int32()),
-        ("source_confidence", pa.float32()),
-        ("source_log_odds", pa.float32()),
-        ("source_top1_class_index", pa.int32()),
-        ("source_top1_class_name", pa.string()),  # null: not one of the run's classes
-        ("source_top1_confidence", pa.float32()),
-        ("target_class_index", pa.int32()),  # null: the target has no such class
-        ("confidence", pa.float32()),
-        ("log_odds", pa.float32()),
-        ("rank", pa.int32()),
-        ("margin", pa.float32()),
-        ("class_is_top1", pa.bool_()),
-        ("top1_class_index", pa.int32()),  # null: the network's outputs were not finite
-        ("top1_class_name", pa.string()),
-        ("top1_confidence", pa.float32()),
-        ("same_top1", pa.bool_()),  # null: the target has no such class, or its name is not known
-    ],
-    metadata={"schema_version": str(schemas.SCHEMA_VERSION)},
-)
+__all__ = ["add", "read", "read_elites", "table_path"]
 
 
 def table_path(run: Path, study: str) -> Path:
@@ -65,19 +29,19 @@ def table_path(run: Path, study: str) -> Path:
     return run / "_studies" / f"{study}.parquet"
 
 
-def read_elites(run: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_elites(run: Run) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The elites as a study needs them, without the columns of genes, and what the table says of itself.
 
     Returns:
         One row for each filled cell; and run_id, archive_hash, generation, all of one moment also while a run goes on.
 
     Raises:
-        ConfigError: not a run, or one without elites.
+        ConfigError: it has no elites yet.
         CorruptData: the table is damaged.
     """
-    table = read_view(RunStore(run))
+    table = read_view(run.store)
     if not table.num_rows:
-        raise ConfigError(f"{run}: has no elites yet.")
+        raise ConfigError(f"{run.path}: has no elites yet.")
     attrs = json.loads(table.schema.metadata[b"PANDAS_ATTRS"])["evofool"]
     return table.drop_columns(["genome", "parent_ids", "operators"]).to_pandas(), attrs
 
@@ -97,7 +61,7 @@ def read(run: Path, study: str, schema: pa.Schema) -> pd.DataFrame:
     return frame
 
 
-def add(run: Path, study: str, schema: pa.Schema, rows: pd.DataFrame, keys: Sequence[str]) -> None:
+def add(run: Run, study: str, schema: pa.Schema, rows: pd.DataFrame, keys: Sequence[str]) -> None:
     """Keep rows, in place of those that have the same keys.
 
     Args:
@@ -107,12 +71,12 @@ def add(run: Path, study: str, schema: pa.Schema, rows: pd.DataFrame, keys: Sequ
     Raises:
         StorageError: the file system refused; what was kept before is still there.
     """
-    kept, path = read(run, study, schema), table_path(run, study)
+    kept, path = read(run.path, study, schema), table_path(run.path, study)
     groups = set(rows[list(keys)].itertuples(index=False, name=None))
     stays = [group not in groups for group in kept[list(keys)].itertuples(index=False, name=None)]
     frame = pd.concat([kept[stays], rows], ignore_index=True) if any(stays) else rows
     table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
-    attrs = {"PANDAS_ATTRS": json.dumps({"evofool": {"study": study, "run_id": RunStore(run).provenance["run_id"]}})}
+    attrs = {"PANDAS_ATTRS": json.dumps({"evofool": {"study": study, "run_id": run.provenance["run_id"]}})}
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.replace_schema_metadata({**table.schema.metadata, **attrs}),
@@ -123,5 +87,5 @@ def add(run: Path, study: str, schema: pa.Schema, rows: pd.DataFrame, keys: Sequ
     with files.guard(path.parent, "make the folder"):
         path.parent.mkdir(exist_ok=True)
     files.put(path, sink.getvalue().to_pybytes())
-    if place := working_copy.of(run):
-        place.send(path)
+    if run.store.remote:
+        run.store.remote.send(path)

@@ -1,0 +1,26 @@
+"""What a search goes on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.archive.cells import Archive
+from evofool.records import Placements, Statistics
+
+__all__ = ["State"]
+
+
+@dataclass(frozen=True)
+class State:
+    """What a search needs to go on after its last commit."""
+
+    generation: int
+    archive_hash: bytes
+    statistics: Statistics
+    start: Archive  # after generation `generation - lag + 1` (empty if that is negative)
+    start_hash: bytes  # the archive hash then
+    pending: list[tuple[Placements, NDArray[np.bool_]]]  # with top-1 flags, of the generations from there to the last
+    genomes: dict[int, bytes]  # individual id -> canonical bytes, of everyone those archives hold

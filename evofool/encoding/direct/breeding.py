@@ -1,0 +1,85 @@
+"""How pixels vary: numbers drawn by address, handed to the pure operators of numbers.py, a block of genes at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.base import rng
+from evofool.config import VariationConfig
+from evofool.encoding import numbers
+from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.names import operator_bit
+
+__all__ = ["initial", "mate", "mutate"]
+
+Genomes = NDArray[np.float32]
+
+_GENES = 1 << 15  # worked on at a time, to stay in cache
+
+
+def initial(encoding: DirectEncoding, seed: int, generation: int, rows: int) -> Genomes:
+    """A batch of `rows` random genomes."""
+    (size,) = encoding.draws_of_initial()
+    genomes = encoding.empty(rows)
+    for first, last in _blocks(rows, size):
+        uniform = rng.uniforms(seed, "initial.0", generation, (last - first, size), start=first * size)
+        genomes[first:last] = encoding.initial(uniform)
+    return genomes
+
+
+def mate(
+    encoding: DirectEncoding,
+    config: VariationConfig,
+    seed: int,
+    generation: int,
+    first: Genomes,
+    second: Genomes,
+    apply: NDArray[np.bool_],
+) -> Genomes:
+    """Children of the pairs that `apply` picks; the others are copies of their first parent."""
+    children = first.copy()
+    genes, others, size = children.reshape(-1), second.reshape(-1), int(np.prod(encoding.shape))
+    for begin, end in _blocks(len(first) * size, 2):  # three numbers for every other gene
+        places, uniform = rng.chosen(
+            seed, "mate.genes", generation, end - begin, numbers.CROSSED, width=3, start=3 * begin
+        )
+        places += begin
+        if not apply.all():
+            crossed = apply[places // size]
+            places, uniform = places[crossed], uniform[crossed]
+        numbers.cross(genes, others, places, uniform, eta=config.crossover_eta)
+    return children
+
+
+def mutate(
+    encoding: DirectEncoding,
+    config: VariationConfig,
+    seed: int,
+    generation: int,
+    genomes: Genomes,
+    *,
+    overwrite: bool = False,
+) -> tuple[Genomes, NDArray[np.uint32]]:
+    """`numbers.mutate` of all genes, with numbers made only for those that mutate; see `variation.mutate`."""
+    genomes = genomes if overwrite else genomes.copy()
+    genes = genomes.reshape(-1)
+    bits = np.zeros(len(genomes), dtype=np.uint32)
+    size, rate = genes.size // max(1, len(genomes)), config.mutation_rate
+    for first, last in _blocks(genes.size):
+        places, uniform = rng.chosen(seed, "mutate.pixels", generation, last - first, rate, start=first)
+        places += first
+        genes[places] = numbers.MUTATIONS[config.mutation](
+            genes[places].astype(np.float64), uniform[:, 0] / rate, config.mutation_eta
+        )
+        bits[places // size] = operator_bit("mutate_pixels")
+    return genomes, bits
+
+
+def _blocks(count: int, size: int = 1) -> Iterator[tuple[int, int]]:
+    """(first, last) of as many things of `size` genes as are worked on at a time."""
+    step = max(1, _GENES // size)
+    for first in range(0, count, step):
+        yield first, min(first + step, count)

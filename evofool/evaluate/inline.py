@@ -1,0 +1,64 @@
+"""The pool in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from evofool.evaluate.evaluator import VERBS, Evaluator
+from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
+from evofool.evaluate.pool import Job, Overdue, PoolReport, chunks, never, part
+from evofool.evaluate.settings import applied
+from evofool.records import Numerics
+
+__all__ = ["InlinePool"]
+
+
+class InlinePool:
+    """The pool in this process: works when a result is collected. Only then torch's settings are its own.
+
+    Args:
+        build: makes the evaluator.
+    """
+
+    def __init__(self, build: Callable[[], Evaluator], numerics: Numerics) -> None:
+        self._pending: dict[int, Job] = {}
+        self._report = PoolReport(evaluators=1)
+        self._numerics = numerics
+        self.overdue = never
+        keep_freed_memory()
+        with applied(numerics):
+            self._evaluator = build()
+            self.canary = self._evaluator.canary()
+
+    def submit(self, job: Job) -> None:
+        """Remember a job."""
+        self._pending[job.ticket] = job
+
+    def collect(self, ticket: int) -> Any:
+        """Do a remembered job, chunk by chunk."""
+        job = self._pending.pop(ticket)
+        verb, encoding, results = VERBS[job.verb], self._evaluator.encoding, []
+        started = time.perf_counter()
+        with applied(self._numerics):
+            for rows in chunks(len(job), self._numerics.chunk):
+                if self.overdue():
+                    raise Overdue
+                results.append(verb.perform(self._evaluator, part(job.batch, rows, encoding)))
+        result = verb.join(results)
+        self._report = replace(
+            self._report,
+            evaluations=self._report.evaluations + verb.evaluates * len(job),
+            core_seconds=self._report.core_seconds + time.perf_counter() - started,
+            peak_rss_mib=peak_rss_mib(),
+        )
+        return result
+
+    def report(self) -> PoolReport:
+        """What was done so far."""
+        return self._report
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,90 @@
+"""What a run takes on disk: bytes of rows measured on a short one, times the rows that a long one will have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evofool.config import StorageConfig
+from evofool.store import schemas
+from evofool.store.commits import TABLES
+from evofool.store.compaction import most_rows
+from evofool.store.run import SMALL_GENOME, RunStore
+from evofool.store.view import read_view
+
+__all__ = ["Measured", "disk_bytes", "measured"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run takes, in bytes.
+
+    Attributes:
+        rows: of a row of each table; `empty` of a file without any.
+        view: of the elites table.
+        genome: of a genome as it is kept, on average.
+        elites: distinct ones.
+    """
+
+    rows: Mapping[str, float]
+    empty: Mapping[str, float]
+    commit: float
+    view: float
+    rest: float
+    genome: float
+    png: float
+    elites: int
+
+
+def measured(store: RunStore) -> Measured:
+    """What a run takes. It has one view, and no compaction."""
+    rows: dict[str, float] = {}
+    empty = {table: float(len(schemas.to_parquet([], schema))) for table, schema in schemas.OF_TABLE.items()}
+    for table in TABLES:
+        files = [facts for name, _, facts in store.log.live_files() if name == table]
+        count = sum(facts["rows"] for facts in files)
+        rows[table] = max(0.0, sum(facts["size"] - empty[table] for facts in files)) / max(1, count)
+    folder = store.path / "_evofool"
+    genomes = store.table("genomes")["genome"].to_pylist()
+    elites = read_view(store)
+    pngs = [len(image["bytes"]) for image in elites["image"].to_pylist()]
+    return Measured(
+        rows=rows,
+        empty=empty,
+        commit=float((folder / "commits" / "00000000.json").stat().st_size),
+        view=float((store.path / "elites" / "elites.parquet").stat().st_size),
+        rest=float(sum((folder / name).stat().st_size for name in ("run.json", "config.yaml"))),
+        genome=sum(map(len, genomes)) / max(1, len(genomes)),
+        png=sum(pngs) / max(1, len(pngs)),
+        elites=len(set(elites["individual_id"].to_pylist())),
+    )
+
+
+def disk_bytes(
+    m: Measured, storage: StorageConfig, generations: int, placements: float, people: float, history: str
+) -> dict[str, float]:
+    """Bytes that a run would take on disk, part by part.
+
+    Args:
+        placements: in all.
+        people: individuals that take a cell.
+        history: what is kept, "full" or "elites"; "lineage" is between the two.
+    """
+    commits = math.ceil(generations / storage.commit_every)
+    is_small = m.genome <= SMALL_GENOME
+    # Large ones are kept while somebody in their commit is an elite; about half have been displaced by then.
+    genomes = people if is_small else 2 * min(people, m.elites)
+    counts = {"individuals": people, "placements": placements, "genomes": genomes, "history": float(generations)}
+    parts = {table: commits * m.empty[table] + count * m.rows[table] for table, count in counts.items()}
+    parts |= {"commits": commits * m.commit, "elites": m.view, "the rest": m.rest}
+    if history == "elites" and people:
+        # Each table has a row for an individual, but placements has several; statistics of generations stay.
+        rows = 2 * people + placements + generations
+        left = min(people, m.elites) * (2 + placements / people) + generations
+        share = min(1.0, most_rows(left) / rows)
+        for name in ("individuals", "placements", *(["genomes"] if is_small else [])):
+            parts[name] *= share
+        whole = m.empty["history"] + generations * m.rows["history"]  # in one file
+        parts["history"] = share * parts["history"] + (1 - share) * whole
+    return parts

@@ -1,0 +1,107 @@
+"""What a run is told to be when it is made, and what a resume refuses: whatever would make it another run."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from evofool.base import provenance
+from evofool.config import Config, differences, fingerprint
+from evofool.errors import IncompatibleRun
+from evofool.evaluate.problem import Problem
+from evofool.records import Numerics
+from evofool.store.run import RunStore
+
+__all__ = ["provenance_of", "refuse_changes", "say_what_is_gone", "stored_numerics"]
+
+
+def stored_numerics(store: RunStore) -> dict[str, Any]:
+    """The numerics that a run's newest scores have, with canary and epoch."""
+    numerics: dict[str, Any] = store.log.last.numerics if store.log.last else store.provenance["numerics"]
+    return numerics
+
+
+def refuse_changes(store: RunStore, config: Config, *, allow_numerics_change: bool) -> None:
+    """Refuse a configuration under which a run would not be the same.
+
+    Raises:
+        IncompatibleRun: naming each key with its old and new value.
+    """
+    changed = differences(store.config, config)
+    # The target is judged by its fingerprint, so that its file may be moved.
+    lines = [
+        f"  {key}: {old!r} -> {new!r}"
+        for key, (kind, old, new) in changed.items()
+        if kind == "semantic" and key != "target.spec"
+    ]
+    if lines:
+        raise IncompatibleRun(
+            f"{store.path}: the configuration asks for another run:\n" + "\n".join(lines) + "\n"
+            "go on without these changes, or start a new run from this one's elites with "
+            f"--seed-from {store.path} and another name."
+        )
+    if allow_numerics_change:
+        return
+    last = asdict(Numerics.of(stored_numerics(store)))
+    lines = [
+        f"  {key}: {last[name]!r} -> {new!r}"
+        for key, (kind, _, new) in changed.items()
+        if kind == "numerics" and new not in ("auto", last[name := key.rpartition(".")[2]])
+    ]
+    if lines:
+        raise IncompatibleRun(
+            f"{store.path}: the configuration would change the bits of scores:\n" + "\n".join(lines) + "\n"
+            "go on without these changes, or add --allow-numerics-change, which marks it in the next commit."
+        )
+
+
+def say_what_is_gone(store: RunStore, config: Config, warn: Callable[[str], None]) -> None:
+    """Warn where storage.history changes and cannot bring back what was dropped."""
+    history, first = config.storage.history, store.log.whole_from
+    if first and history != store.config.storage.history:
+        warn(
+            f"storage.history: {history} holds from here on; what was dropped of the generations before {first} "
+            "stays gone."
+        )
+
+
+def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: list[dict[str, Any]]) -> dict[str, Any]:
+    """What run.json says of a new run.
+
+    Args:
+        parents: what names each run whose elites it starts from.
+    """
+    config, target = problem.config, problem.target
+    classes = problem.cells.classes.tolist()
+    return {
+        "evofool": metadata.version("evofool"),
+        "run_id": secrets.token_hex(8),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config_fingerprint": fingerprint(config),
+        "config_spec": config.target.spec,
+        "target": target.spec,
+        "target_fingerprint": problem.opened.fingerprint,
+        "preprocessing": asdict(target.preprocessing),
+        "preprocessing_hash": target.preprocessing.sha256(),
+        "geometry": target.geometry,
+        "output": target.output,
+        "crops": target.crops,
+        "image_size": list(target.image_size),
+        "channels": target.channels,
+        "cells": len(problem.cells),
+        "class_indices": classes,
+        "class_names": [target.class_names[i] for i in classes],
+        **({"bins": problem.cells.bins} if problem.cells.bins > 1 else {}),
+        "output_names": list(target.class_names),
+        "encoding": problem.genomes.kind,
+        "code": dict(problem.code),
+        "numerics": {**asdict(numerics), "canary": canary, "epoch": 0},
+        "seeded_from": parents,
+        "versions": provenance.versions(),
+        "machine": provenance.facts(),
+        "sessions": [],
+    }

@@ -1,0 +1,91 @@
+"""Recording: every result of a search into the store, commits and the view when they are due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.config import StorageConfig
+from evofool.encoding.contract import Encoding
+from evofool.evaluate.pool import Pool, at_once
+from evofool.records import GenerationResult, Statistics
+from evofool.search.loop import Search
+from evofool.store.commits import Commit
+from evofool.store.compaction import compact, is_due
+from evofool.store.run import RunStore
+from evofool.store.view import ViewWriter
+
+__all__ = ["Recorder", "commit_to"]
+
+_NOT_COUNTED = ("generation", "seconds", "offspring", "placements")  # of Statistics, which commits leave out
+
+
+def commit_to(store: RunStore, elites: NDArray[np.int64], s: Statistics, numerics: Mapping[str, Any]) -> Commit | None:
+    """Make what was appended to a store permanent; None if there was nothing.
+
+    Args:
+        elites: (C,) individual ids of the archive.
+        s: the last generation's.
+        numerics: with canary and epoch.
+    """
+    counters = {name: value for name, value in asdict(s).items() if name not in _NOT_COUNTED}
+    return store.commit(elites, numerics=dict(numerics), counters=counters)
+
+
+class Recorder:
+    """Puts the results of a search into a store.
+
+    Args:
+        pool: draws the elites.
+        storage: how often.
+        numerics: of the evaluators, with canary and epoch.
+        committed: told of every commit.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        encoding: Encoding,
+        pool: Pool,
+        storage: StorageConfig,
+        numerics: Mapping[str, Any],
+        committed: Callable[[Commit], None] = lambda commit: None,
+    ) -> None:
+        self.store, self.storage, self.numerics, self.committed = store, storage, numerics, committed
+        self.view = ViewWriter(store, encoding, lambda genomes: at_once(pool, "render", genomes))
+        self.commits = self.views = 0  # made so far
+        self.view_due = time.monotonic() + storage.snapshot_every  # when the next view is begun, at a commit
+        self.began = time.monotonic()
+
+    def keep(self, search: Search, result: GenerationResult, *, commit: bool = False, wait: bool = False) -> Statistics:
+        """Take a result; commit, and begin or settle a view, where that is due. Its statistics, with their time.
+
+        Args:
+            commit: though it is not due.
+            wait: until a view of this result is on disk.
+        """
+        statistics = replace(result.statistics, seconds=time.monotonic() - self.began)
+        self.store.append(replace(result, statistics=statistics))
+        if commit or (statistics.generation + 1) % self.storage.commit_every == 0:
+            self.commit(search)
+            if wait or time.monotonic() >= self.view_due:
+                self.view.begin()
+                self.views += 1
+                self.view_due = time.monotonic() + self.storage.snapshot_every
+        self.view.settle(wait=wait)
+        return statistics
+
+    def commit(self, search: Search) -> None:
+        """Make everything taken so far permanent."""
+        assert search.statistics is not None
+        commit = commit_to(self.store, search.archive.elites, search.statistics, self.numerics)
+        if commit:
+            self.commits += 1
+            self.committed(commit)
+            if is_due(self.store):
+                compact(self.store, self.store.config.storage.history)

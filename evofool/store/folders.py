@@ -1,0 +1,62 @@
+"""The folders of a run: whether a place can be one, making them, and taking them back."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from evofool.errors import ConfigError, CorruptData
+from evofool.store import files
+from evofool.store.commits import TABLES
+
+__all__ = ["abandon", "check_place", "make_folders", "prepare"]
+
+
+def check_place(path: Path) -> bool:
+    """Whether a run is there already.
+
+    Raises:
+        ConfigError: something else is there.
+        CorruptData: a run that lost its run.json is there.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise ConfigError(f"{path}: is not a folder, so it cannot be a run directory; give another name or --out.")
+    if (path / "_evofool" / "run.json").is_file():
+        return True
+    if any((path / "_evofool" / "commits").glob("*.json")):
+        raise CorruptData(f"{path}: has commits but no _evofool/run.json; put that file back.")
+    if path.is_dir() and any(entry.name not in ("_evofool", "_history", "elites") for entry in path.iterdir()):
+        raise ConfigError(f"{path}: a folder with other files in it; give another name or --out.")
+    return False
+
+
+def make_folders(path: Path) -> None:
+    """Make the folders of a run; one of them holds the lock.
+
+    Raises:
+        StorageError: no permission, or read-only.
+    """
+    with files.guard(path, "make the run directory"):
+        for folder in ("elites", *TABLES.values(), "_evofool/commits"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+
+
+def prepare(path: Path) -> None:
+    """Make the folders and fail now if the file system will not take a run. Only under the lock.
+
+    Raises:
+        StorageError: no permission, read-only, or full.
+    """
+    make_folders(path)
+    files.probe(path / "_evofool")
+
+
+def abandon(path: Path) -> None:
+    """Remove what was made for a run that did not come to be: our own files, and folders that are then empty."""
+    if (path / "_evofool" / "run.json").exists() or any((path / "_evofool" / "commits").glob("*.json")):
+        return
+    for name in ("lock", "config.yaml", "seeds.parquet"):
+        (path / "_evofool" / name).unlink(missing_ok=True)
+    for folder in (*TABLES.values(), "_evofool/commits", "_evofool", "elites", "."):
+        with contextlib.suppress(OSError):
+            (path / folder).rmdir()

@@ -1,0 +1,43 @@
+"""Intervals and tests."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.base import rng
+
+__all__ = ["mann_whitney", "median_interval", "wilson"]
+
+RESAMPLES = 10_000
+_Z95 = 1.959963984540054  # the normal quantile of 0.975
+
+
+def wilson(count: int, n: int) -> tuple[float | None, float | None]:
+    """The 95 % interval of a share, `count` of `n` (Wilson, JASA 22, 1927, p. 209); (None, None) of none."""
+    if n == 0:
+        return None, None
+    centre = (count + _Z95**2 / 2) / (n + _Z95**2)
+    half = _Z95 / (n + _Z95**2) * math.sqrt(count * (n - count) / n + _Z95**2 / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % percentile bootstrap of the median of (n,) numbers, infinity among them; the same every time."""
+    uniform = rng.uniforms(0, "bootstrap", 0, (RESAMPLES, len(values)))
+    picks = values[(uniform * len(values)).astype(int)]
+    ranked = np.sort(np.sort(picks, axis=1)[:, [(len(values) - 1) // 2, len(values) // 2]].max(axis=1))
+    return float(ranked[int(0.025 * RESAMPLES)]), float(ranked[int(0.975 * RESAMPLES)])
+
+
+def mann_whitney(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
+    """The p-value of the two-sided Mann-Whitney U test; infinity is the largest. None without scipy."""
+    try:
+        from scipy.stats import mannwhitneyu
+    except ImportError:
+        return None
+    largest = 1 + max([v for v in (*first, *second) if np.isfinite(v)], default=0)
+    a, b = (np.where(np.isfinite(v), v, largest) for v in (first, second))  # only ranks matter
+    return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)

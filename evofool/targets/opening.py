@@ -1,0 +1,106 @@
+"""Opening a target: from a spec or a live network, in the view that a configuration wants. All come through here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evofool.base.source import Source
+from evofool.config import TargetConfig
+from evofool.errors import ConfigError, IncompatibleRun
+from evofool.targets.families import configured, load_target
+from evofool.targets.target import Preprocessing, Target
+
+__all__ = ["OpenTarget", "built", "open_target", "refuse_other_target", "section_of", "view_of"]
+
+
+@dataclass(frozen=True)
+class OpenTarget:
+    """A target in this process."""
+
+    section: TargetConfig  # what it was opened by
+    target: Target
+    source: Source | Target  # what evaluators elsewhere build theirs from; the target itself where it was given live
+    fingerprint: str
+
+
+def open_target(
+    section: TargetConfig,
+    *,
+    source: Source | None = None,
+    live: torch.nn.Module | Target | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    allow_code: bool = False,
+    key: str = "target.spec",
+) -> OpenTarget:
+    """The target that a section `target` names, or a live one in its place, which is copied.
+
+    Args:
+        section: the spec, and the view: geometry, output, crops.
+        source: of another process that opened it, with the files that were read there.
+        live: a network, which needs the next two, or a target.
+        preprocessing: what the network is fed.
+        class_names: one for each of its outputs.
+        allow_code: whether a python: spec may run its code.
+        key: of the configuration or the command line, for messages.
+
+    Raises:
+        ConfigError: no such target, its code may not run, or a live one is missing or lacks something.
+        TargetError: it cannot be built.
+    """
+    if live is None:
+        if section.spec == "live":
+            raise ConfigError(
+                "target.spec: this run's target was a live module; give it again: evofool.run(config, target=...)."
+            )
+        source = source or Source(section.spec, allow_code, key=key)
+        target = built(source, section)
+        return OpenTarget(section, target, source, target.fingerprint())
+    if isinstance(live, Target):
+        target = replace(live, module=copy.deepcopy(live.module))
+    elif preprocessing is None or class_names is None:
+        raise ConfigError("a live module needs preprocessing=evofool.Preprocessing(...) and class_names=[...].")
+    else:
+        target = Target(copy.deepcopy(live), preprocessing, tuple(class_names))
+    target = configured(target, **view_of(section))
+    return OpenTarget(section, target, target, target.fingerprint())
+
+
+def section_of(target: Target) -> TargetConfig:
+    """The section that leaves a live target as it is."""
+    view = {"geometry": target.geometry, "output": target.output, "crops": target.crops}
+    return TargetConfig.model_validate({"spec": "live", **view})
+
+
+def built(source: Source, section: TargetConfig) -> Target:
+    """The target of a source, whose files travel with it, in a section's view."""
+    return load_target(source, **view_of(section))
+
+
+def view_of(section: TargetConfig) -> dict[str, Any]:
+    """Geometry, output and crops: how a target is looked at."""
+    return {"geometry": section.geometry, "output": section.output, "crops": section.crops}
+
+
+def refuse_other_target(fingerprint: str, place: Path, opened: OpenTarget) -> None:
+    """Refuse a target that is not the one that a run was made with.
+
+    Args:
+        fingerprint: the run's.
+        place: of the run.
+
+    Raises:
+        IncompatibleRun: it is another.
+    """
+    if fingerprint != opened.fingerprint:
+        raise IncompatibleRun(
+            f"{place}: the target {opened.target.spec} is not the one the run was made with (fingerprint "
+            f"{opened.fingerprint[:16]}..., was {fingerprint[:16]}...); put the old weights back, or start anew with "
+            f"--seed-from {place}."
+        )
