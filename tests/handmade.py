@@ -14,6 +14,7 @@ from evofool.encoding.cppn import genome, graphs, programs
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.graphs import FIRST_HIDDEN, PAD, Graphs
 from evofool.encoding.drawing import render
+from evofool.store.commits import CommitLog
 
 
 def graph(nodes: dict[int, str], connections: list[tuple[int, int, float]]) -> Graphs:
@@ -66,3 +67,10 @@ class Do(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         return self.function(x)
+
+
+def verify_files(log: CommitLog) -> None:
+    """Compare every table of a run with its commit, as whoever reads them does."""
+    log.doubt()
+    for table in log.live_files():
+        log.read(*table)

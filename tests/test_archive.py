@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from evofool.archive import cells as archives
 from evofool.archive.cells import Archive
 from evofool.archive.scores import confidence
-from evofool.records import NO_PARENT, Placements, Scores, Statistics, address_of, individual_id
+from evofool.records import NO_PARENT, Cells, Placements, Scores, Statistics, address_of, individual_id
 
 INSERTIONS = ("every_class", "argmax")
 Row = tuple[Any, ...]  # of a placement: cell, slot, log-odds, id displaced, its log-odds
@@ -91,7 +91,7 @@ def place(
 ) -> tuple[Archive, Placements]:
     """`archives.place`, with cell i for output i by default."""
     indices = np.arange(len(archive.elites)) if indices is None else indices
-    return archives.place(archive, scores, generation=generation, class_indices=indices, insertion=insertion)
+    return archives.place(archive, scores, generation=generation, cells=Cells(indices), insertion=insertion)
 
 
 def contents(archive: Archive) -> list[tuple[int, float, bool]]:
@@ -167,7 +167,7 @@ def test_argmax_competes_in_the_best_cell_only_and_in_the_lowest_of_equals() -> 
 
 def test_every_class_is_the_default() -> None:
     scores = scores_of([[1.0, 5.0]], [1])
-    _, placements = archives.place(archives.empty(2), scores, generation=0, class_indices=np.arange(2))
+    _, placements = archives.place(archives.empty(2), scores, generation=0, cells=Cells(np.arange(2)))
     assert placements.cells.tolist() == [0, 1]
 
 

@@ -20,15 +20,16 @@ from evofool.evaluate.inline import InlinePool
 from evofool.evaluate.opening import open_pool
 from evofool.machines import bench as benching
 from evofool.machines.bench import Bench, Stage, grown
-from evofool.machines.bench.archives import copy_of, work_of
+from evofool.machines.bench.archives import copy_of
 from evofool.machines.bench.continued import Continued, Stretch
 from evofool.machines.bench.forward import Rival, Rivals
 from evofool.machines.bench.genomes import hidden_nodes
 from evofool.machines.bench.measuring import in_turns
 from evofool.machines.bench.workbench import ARCHIVE, DEEP, Workbench
-from evofool.machines.probe import ingredients_of, repeated
+from evofool.machines.probe import opened_problem, repeated
 from evofool.machines.sweep import Choice
 from evofool.records import Numerics, Scores
+from evofool.store.restore import restore
 
 NUMERICS = Numerics("cpu", 50, 50, 1, "contiguous")
 SLEEP = 0.05  # seconds of a forward pass of the sleeping network
@@ -153,10 +154,10 @@ def test_a_ratio_is_the_quotient_of_the_two_figures_beside_it(result: Bench) -> 
 def continued(config: Config, run: Path, folder: Path, pool: type[Any] | None = None, code: bool = False) -> Any:
     """A search that goes on from a run, and what keeps its pool open."""
     source = Source(config.target.spec, code)
-    given = ingredients_of(config, source)
-    context = open_pool(config.evaluation, work_of(given, source))
+    problem = opened_problem(config, source)
+    context = open_pool(problem)
     opened = context.__enter__()[0]
-    return Continued(given, copy_of(run, folder), pool(opened) if pool else opened), context
+    return Continued(problem, copy_of(run, folder), pool(opened) if pool else opened), context
 
 
 def files_of(path: Path) -> dict[str, bytes]:
@@ -201,7 +202,7 @@ def test_a_stretch_counts_what_it_did_and_leaves_the_run_alone(
         assert not search.search.in_flight
     context.__exit__(None, None, None)
     assert files_of(small_run.path) == before
-    state = search.store.state()  # checks every file and the chain of hashes
+    state = restore(search.recorder.store)  # checks every file and the chain of hashes
     assert state.generation == search.search.statistics.generation
     view = evofool.open_run(tmp_path / "copy").elites()
     assert len(view) == 10 and small_run.status()["generation"] < view.as_of_generation[0] <= state.generation

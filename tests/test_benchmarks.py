@@ -26,6 +26,7 @@ from evofool.encoding.drawing import reference
 from evofool.encoding.drawing.render import render
 from evofool.evaluate.over_ray.pool import RayPool
 from evofool.machines.bench import grown
+from evofool.records import Cells
 from evofool.targets.numerics import default_numerics
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
@@ -164,17 +165,19 @@ def test_seed_numbers() -> None:
     assert seed_numbers("1-3,7") == (1, 2, 3, 7)
 
 
+def a_problem() -> Any:
+    """As much of one as a simulation asks for."""
+    target = SimpleNamespace(family="lenet")
+    return SimpleNamespace(genomes=encoding(), encoding=encoding(), cells=Cells(np.arange(10)), target=target)
+
+
 @pytest.mark.parametrize(("evaluators", "least"), [(1, 0.97), (8, 0.9)])
 def test_simulated_evaluators_that_are_alike_hardly_wait(evaluators: int, least: float) -> None:
     config = load_config("configs/quickstart.yaml", ["search.offspring=1600", "search.lag=2"])
-    given: Any = SimpleNamespace(
-        encoding=encoding(),
-        class_indices=np.arange(10),
-        target=SimpleNamespace(family="lenet"),
-    )
+    problem = a_problem()
     costs = simulation.Costs(chunks=[1.0], latency=0.01, driver=0.001)
     with mock.patch.multiple(simulation, STRAGGLERS=0.0, ROUNDS=64):
-        found = simulation.efficiency(config, given, costs, evaluators, 1600)
+        found = simulation.efficiency(config, problem, costs, evaluators, 1600)
     assert least <= found["efficiency"] <= 1.03
     assert found["per_second"] == pytest.approx(
         found["efficiency"] * evaluators * default_numerics("cpu", "lenet").chunk
@@ -183,12 +186,10 @@ def test_simulated_evaluators_that_are_alike_hardly_wait(evaluators: int, least:
 
 def test_a_simulated_straggler_holds_up_fewer_when_its_chunks_are_sent_again() -> None:
     config = load_config("configs/quickstart.yaml", ["search.offspring=1600", "search.lag=2"])
-    given: Any = SimpleNamespace(
-        encoding=encoding(), class_indices=np.arange(10), target=SimpleNamespace(family="lenet")
-    )
+    problem = a_problem()
     costs = simulation.Costs(chunks=[1.0], latency=0.01, driver=0.001)
     with mock.patch.multiple(simulation, STRAGGLERS=0.02, SLOWER=20.0, ROUNDS=64):
-        again = simulation.efficiency(config, given, costs, 16, 1600)
+        again = simulation.efficiency(config, problem, costs, 16, 1600)
         with mock.patch.object(RayPool, "_late", lambda self: None):
-            never = simulation.efficiency(config, given, costs, 16, 1600)
+            never = simulation.efficiency(config, problem, costs, 16, 1600)
     assert again["per_second"] > 1.2 * never["per_second"]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from PIL import Image
 import evofool
 from evofool.cli import output
 from evofool.config import Config, key_table, to_yaml
-from evofool.evaluate import inline
+from evofool.evaluate import evaluator
 
 pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`
 
@@ -317,7 +318,7 @@ def damage(run: evofool.Run, change: Callable[[dict[str, object]], None]) -> Non
     from evofool.store import schemas
     from evofool.store.view import read_view
 
-    store = run._store
+    store = run.store
     rows = read_view(store).to_pylist()
     change(rows[4])
     (run.path / "elites" / "elites.parquet").write_bytes(schemas.to_parquet(rows, schemas.ELITES))
@@ -351,15 +352,15 @@ def test_one_flipped_pixel_or_bit_is_named(
 def test_an_archive_that_the_target_does_not_confirm(
     command: Command, small_run: evofool.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real = evaluator.Evaluator.score_images
 
-    real = inline.InlinePool.score_images
-
-    def off_by_one_bit(self: inline.InlinePool, images: np.ndarray) -> object:
+    def off_by_one_bit(self: evaluator.Evaluator, images: np.ndarray) -> object:
         scores = real(self, images)
         scores.log_odds[4] = np.nextafter(scores.log_odds[4], np.float32(np.inf))
         return scores
 
-    monkeypatch.setattr(inline.InlinePool, "score_images", off_by_one_bit)
+    verb = evaluator.VERBS["score_images"]
+    monkeypatch.setitem(evaluator.VERBS, "score_images", replace(verb, perform=off_by_one_bit))
     code, _, err = command("verify", small_run.path)
     assert code == 4 and "class 4: its image scores" in err
 

@@ -19,16 +19,17 @@ from conftest import Command
 from handmade import Do
 
 import evofool
+from evofool.archive.state import State
 from evofool.config import Config
 from evofool.errors import ConfigError, CorruptData, RunLocked, Stopped, StorageError
 from evofool.records import Statistics
 from evofool.runs.replay import replay, replayed_from
-from evofool.store import compaction, schemas
+from evofool.store import compaction, schemas, writing
 from evofool.store.commits import TABLES, CommitLog, lock
 from evofool.store.compaction import compact
+from evofool.store.restore import restore
 from evofool.store.run import RunStore
 from evofool.store.salvage import salvage
-from evofool.store.state import State
 
 pytestmark = pytest.mark.slow  # whole runs
 
@@ -132,7 +133,7 @@ def test_a_compacted_run_goes_on_as_the_same_search(
 ) -> None:
     result = compact(RunStore(copy), history)
     assert result.bytes < result.bytes_before / 2
-    same_state(RunStore(copy).state(), RunStore(finished).state())
+    same_state(restore(RunStore(copy)), restore(RunStore(finished)))
     assert go_on(copy).archive_hash == longer.archive_hash
     evofool.verify(copy)
 
@@ -231,7 +232,7 @@ def test_large_genomes_go_and_stay_as_they_would_have(
     assert RunStore(path).log.base is not None
     compact(RunStore(path), history)
     stored = {row["individual_id"] for row in table(path, "genomes")}
-    assert stored == RunStore(path).state().genomes.keys(), "ancestors' large genomes are gone"
+    assert stored == restore(RunStore(path)).genomes.keys(), "ancestors' large genomes are gone"
     evofool.verify(path, target=net, **facts)
     # Once nobody of then is an elite any more, the compaction's genomes are dropped as those of any commit are.
     store = RunStore(path)
@@ -239,7 +240,7 @@ def test_large_genomes_go_and_stay_as_they_would_have(
     assert store._segments.keys() == {store.log.base.number}
     last = store.log.base
     more = {"numerics": last.numerics, "counters": last.counters}
-    store.log.append(last.generation, last.archive_hash, {}, dropped_genomes=[last.number], **more)
+    writing.append(store.log, None, last.generation, last.archive_hash, {}, dropped_genomes=[last.number], **more)
     with pytest.raises(ConfigError, match=r"storage\.history .* large genomes of then are no longer kept"):
         replay(RunStore(path), 5)
 
@@ -285,7 +286,7 @@ def fail() -> None:
 def test_a_compaction_that_ends_anywhere_leaves_the_run_as_before_or_as_after(
     copy: Path, finished: Path, tmp_path: Path, act: Callable[[], Any], error: type[BaseException]
 ) -> None:
-    expected, outcomes = RunStore(finished).state(), []
+    expected, outcomes = restore(RunStore(finished)), []
     compact(RunStore(copy), "full")  # few files, so that there are few steps
     for step in range(1000):
         path = Path(shutil.copytree(copy, tmp_path / "run"))
@@ -302,7 +303,7 @@ def test_a_compaction_that_ends_anywhere_leaves_the_run_as_before_or_as_after(
         store.recover()
         live = {store.log.path(name, number) for name, number, _ in store.log.live_files()}
         assert {p for folder in TABLES.values() for p in (path / folder).iterdir()} == live
-        same_state(store.state(), expected)
+        same_state(restore(store), expected)
         if len(outcomes) < 2 or outcomes[-2] != outcomes[-1]:
             evofool.verify(path)
             assert compact(RunStore(path), "elites").commits == GENERATIONS + 2
@@ -343,7 +344,7 @@ def test_a_flipped_bit_in_a_compaction_is_found(copy: Path, tmp_path: Path, name
     for place in range(0, len(whole), max(1, len(whole) // 40)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(CorruptData, match=path.name):
-            RunStore(copy).state()
+            restore(RunStore(copy))
     with pytest.raises(CorruptData, match=f"nothing can be salvaged; .*{path.name}"):
         salvage(copy, tmp_path / "saved")
 
@@ -373,7 +374,7 @@ def test_a_commit_that_cannot_be_a_compaction_is_refused(copy: Path, facts: dict
             CommitLog(copy)
     path.write_bytes(replace(commit, compacts={**commit.compacts, "archive_hash": "0" * 64}).to_json())
     with pytest.raises(CorruptData, match="the archive hash of generation"):
-        RunStore(copy).state()
+        restore(RunStore(copy))
 
 
 def test_damage_after_a_compaction_costs_what_came_after(copy: Path, tmp_path: Path, longer: evofool.Run) -> None:
@@ -394,7 +395,7 @@ def test_damage_to_commits_before_a_compaction_costs_nothing(
     longer_copy = shutil.copytree(longer.path, tmp_path / "longer")
     compact(RunStore(copy), history)
     newest = go_on(copy).archive_hash
-    log, state = RunStore(copy).log, RunStore(copy).state()
+    log, state = RunStore(copy).log, restore(RunStore(copy))
     for number in (1, 3):
         path = log.folder / f"{number:08d}.json"
         if kind == "bit":
@@ -405,7 +406,7 @@ def test_damage_to_commits_before_a_compaction_costs_nothing(
     assert code == 0 and "00000001.json" in out and newest in out
     saved = RunStore(tmp_path / "saved")
     assert [commit.number for commit in saved.log.commits] == list(range(len(log.commits) - GENERATIONS))
-    same_state(saved.state(), state)
+    same_state(restore(saved), state)
     further = ["search.generations=22"]
     assert evofool.resume(tmp_path / "saved", further).archive_hash == evofool.resume(longer_copy, further).archive_hash
     evofool.verify(tmp_path / "saved", replay=2)

@@ -13,22 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 import ray
 
 import evofool
-from evofool.base.source import Source
 from evofool.config import Config, load_config
 from evofool.encoding import variation
-from evofool.encoding.kinds import make_encoding
 from evofool.errors import EvaluationFailed, ResourcesMissing, TargetError
 from evofool.evaluate.over_ray import cluster as ray_cluster
 from evofool.evaluate.over_ray import pool
 from evofool.evaluate.over_ray.actor import Actor
-from evofool.evaluate.problem import Recipe
+from evofool.evaluate.problem import problem_of
 from evofool.targets.numerics import default_numerics
+from evofool.targets.opening import open_target
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -123,7 +121,7 @@ class Striker(evofool.Observer):
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     # Ray shows the method that an actor runs in the title of its process.
-                    if " ".join(process.cmdline()).startswith("ray::Actor.score"):
+                    if " ".join(process.cmdline()).startswith("ray::Actor.perform"):
                         process.send_signal(self.number)
                         self.struck += 1
                         return
@@ -214,18 +212,13 @@ def test_more_evaluators_than_fit_is_a_warning(long: Config, tmp_path: Path) -> 
 
 def test_images_do_not_travel(long: Config) -> None:
     """A chunk's reply is scores and hashes: far smaller than its images would be."""
-    target = evofool.load_target(long.target.spec)
-    encoding = make_encoding(long.encoding, target.image_size, target.channels)
     numerics = default_numerics("cpu", "lenet")
-    source = Source(long.target.spec)
-    recipe = Recipe(
-        source, "native", "logits", 1, target.fingerprint(), encoding, np.arange(10), numerics, Source("log_odds")
-    )
+    problem = problem_of(long, open_target(long.target), allow_code=False)
     actor = ray.remote(Actor).options(num_cpus=1).remote()
-    ray.get(actor.hello.remote(recipe))
-    scores, _, _ = ray.get(actor.score.remote(variation.initial(encoding, 1, 0, 50)))
+    ray.get(actor.hello.remote(problem.recipe(numerics)))
+    scores, _, _ = ray.get(actor.perform.remote("score", variation.initial(problem.genomes, 1, 0, 50)))
     ray.kill(actor)
-    size = sum(getattr(scores, name).nbytes for name in scores.__dataclass_fields__)
+    size = sum(array.nbytes for array in vars(scores).values() if array is not None)
     assert size == 50 * (2 * 4 * 10 + 4 + 4 + 32) < 50 * 28 * 28  # log-odds and objective, top-1, hash
 
 

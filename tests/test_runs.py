@@ -13,12 +13,14 @@ import torch
 from deap import algorithms
 
 import evofool
+from evofool.archive.objectives import log_odds
 from evofool.config import Config, load_config
 from evofool.encoding.kinds import make_encoding
 from evofool.errors import EvofoolError, TargetError
 from evofool.evaluate.evaluator import Evaluator
 from evofool.evaluate.inline import InlinePool
-from evofool.records import Numerics
+from evofool.evaluate.pool import Job
+from evofool.records import Cells, Numerics
 from evofool.search.asking import AskTellPool
 from evofool.search.loop import Search
 
@@ -113,8 +115,9 @@ def make_search(config: Config, spec: str) -> tuple[Search, InlinePool]:
     target = evofool.load_target(spec)
     encoding = make_encoding(config.encoding, target.image_size, target.channels)
     numerics = Numerics(device="cpu", chunk=50, micro_batch=50, threads=1, memory_format="contiguous")
-    pool = InlinePool(lambda: Evaluator(target, encoding, np.arange(10), numerics))
-    return Search(config, encoding, pool, np.arange(10)), pool
+    cells = Cells(np.arange(10))
+    pool = InlinePool(lambda: Evaluator(target, encoding, cells, numerics), numerics)
+    return Search(config, encoding, pool, cells), pool
 
 
 @pytest.mark.slow
@@ -160,11 +163,9 @@ def test_tell_refuses_what_was_not_asked_for(config: Config) -> None:
 
 
 def test_ask_tell_pool_cannot_score(config: Config) -> None:
-    pool = AskTellPool(make_encoding(config.encoding, (8, 8), 1))
+    pool = AskTellPool(make_encoding(config.encoding, (8, 8), 1), Cells(np.arange(2)), log_odds)
     with pytest.raises(EvofoolError, match=r"ask\(\) and tell\(\)"):
         pool.collect(0)
-    with pytest.raises(EvofoolError, match=r"ask\(\) and tell\(\)"):
-        pool.score_images(np.zeros((1, 8, 8, 1), dtype=np.uint8))
 
 
 # ------------------------------------------------------------------------------------------------------ live targets
@@ -339,13 +340,14 @@ def test_views_ask_evaluators_once_and_draw_every_elite_once(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
-    render = InlinePool.render
+    submit = InlinePool.submit
 
-    def spy(self: InlinePool, genomes: Any) -> Any:
-        drawn.append(len(genomes))
-        return render(self, genomes)
+    def spy(self: InlinePool, job: Job) -> None:
+        if job.verb == "render":
+            drawn.append(len(job))
+        submit(self, job)
 
-    monkeypatch.setattr(InlinePool, "render", spy)
+    monkeypatch.setattr(InlinePool, "submit", spy)
     run = evofool.run(config, out=tmp_path / "run")  # a view at each of three commits, and one at the end
     assert len(drawn) <= 4
     assert len(run.elites()["image_sha256"].unique()) <= sum(drawn) <= run.placements()["individual_id"].nunique()

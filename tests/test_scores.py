@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence, log_odds, score_outputs
+from evofool.records import Cells
 
 TINY = 2.0**-149
 
@@ -196,25 +197,25 @@ def images_of(rows: int) -> NDArray[np.uint8]:
 
 def test_score_outputs_keeps_the_cells_columns_in_their_order() -> None:
     logits, cells = random_logits(4.0), np.array([7, 0, 3])
-    scores = score_outputs(logits, "logits", cells, images_of(40))
+    scores = score_outputs(logits, "logits", Cells(cells), images_of(40))
     assert np.array_equal(scores.log_odds, log_odds(logits, "logits")[:, [7, 0, 3]])
     assert scores.log_odds.dtype == np.float32
 
 
 def test_score_outputs_hashes_the_bytes_of_each_image() -> None:
     images = images_of(5)
-    scores = score_outputs(random_logits(1.0, rows=5), "logits", np.arange(10), images)
+    scores = score_outputs(random_logits(1.0, rows=5), "logits", Cells(np.arange(10)), images)
     assert scores.image_sha256.dtype == np.uint8
     assert [row.tobytes() for row in scores.image_sha256] == [hashlib.sha256(i.tobytes()).digest() for i in images]
     # a view with other strides is the same picture
     flipped = np.ascontiguousarray(images[:, :, ::-1])[:, :, ::-1]
-    again = score_outputs(random_logits(1.0, rows=5), "logits", np.arange(10), flipped)
+    again = score_outputs(random_logits(1.0, rows=5), "logits", Cells(np.arange(10)), flipped)
     assert np.array_equal(again.image_sha256, scores.image_sha256)
 
 
 def test_top1_is_the_largest_logit_over_all_classes_even_those_without_a_cell() -> None:
     logits = random_logits(4.0)
-    scores = score_outputs(logits, "logits", np.array([2]), images_of(40))
+    scores = score_outputs(logits, "logits", Cells(np.array([2])), images_of(40))
     assert scores.top1_class.dtype == np.int32
     assert scores.top1_class.tolist() == logits.argmax(axis=1).tolist()
     np.testing.assert_allclose(scores.top1_confidence, softmax(logits.astype(np.float64)).max(axis=1), rtol=1e-5)
@@ -222,14 +223,14 @@ def test_top1_is_the_largest_logit_over_all_classes_even_those_without_a_cell() 
 
 
 def test_top1_of_a_tie_is_the_lower_class() -> None:
-    scores = score_outputs(np.array([[0.0, 5.0, 5.0], [2.0, 2.0, 2.0]]), "logits", np.arange(3), images_of(2))
+    scores = score_outputs(np.array([[0.0, 5.0, 5.0], [2.0, 2.0, 2.0]]), "logits", Cells(np.arange(3)), images_of(2))
     assert scores.top1_class.tolist() == [1, 0]
 
 
 def test_a_row_that_is_not_finite_has_nan_log_odds_and_no_confidence() -> None:
     logits = random_logits(2.0, rows=4)
     logits[1, 6] = np.nan
-    scores = score_outputs(logits, "logits", np.array([6, 1]), images_of(4))
+    scores = score_outputs(logits, "logits", Cells(np.array([6, 1])), images_of(4))
     assert np.isnan(scores.log_odds).tolist() == [[False, False], [True, True], [False, False], [False, False]]
     assert scores.top1_confidence[1] == 0.0
     assert np.all(scores.top1_confidence[[0, 2, 3]] > 0)
@@ -239,10 +240,10 @@ def test_a_row_that_is_not_finite_has_nan_log_odds_and_no_confidence() -> None:
 @pytest.mark.parametrize("kept", [1, 5, 16])
 def test_scores_do_not_depend_on_what_the_padding_rows_hold(filler: float, kept: int) -> None:
     logits, images = random_logits(30.0, rows=16), images_of(16)
-    full = score_outputs(logits, "logits", np.arange(10), images)
+    full = score_outputs(logits, "logits", Cells(np.arange(10)), images)
     padded = logits.copy()
     padded[kept:] = filler
-    part = score_outputs(padded, "logits", np.arange(10), images[:kept])
+    part = score_outputs(padded, "logits", Cells(np.arange(10)), images[:kept])
     assert len(part) == kept
     for name in full.__dataclass_fields__:
         assert getattr(part, name).tobytes() == getattr(full, name)[:kept].tobytes(), name

@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from handmade import verify_files
 from PIL import Image
 from test_config import KINDS, OTHER
 
@@ -49,9 +50,10 @@ from evofool.encoding.names import operator_names
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.evaluator import Evaluator
 from evofool.records import NO_PARENT, GenerationResult, Statistics, individual_id
-from evofool.store import files, schemas, view
+from evofool.store import files, schemas, view, writing
 from evofool.store.commits import TABLES, Commit, lock
 from evofool.store.reader import Run, encoding_of
+from evofool.store.restore import generations, restore
 from evofool.store.run import RunStore
 
 pytestmark = pytest.mark.slow  # whole runs: `make check` leaves them to `make test`
@@ -163,7 +165,7 @@ def test_tables_read_back_hold_what_the_search_found(
     people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
     genomes = store.genomes(set(people))
     seen = 0
-    for result, (placements, top1, images, hashes, statistics) in zip(results, store.generations(), strict=True):
+    for result, (placements, top1, images, hashes, statistics) in zip(results, generations(store), strict=True):
         for name in ("cells", "slots", "log_odds", "displaced", "displaced_log_odds"):
             expected, found = getattr(result.placements, name), getattr(placements, name)
             assert found.tobytes() == expected.tobytes() and found.dtype == expected.dtype
@@ -184,7 +186,7 @@ def test_tables_read_back_hold_what_the_search_found(
             seen += 1
     assert seen == len(people), "only individuals that took a cell are stored"
 
-    state = store.state()
+    state = restore(store)
     assert state is not None and (state.generation, state.archive_hash) == (5, results[-1].archive_hash)
     archive = state.start
     for placements, top1 in state.pending:
@@ -266,7 +268,7 @@ def commit_files(run: Path) -> list[Path]:
 
 def refuse_state(run: Path) -> str:
     with pytest.raises(CorruptData) as caught:
-        RunStore(run).state()
+        restore(RunStore(run))
     assert caught.value.exit_code == 4
     return caught.value.message
 
@@ -282,7 +284,7 @@ def test_a_commit_that_is_missing_is_found(copy: Path, number: int) -> None:
 def test_the_newest_commit_missing_is_as_if_it_had_never_been_made(copy: Path) -> None:
     whole = evofool.open_run(copy).archive_hash
     commit_files(copy)[-1].unlink()
-    state = RunStore(copy).state()
+    state = restore(RunStore(copy))
     assert state is not None and state.generation == GENERATIONS - 2
     recorder = Recorder()
     assert evofool.resume(copy, observers=[recorder]).archive_hash == whole
@@ -354,7 +356,7 @@ def test_every_edit_of_a_commit_is_found(copy: Path, number: int) -> None:
         place[last] = changed(place[last])
         path.write_text(json.dumps(data, sort_keys=True, indent=1) + "\n")
         try:
-            RunStore(copy).state()
+            restore(RunStore(copy))
             undetected.append(".".join(leaf))
         except CorruptData:
             pass
@@ -369,7 +371,7 @@ def test_a_flipped_bit_in_a_commit_is_found(copy: Path, number: int) -> None:
     for position in range(0, len(blob), 29):
         path.write_bytes(blob[:position] + bytes([blob[position] ^ 1]) + blob[position + 1 :])
         try:
-            RunStore(copy).state()
+            restore(RunStore(copy))
             undetected.append(blob[max(0, position - 20) : position + 1])
         except CorruptData:
             pass
@@ -418,7 +420,7 @@ def test_one_changed_byte_in_any_table_is_found_and_the_file_named(copy: Path, t
             path.write_bytes(blob[:position] + bytes([blob[position] ^ 4]) + blob[position + 1 :])
             assert str(path) in refuse_state(copy)
         path.write_bytes(blob)
-    assert RunStore(copy).state() is not None
+    assert restore(RunStore(copy)) is not None
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -440,10 +442,10 @@ def test_a_table_cut_short_or_made_longer_or_missing_is_found(copy: Path, table:
 def test_reading_damaged_tables_never_gives_other_rows(copy: Path, table: str) -> None:
     """Readers do not check every sha256; page checksums have to tell them."""
     read: Callable[[Run], Any] = {
-        "individuals": lambda run: run._store.table("individuals").to_pylist(),
-        "placements": lambda run: run._store.table("placements").to_pylist(),
-        "genomes": lambda run: run._store.table("genomes").to_pylist(),
-        "history": lambda run: run._store.table("history").to_pylist(),
+        "individuals": lambda run: run.store.table("individuals").to_pylist(),
+        "placements": lambda run: run.store.table("placements").to_pylist(),
+        "genomes": lambda run: run.store.table("genomes").to_pylist(),
+        "history": lambda run: run.store.table("history").to_pylist(),
     }[table]
     expected = read(Run(copy))
     path = sorted((copy / TABLES[table]).iterdir())[1]
@@ -542,12 +544,12 @@ def test_any_bit_of_what_describes_a_run_that_changes_is_found(finished: Path, t
     seal = blob.find(b'"sha256"') + 1  # without which run.json would be taken for one of the first versions'
     for position in [*range(0, len(blob), max(1, len(blob) // 40)), seal]:
         path.write_bytes(flipped(blob, position, position % 8))
-        for attempt in (lambda: RunStore(seeded).state(), lambda: evofool.resume(seeded)):
+        for attempt in (lambda: restore(RunStore(seeded)), lambda: evofool.resume(seeded)):
             with pytest.raises(CorruptData, match=re.escape(str(path))):
                 attempt()
         assert path.read_bytes() == flipped(blob, position, position % 8)
     path.write_bytes(blob)
-    assert RunStore(seeded).state() is not None
+    assert restore(RunStore(seeded)) is not None
 
 
 def test_large_pictures_are_encoded_beside_the_search(
@@ -971,15 +973,17 @@ def test_of_two_drivers_only_one_writes_a_commit(copy: Path) -> None:
     """Where a file system does not lock (some NFS), put-if-absent still keeps the log whole."""
     stores = [RunStore(copy) for _ in range(2)]
     more = {"dropped_genomes": [], "numerics": {}, "counters": {}}
-    stores[0].log.append(GENERATIONS, "0" * 64, {}, **more)
+    writing.append(stores[0].log, None, GENERATIONS, "0" * 64, {}, **more)
     with pytest.raises(RunLocked):
-        stores[1].log.append(GENERATIONS, "1" * 64, {}, **more)
+        writing.append(stores[1].log, None, GENERATIONS, "1" * 64, {}, **more)
     assert RunStore(copy).log.commits[-1].archive_hash == "0" * 64
     assert len(RunStore(copy).log.commits) == GENERATIONS + 1
 
 
 def one_table(log: Any, blob: bytes) -> None:
-    log.append(GENERATIONS, "0" * 64, {"history": (blob, 1)}, dropped_genomes=[], numerics={}, counters={})
+    writing.append(
+        log, None, GENERATIONS, "0" * 64, {"history": (blob, 1)}, dropped_genomes=[], numerics={}, counters={}
+    )
 
 
 def test_the_loser_of_two_drivers_leaves_the_tables_of_the_winner_alone(copy: Path) -> None:
@@ -997,7 +1001,7 @@ def test_the_loser_of_two_drivers_leaves_the_tables_of_the_winner_alone(copy: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "create", late)
         one_table(winner, b"winner")
-    RunStore(copy).log.verify_files()
+    verify_files(RunStore(copy).log)
     assert winner.path("history", GENERATIONS).read_bytes() == b"winner"
 
 
@@ -1014,9 +1018,9 @@ def test_what_another_driver_took_for_a_leftover_is_put_back(copy: Path) -> None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "create", late)
         one_table(first, b"first")
-    RunStore(copy).log.verify_files()
+    verify_files(RunStore(copy).log)
     assert second.remove_leftovers() == 0, "a commit made since is nobody's leftover"
-    RunStore(copy).log.verify_files()
+    verify_files(RunStore(copy).log)
 
 
 @pytest.mark.parametrize("step", ["listing", "reading", "deleting"])
@@ -1026,7 +1030,7 @@ def test_a_disk_that_fails_while_a_log_is_read_or_tidied_is_a_storage_error(copy
     (log.folder / f"_tmp-{0:016x}").touch()
     attempt: dict[str, tuple[Any, str, Callable[[], Any]]] = {
         "listing": (os, "listdir", log.remove_leftovers),
-        "reading": (files, "sha256_of", log.verify_files),
+        "reading": (Path, "read_bytes", lambda: verify_files(log)),
         "deleting": (Path, "unlink", log.remove_leftovers),
     }
     owner, name, work = attempt[step]
@@ -1034,7 +1038,7 @@ def test_a_disk_that_fails_while_a_log_is_read_or_tidied_is_a_storage_error(copy
         patch.setattr(owner, name, fail(errno.EIO))
         with pytest.raises(StorageError, match="Input/output error"):
             work()
-    log.verify_files()
+    verify_files(log)
 
 
 @pytest.mark.parametrize("resuming", [False, True])
@@ -1382,7 +1386,7 @@ def test_every_individual_is_bred_again_from_the_parents_it_names(
     people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
     genomes = store.genomes(set(people))
     archive, after = archives.empty(10), {}
-    for placements, top1, *_ in store.generations():
+    for placements, top1, *_ in generations(store):
         archive = after[placements.generation] = archives.restore(archive, placements, top1)
 
     def check(row: dict[str, Any], batch: Any) -> None:

@@ -228,7 +228,7 @@ def test_measuring_finds_that_one_row_at_a_time_is_slow(config: Config, capsys: 
     result = tune.tune(settings, seconds=4.0)
     assert result.worth_it and result.gain > 1.3 and result.best.numerics.micro_batch > 1
     numerics = resolve_numerics(
-        settings.evaluation, tune.ingredients_of(settings, Source(settings.target.spec)).target, False
+        settings.evaluation, tune.opened_problem(settings, Source(settings.target.spec)).target.family, False
     )
     assert result.present.numerics == numerics and result.present.evaluators == 1
     assert 3 <= len(result.present.rounds) == len(result.ratios) and result.choices[0] is result.best

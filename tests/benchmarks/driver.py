@@ -26,9 +26,10 @@ import evofool
 from benchmarks.measure import Comparison, Settings, alone, alternate, table
 from benchmarks.measure import in_short as short
 from evofool.config import load_config
-from evofool.evaluate.pool import PoolReport
+from evofool.encoding.cppn.graphs import Graphs
+from evofool.evaluate.pool import Job, PoolReport
 from evofool.machines.bench.genomes import hidden_nodes
-from evofool.records import Numerics, Offspring, Scores
+from evofool.records import Numerics, Scores
 from evofool.runs import session
 
 __all__ = ["FakePool", "in_short", "markdown", "measure", "picture"]
@@ -65,41 +66,43 @@ class FakePool:
     def __init__(self, cells: int, pace: float) -> None:
         self.cells, self.pace = cells, pace
         self.random = np.random.default_rng(cells)
-        self.pending: dict[int, Offspring] = {}
+        self.pending: dict[int, Job] = {}
         self.losing: dict[int, NDArray[np.float32]] = {}  # rows -> log-odds that beat nobody
         self.evaluations, self.seconds = 0, 0.0
 
-    def submit(self, offspring: Offspring) -> None:
-        """Remember a generation."""
-        self.pending[offspring.generation] = offspring
+    def submit(self, job: Job) -> None:
+        """Remember a job."""
+        self.pending[job.ticket] = job
 
-    def collect(self, generation: int) -> Scores:
+    def collect(self, ticket: int) -> Any:
+        """Scores of a generation, or images with the hashes that its scores have."""
+        job = self.pending.pop(ticket)
+        if job.verb == "render":
+            return np.stack([picture(weights) for weights in job.batch.weights])
+        return self._scores(ticket, job.batch)
+
+    def _scores(self, generation: int, genomes: Graphs) -> Scores:
         """Log-odds below 0, but for those who win: theirs rise from generation to generation."""
         started = time.perf_counter()
-        offspring = self.pending.pop(generation)
-        n = len(offspring)
+        n = len(genomes)
         if n not in self.losing:
             self.losing[n] = -np.abs(self.random.normal(8, 3, (n, self.cells))).astype(np.float32)
         odds = self.losing[n].copy()
         pace = 1.0 if generation < GROWING else self.pace
         won = np.nonzero(self.random.random(self.cells) < pace)[0]
-        sizes = hidden_nodes(offspring.genomes)
+        sizes = hidden_nodes(genomes)
         fit = np.nonzero(sizes <= max(HIDDEN, int(sizes.min())))[0]
         slots = fit[self.random.integers(0, len(fit), len(won))]
         odds[slots, won] = np.float32(1e-3 * (generation + 1))
         images = np.zeros((n, 32), dtype=np.uint8)
         for slot in np.unique(slots):
-            digest = hashlib.sha256(picture(offspring.genomes.weights[slot]).tobytes()).digest()
+            digest = hashlib.sha256(picture(genomes.weights[slot]).tobytes()).digest()
             images[slot] = np.frombuffer(digest, dtype=np.uint8)
         top = np.zeros(n, dtype=np.int32)
         top[slots] = won
         self.evaluations += n
         self.seconds += time.perf_counter() - started
         return Scores(odds, odds, top, np.full(n, 0.5, dtype=np.float32), images)
-
-    def render(self, genomes: Any) -> NDArray[np.uint8]:
-        """The images whose hashes `collect` gave."""
-        return np.stack([picture(weights) for weights in genomes.weights])
 
     def report(self) -> PoolReport:
         """As if one evaluator had done it."""

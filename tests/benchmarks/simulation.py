@@ -11,7 +11,7 @@ import contextlib
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -21,14 +21,16 @@ import numpy as np
 from benchmarks.measure import Settings
 from evofool.base.source import Source
 from evofool.config import Config, load_config
+from evofool.evaluate.evaluator import VERBS
 from evofool.evaluate.opening import open_pool, resolve_numerics
 from evofool.evaluate.over_ray import cluster as ray_cluster
 from evofool.evaluate.over_ray import pool as ray_pool
 from evofool.evaluate.over_ray import roster
 from evofool.evaluate.over_ray.pool import RayPool
-from evofool.machines.bench.archives import work_of
+from evofool.evaluate.pool import Job
+from evofool.evaluate.problem import Problem
 from evofool.machines.bench.over_ray import IdleRecipe, RoundTrip
-from evofool.machines.probe import Ingredients, ingredients_of
+from evofool.machines.probe import opened_problem
 from evofool.records import Scores
 from evofool.search.loop import Search
 
@@ -70,7 +72,9 @@ class _Actor:
     def __getattr__(self, verb: str) -> Any:
         if verb.startswith("_"):
             raise AttributeError(verb)
-        return SimpleNamespace(remote=lambda batch: self.ray.call(self, verb, batch))
+        if verb == "perform":
+            return SimpleNamespace(remote=lambda verb, batch: self.ray.call(self, verb, batch))
+        return SimpleNamespace(remote=lambda recipe: self.ray.call(self, verb, recipe))
 
 
 class SimulatedRay:
@@ -154,22 +158,22 @@ class SimulatedRay:
 
 
 def efficiency(
-    config: Config, given: Ingredients, costs: Costs, evaluators: int, offspring: int, lag: int = 2, seed: int = 0
+    config: Config, problem: Problem, costs: Costs, evaluators: int, offspring: int, lag: int = 2, seed: int = 0
 ) -> dict[str, float]:
     """A search over so many simulated evaluators: evaluations a second, and of the rate of ones that never wait."""
     sizes = {"offspring": offspring, "initial": offspring, "lag": lag, "generations": None}
     search = config.search.model_copy(update=sizes)
     config = config.model_copy(update={"search": search})
-    numerics = resolve_numerics(config.evaluation, given.target, False)
-    simulated = SimulatedRay(len(given.class_indices), costs, seed)
+    numerics = resolve_numerics(config.evaluation, problem.target.family, False)
+    simulated = SimulatedRay(len(problem.cells), costs, seed)
     cluster: Any = SimpleNamespace(supply=lambda name: evaluators if name == "CPU" else 0)
     with contextlib.ExitStack() as patches:
         for module in (ray_pool, roster):
             for name in ("ray", "time"):
                 patches.enter_context(mock.patch.object(module, name, simulated))
-        recipe = SimpleNamespace(encoding=given.encoding, numerics=numerics, class_indices=given.class_indices)
+        recipe = SimpleNamespace(encoding=problem.encoding, numerics=numerics, cells=problem.cells, verbs=VERBS)
         pool = RayPool(cluster, recipe, evaluators=evaluators)  # type: ignore[arg-type]
-        run = Search(config, given.encoding, pool, given.class_indices)
+        run = Search(config, problem.genomes, pool, problem.cells)
         wanted = ROUNDS * evaluators * numerics.chunk
         begun: list[float] = []
 
@@ -191,14 +195,14 @@ def measure(settings: Settings) -> dict[str, Any]:
     """The costs, and the efficiency of each number of evaluators."""
     config = load_config(CONFIG)
     source = Source(config.target.spec)
-    given = ingredients_of(config, source)
-    costs = _costs(config, given, source, generations=1 if settings.quick else 3)
+    problem = opened_problem(config, source)
+    costs = _costs(problem, generations=1 if settings.quick else 3)
     rows = [
         {
             "offspring": offspring,
             "lag": lag,
             "evaluators": n,
-            **_medians([efficiency(config, given, costs, n, offspring, lag, seed) for seed in settings.seeds]),
+            **_medians([efficiency(config, problem, costs, n, offspring, lag, seed) for seed in settings.seeds]),
         }
         for offspring, lag in SEARCHES
         for n in (EVALUATORS[::2] if settings.quick else EVALUATORS)
@@ -215,9 +219,8 @@ def _medians(found: list[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def _costs(config: Config, given: Ingredients, source: Source, generations: int) -> Costs:
+def _costs(problem: Problem, generations: int) -> Costs:
     """Measured over a Ray of this machine's own."""
-    work = work_of(given, source)
     seconds: list[float] = []
     take = RayPool._take
 
@@ -226,29 +229,28 @@ def _costs(config: Config, given: Ingredients, source: Source, generations: int)
         take(self, worker, ref)
         seconds.append(self.report().core_seconds - before)
 
-    with mock.patch.object(RayPool, "_take", spy), open_pool(config.evaluation, work, address="local") as opened:
+    with mock.patch.object(RayPool, "_take", spy), open_pool(problem, address="local") as opened:
         pool, numerics, _ = opened
-        trips = RoundTrip(given, pool)
+        trips = RoundTrip(problem, pool)
         for generation in range(generations):
-            pool.submit(replace(trips.offspring, generation=generation))
+            pool.submit(Job(generation, "score", trips.genomes))
         for generation in range(generations):
             pool.collect(generation)
     cluster = ray_cluster.connect("local", 2)
     try:
-        recipe = IdleRecipe.of(work, numerics)
+        recipe = IdleRecipe.of(problem, numerics)
         idle = RayPool(cluster, recipe, evaluators=1)
-        trips = RoundTrip(given, idle)
+        trips = RoundTrip(problem, idle)
         trips.measure(1.0)
         processor = time.process_time()
         reading = trips.measure(5.0)
         driver = (time.process_time() - processor) / (reading.rows / numerics.chunk)
-        one = replace(trips.offspring, genomes=given.encoding.take(trips.offspring.genomes, np.arange(numerics.chunk)))
-        one = replace(one, parents=one.parents[: numerics.chunk], operators=one.operators[: numerics.chunk])
+        one = problem.genomes.take(trips.genomes, np.arange(numerics.chunk))
         latencies = []
         for generation in range(1, 51):
             started = time.perf_counter()
-            idle.submit(replace(one, generation=-generation * 10))
-            idle.collect(-generation * 10)
+            idle.submit(Job(-generation, "score", one))
+            idle.collect(-generation)
             latencies.append(time.perf_counter() - started)
         idle.close()
     finally:

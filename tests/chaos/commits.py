@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from handmade import verify_files
+
 from chaos.forks import Child, Shared, wait_for
 from chaos.outcome import Outcome
 from evofool.errors import StorageError
-from evofool.store import files
+from evofool.store import files, writing
 from evofool.store.commits import TABLES, CommitLog
 
 __all__ = ["SABOTAGE", "trial_kills", "trial_power_loss", "trial_syscalls"]
@@ -42,7 +44,9 @@ def append(log: CommitLog) -> None:
     compacts = number % 3 == 2 and last is not None
     generation = last.generation if compacts and last else number
     archive_hash = last.archive_hash if compacts and last else hashlib.sha256(content(number, "history")).hexdigest()
-    log.append(
+    writing.append(
+        log,
+        None,
         generation,
         archive_hash,
         {table: (content(number, table), number) for table in TABLES},
@@ -82,7 +86,7 @@ def recover(run: Path, promised: int, outcome: Outcome) -> None:
     assert len(log.commits) >= promised, f"{promised} commits were promised, {len(log.commits)} are there"
     assert len(log.commits) <= promised + 1, "more commits than were begun"
     outcome.counts["commits promised"] += promised
-    log.verify_files()
+    verify_files(log)
     outcome.counts["leftovers removed"] += log.remove_leftovers()
     expected = {log.path(table, number): content(number, table) for table, number, _ in log.live_files()}
     found = {path for path in run.rglob("*") if path.is_file()}

@@ -89,7 +89,7 @@ def scoring() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).startswith("ray::Actor.score"):  # Ray shows the method in the title
+            if " ".join(process.cmdline()).startswith("ray::Actor.perform"):  # Ray shows the method in the title
                 found.append(process)
     return found
 

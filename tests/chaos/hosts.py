@@ -61,7 +61,7 @@ def scores(host: Host) -> bool:
     """Whether an evaluator there scores just now."""
     for process in psutil.Process(host.init).children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).startswith("ray::Actor.score"):
+            if " ".join(process.cmdline()).startswith("ray::Actor.perform"):
                 return True
     return False
 

@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 import hypothesis
+from handmade import verify_files
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
@@ -25,7 +26,7 @@ from obstore.store import MemoryStore
 
 from chaos.outcome import Outcome
 from evofool.errors import RunLocked, StorageError
-from evofool.store import files
+from evofool.store import files, writing
 from evofool.store.commits import TABLES, CommitLog
 from evofool.store.remote.objects import Objects
 from evofool.store.remote.working_copy import Remote
@@ -228,9 +229,8 @@ class Driver:
             files.put(folder / "run.json", json.dumps({"run_id": run_id}).encode())
             remote.create()
         log = CommitLog(remote.path)
-        log.remote = remote
-        log.remove_leftovers()
-        self.log = log
+        writing.recover(log, remote)
+        self.log, self.place = log, remote
 
     def _commit(self, log: CommitLog, drop: bool) -> None:
         self._made += 1
@@ -238,7 +238,7 @@ class Driver:
         unique = f"{self.number} {self._made}".encode()
         old = [c.number for c in log.commits if c.number not in {n for d in log.commits for n in d.dropped_genomes}]
         tried: list[bytes] = []
-        remote = log.remote
+        remote = self.place
         assert remote is not None
 
         def noted(log: CommitLog, number: int, blob: bytes, tables: dict[str, bytes]) -> None:
@@ -247,7 +247,9 @@ class Driver:
 
         try:
             with mock.patch.object(remote, "commit", noted):
-                log.append(
+                writing.append(
+                    log,
+                    remote,
                     number,
                     hashlib.sha256(unique).hexdigest(),
                     {table: (table.encode() + b" of " + unique, 1) for table in ("individuals", "genomes")},
@@ -281,7 +283,7 @@ def _schedule(
     reader = Driver(world, folder / "reader", DRIVERS)
     reader.remote(reading=True).fetch()
     read = CommitLog(folder / "reader" / "run")
-    read.verify_files()
+    verify_files(read)
     found = {commit.number: commit.to_json() for commit in read.commits}
     assert found == world.commits, f"read {sorted(found)} of {sorted(world.commits)}"
     assert world.made.items() <= found.items(), f"lost: {sorted(world.made.keys() - found.keys())}"

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from handmade import verify_files
+
 import evofool
 from chaos.forks import Child, Shared
 from chaos.outcome import Outcome
@@ -72,7 +74,7 @@ def _trials(trials: int, folder: Path, seed: int, *, locked: bool) -> Outcome:
                 assert makers <= 1, f"commit {commit} was made {makers} times"
                 outcome.counts["commits"] += makers
             outcome.counts["changes of hands"] += max(0, busy - 1)
-            CommitLog(run).verify_files()
+            verify_files(CommitLog(run))
             assert toy.finish(run) == whole, "another archive"
             evofool.verify(run, allow_code=True)
         shutil.rmtree(run, ignore_errors=True)

@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from handmade import verify_files
+
 import evofool
 from chaos.forks import Child, Shared
 from evofool import cli
 from evofool.evaluate.inline import InlinePool
+from evofool.evaluate.pool import Job
 from evofool.store import compaction
 from evofool.store.commits import CommitLog
 from evofool.store.run import RunStore
@@ -120,16 +123,17 @@ def command(arguments: list[str], shared: Shared, pause: float) -> int:
     compaction.FLOOR = 0  # so that there are compactions
     submit, collect, commit = InlinePool.submit, InlinePool.collect, RunStore.commit
 
-    def counted_submit(self: InlinePool, offspring: Any) -> None:
-        submit(self, offspring)
-        shared[SUBMITTED] += 1
+    def counted_submit(self: InlinePool, job: Job) -> None:
+        submit(self, job)
+        shared[SUBMITTED] += job.verb == "score"
 
-    def counted_collect(self: InlinePool, generation: int) -> Any:
-        shared[SCORING] = 1
-        scores = collect(self, generation)
+    def counted_collect(self: InlinePool, ticket: int) -> Any:
+        is_generation = ticket >= 0
+        shared[SCORING] = is_generation
+        result = collect(self, ticket)
         shared[SCORING] = 0
-        shared[SCORED] += 1
-        return scores
+        shared[SCORED] += is_generation
+        return result
 
     def counted_commit(self: RunStore, *given: Any, **named: Any) -> Any:
         made = commit(self, *given, **named)
@@ -150,4 +154,4 @@ def promised_commits_are_there(run: Path, shared: Shared) -> None:
         return
     log = CommitLog(run)
     assert len(log.commits) >= shared[COMMITTED], f"{shared[COMMITTED]} promised, {len(log.commits)} there"
-    log.verify_files()
+    verify_files(log)

@@ -1,0 +1,318 @@
+"""The house: its rooms, their floors, the order of the files in each, and who may use which package.
+
+test_architecture.py holds the code to this table. `make house` writes docs/house.md from it, and says how many boxes,
+arrows and circles there are; `python tests/house.py FOLDER` counts those of any other package.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "evofool"
+PAGE = ROOT / "docs" / "house.md"
+
+
+@dataclass(frozen=True)
+class Room:
+    """A room of the house.
+
+    Attributes:
+        floor: it may import rooms of lower floors, and no others.
+        files: in their order: each may import those before it. What an `__init__.py` says comes last.
+        only: of the lower floors, what it may import, where that is not all.
+        never: of the lower floors, what it may not.
+    """
+
+    name: str
+    floor: int
+    purpose: str
+    files: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+
+def _files(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+ROOMS = (
+    Room("errors", 0, "every way to refuse or fail, with its exit code"),
+    Room("records", 0, "the frozen records that cross walls"),
+    Room(
+        "base",
+        1,
+        "what knows nothing of the search",
+        _files("addresses places provenance picture_files png jit rng_compiled rng source usercode"),
+    ),
+    Room("config", 2, "one YAML", _files("fields schedules sections introduced keys files")),
+    Room("archive", 2, "what counts, and who holds which cell", _files("objectives scores cells state")),
+    Room(
+        "encoding",
+        3,
+        "what evolves, how it varies, how it becomes an image",
+        _files(
+            "contract names numbers own table "
+            "direct.genome direct.breeding "
+            "cppn.activations cppn.graphs cppn.genome cppn.programs cppn.operators cppn.breeding "
+            "kinds variation "
+            "drawing.portable drawing.reference drawing.compiled_colours drawing.compiled drawing.render "
+            "exchange"
+        ),
+    ),
+    Room(
+        "targets",
+        3,
+        "networks",
+        _files(
+            "target numerics "
+            "zoo.imagenet zoo.weights zoo.folding zoo.lenet zoo.efficientnet_lite zoo.torchvision_networks "
+            "zoo.timm_networks zoo.python families opening "
+            "training.datasets training.train checking.photographs checking.checks"
+        ),
+    ),
+    Room(
+        "evaluate",
+        4,
+        "genomes in, scores out",
+        _files(
+            "memory settings room pool evaluator inline problem "
+            "over_ray.cluster over_ray.nodes over_ray.failures over_ray.chunks over_ray.actor over_ray.roster "
+            "over_ray.pool opening"
+        ),
+    ),
+    Room(
+        "store",
+        4,
+        "tables and the chain; reading a run",
+        _files(
+            "files schemas rows seeds commits remote.objects remote.working_copy writing folders run restore view "
+            "reader compaction salvage"
+        ),
+    ),
+    Room(
+        "search",
+        5,
+        "the closed circle",
+        _files("stopping handles breeding loop asking"),
+        never=("store", "evaluate.over_ray", "evaluate.opening"),
+    ),
+    Room(
+        "report",
+        5,
+        "pictures from Parquet",
+        _files("sheet heatmap"),
+        only=("errors", "records", "base", "store", "encoding.exchange"),
+    ),
+    Room(
+        "runs",
+        6,
+        "a run from beginning to end",
+        _files(
+            "observers.observer observers.progress seeding agreement recording session runner replay verify"
+        ),
+        never=("report",),
+    ),
+    Room(
+        "studies",
+        7,
+        "one question a file, named as its command; a study never imports another",
+        _files(
+            "shared.statistics shared.tables shared.score_file shared.pictures shared.judging shared.elites "
+            "compare score transfer"
+        ),
+    ),
+    Room(
+        "machines",
+        7,
+        "what machines can do for a run, and getting it onto them",
+        _files(
+            "probe sweep tune disk rehearsal plan doctor launch submit "
+            "bench.genomes bench.archives bench.continued bench.results bench.forward bench.workbench bench.over_ray "
+            "bench.measuring bench"
+        ),
+    ),
+    Room("cli", 8, "typing, printing", _files("output options config targets runs reports studies machines")),
+    Room("__init__", 9, "the public names, loaded when first used"),
+    Room("__main__", 9, "the command `evofool`"),
+)
+
+# package -> the files or folders that may import it
+THIRD_PARTIES: dict[str, tuple[str, ...]] = {
+    "numpy": tuple(room.name for room in ROOMS if room.name not in ("errors", "config")),
+    "torch": (
+        "encoding.drawing.render",
+        "targets",
+        "evaluate",
+        "search.asking",
+        "runs.runner",
+        "runs.verify",
+        "machines.doctor",
+        "machines.probe",
+        "machines.bench.forward",
+    ),
+    "numba": ("base.jit", "base.rng_compiled", "encoding.drawing.compiled"),
+    "llvmlite": ("base.rng_compiled",),
+    "torchvision": ("targets",),
+    "safetensors": ("targets",),
+    "mlxtend": ("targets.training",),
+    "timm": ("targets",),
+    "huggingface_hub": ("targets.zoo",),
+    "matplotlib": ("report.heatmap",),
+    "ray": ("evaluate.over_ray", "machines.submit"),
+    "grpc": ("evaluate.over_ray.cluster",),
+    "deap": ("search",),
+    "pydantic": ("config",),
+    "yaml": ("config",),
+    "pyarrow": ("store", "studies.shared", "studies.transfer"),
+    "obstore": ("store.remote.objects",),
+    "PIL": ("base", "report.sheet", "targets.checking", "studies.shared.pictures"),
+    "pandas": ("store.reader", "report", "studies"),
+    "scipy": ("studies.shared.statistics",),
+    "typer": ("cli",),
+    "rich": ("cli.output", "runs.observers.progress"),
+}
+
+
+@functools.cache
+def modules(package: Path = PACKAGE) -> dict[str, Path]:
+    """{dotted name inside the package: file}."""
+    return {
+        ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(package.rglob("*.py"))
+    }
+
+
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
+    """All that a file imports: modules, and names of them."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def inner_imports(path: Path, package: Path = PACKAGE) -> set[str]:
+    """The modules of the package that a file imports, by their dotted names inside it."""
+    names, known = set(), modules(package)
+    for imported in imports(path):
+        head, _, inner = imported.partition(".")
+        while head == package.name and inner:
+            if inner in known:
+                names.add(inner)
+                break
+            inner = inner.rpartition(".")[0]
+    return names
+
+
+def is_in(name: str, places: tuple[str, ...]) -> bool:
+    """Whether a module is one of these files, or in one of these folders."""
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+def arrows(package: Path = PACKAGE) -> set[tuple[str, str]]:
+    """(box, box it imports): boxes are the files and folders at the top of a package."""
+    return {
+        (name.split(".")[0], inner.split(".")[0])
+        for name, path in modules(package).items()
+        for inner in inner_imports(path, package)
+        if name.split(".")[0] != inner.split(".")[0]
+    }
+
+
+def circles(package: Path = PACKAGE) -> list[list[str]]:
+    """Files that import each other in a loop."""
+    graph = {name: inner_imports(path, package) for name, path in modules(package).items()}
+    reach = {name: _reached(graph, name) for name in graph}
+    loops = {frozenset(other for other in reach[name] if name in reach[other]) for name in graph if name in reach[name]}
+    return sorted(sorted(loop) for loop in loops)
+
+
+def _reached(graph: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    todo = list(graph[start])
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += graph[name]
+    return seen
+
+
+def count(package: Path = PACKAGE) -> str:
+    """Boxes, arrows, circles and lines of a package, in a sentence."""
+    boxes = {name.split(".")[0] for name in modules(package) if name}
+    loops = circles(package)
+    lines = sum(len(path.read_text().splitlines()) for path in modules(package).values())
+    shown = "".join(f"\n  {' <-> '.join(loop)}" for loop in loops)
+    return f"{len(boxes)} boxes, {len(arrows(package))} arrows, {len(loops)} circles, {lines:,} lines{shown}"
+
+
+def _first_sentence(path: Path) -> str:
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].split())
+    return text.replace("|", "\\|")
+
+
+def _may_import(room: Room) -> str:
+    below = [other.name for other in ROOMS if other.floor < room.floor]
+    if room.only:
+        return ", ".join(f"`{name}`" for name in room.only)
+    if not below:
+        return "nothing"
+    return "all below" + (" but " + ", ".join(f"`{name}`" for name in room.never) if room.never else "")
+
+
+def _lines() -> Iterator[str]:
+    yield "# The house"
+    yield ""
+    yield "Written by `make house` from the table in `tests/house.py`, to which a test holds the code: a room imports rooms"
+    yield "of lower floors only, a file of a room those that stand before it here, and there is no circle."
+    yield ""
+    yield f"`evofool/`: {count()}."
+    yield ""
+    yield "| floor | room | what happens there | may import |"
+    yield "|---|---|---|---|"
+    for room in ROOMS:
+        name = f"{room.name}/" if room.files else f"{room.name}.py"
+        yield f"| {room.floor} | `{name}` | {room.purpose} | {_may_import(room)} |"
+    for room in ROOMS:
+        if not room.files:
+            continue
+        yield ""
+        yield f"## {room.name}/"
+        yield ""
+        yield "| file | |"
+        yield "|---|---|"
+        for file in room.files:
+            path = modules()[f"{room.name}.{file}"]
+            yield f"| `{path.relative_to(PACKAGE / room.name)}` | {_first_sentence(path)} |"
+    yield ""
+    yield "## Packages from elsewhere"
+    yield ""
+    yield "| package | only in |"
+    yield "|---|---|"
+    for package, places in THIRD_PARTIES.items():
+        everywhere = len(places) > 10
+        yield f"| {package} | {'everywhere' if everywhere else ', '.join(f'`{place}`' for place in places)} |"
+
+
+def page() -> str:
+    """docs/house.md."""
+    return "\n".join(_lines()) + "\n"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(count(Path(sys.argv[1])))
+    else:
+        PAGE.write_text(page())
+        print(f"{PAGE.relative_to(ROOT)}: {count()}")
