@@ -113,9 +113,7 @@ ROOMS = (
         "runs",
         6,
         "a run from beginning to end",
-        _files(
-            "observers.observer observers.progress seeding agreement recording session runner replay verify"
-        ),
+        _files("observers.observer observers.progress seeding agreement recording session runner replay verify"),
         never=("report",),
     ),
     Room(

@@ -15,10 +15,13 @@ import evofool
 from evofool.config import Config, load_config, to_yaml
 from evofool.errors import ConfigError
 from evofool.machines import plan as planning
+from evofool.machines.disk import Measured
 from evofool.machines.plan import evaluations_in, generations_of
-from evofool.machines.rehearsal import PlacementCurve
+from evofool.machines.probe import Reading
+from evofool.machines.rehearsal import Bred, PlacementCurve, Rehearsed
 from evofool.records import Numerics
 from evofool.store import compaction
+from evofool.store.commits import TABLES
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
@@ -157,25 +160,22 @@ def test_a_short_run_on_ray_takes_the_memory_that_was_foretold(
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], None]:
     """Puts made-up measurements in place of measuring."""
-    from evofool.machines.probe import Reading
 
     def put(facts: dict[str, float]) -> None:
-        found: dict[str, Any] = {
-            "base_mib": 500.0,
-            "bytes_a_row_bred": 1000.0,
-            "genome_bytes": 300.0,
-            "png_bytes": 400.0,
-            "driver_seconds": 0.1,
-            "gpu_mib": 0.0,
-            "placements": PlacementCurve(((100, 10), (200, 20)), direct=False),
-            "individuals": 20,
-            "unique_elites": 1.0,
-            "blobs": [],
-            "elites": [],
-            "pngs": [],
-        }
+        rows = dict.fromkeys(TABLES, 100.0)
+        disk = Measured(rows, dict.fromkeys(TABLES, 1000.0), 2000.0, 9000.0, 3000.0, 300.0, 400.0, 1)
+        bred = Bred(base_mib=500.0, bytes_a_row=facts.get("bytes_a_row", 1000.0), genome_bytes=300.0)
+        rehearsed = Rehearsed(
+            driver_seconds=facts.get("driver_seconds", 0.1),
+            placements=PlacementCurve(((100, 10), (200, 20)), direct=False),
+            individuals=20,
+            png_bytes=400.0,
+            gpu_mib=0.0,
+            disk=disk,
+        )
         reading = Reading(100, 1.0, 0.5, 0.5)
-        monkeypatch.setattr(planning, "_measure", lambda *_: (reading, reading, (600.0, 700.0), found | facts))
+        measurement = planning._Measurement(reading, reading, (600.0, 700.0), bred, rehearsed)
+        monkeypatch.setattr(planning, "_measure", lambda *_: measurement)
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     return put
@@ -184,7 +184,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], No
 def test_what_does_not_fit_into_memory_is_said(config: Config, measured: Callable[[dict[str, float]], None]) -> None:
     measured({})
     assert planning.plan(config).warnings == []
-    measured({"bytes_a_row_bred": 1e12})
+    measured({"bytes_a_row": 1e12})
     assert "lower search.offspring" in planning.plan(config).warnings[0]
 
 

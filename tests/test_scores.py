@@ -245,5 +245,5 @@ def test_scores_do_not_depend_on_what_the_padding_rows_hold(filler: float, kept:
     padded[kept:] = filler
     part = score_outputs(padded, "logits", Cells(np.arange(10)), images[:kept])
     assert len(part) == kept
-    for name in full.__dataclass_fields__:
+    for name in set(full.__dataclass_fields__) - {"bins"}:
         assert getattr(part, name).tobytes() == getattr(full, name)[:kept].tobytes(), name

@@ -29,6 +29,7 @@ from evofool.encoding.cppn import genome as cppn
 from evofool.encoding.cppn import operators
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.graphs import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, connection_ids, node_ids
+from evofool.encoding.direct import breeding as direct_breeding
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import reference
 from evofool.encoding.drawing import render as renderer
@@ -1028,7 +1029,7 @@ def test_pixels_bred_a_few_at_a_time_are_those_bred_at_once(genes: int, monkeypa
         return [first, children, crossed, *variation.mutate(PIXELS, rates, 5, 6, children)]
 
     at_once = bred()
-    monkeypatch.setattr(variation, "_GENES", genes)
+    monkeypatch.setattr(direct_breeding, "_GENES", genes)
     for whole, parts in zip(at_once, bred(), strict=True):
         assert whole.tobytes() == parts.tobytes()
 
