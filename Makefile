@@ -1,6 +1,7 @@
 # make demo   install into .venv and run the main job on real data
 # make test   install into .venv and run all tests but the slow proofs
 # make check  linter, types, architecture and fast tests, in under a minute
+# make house  docs/house.md: what lives where, from the table that the architecture test holds the code to
 # make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half
 # make chaos  kills, power loss, cut cables, hostile files by thousands; Markdown, docs/chaos.json; needs root, strace
 # make figures  the figures of the README that take minutes; prints Markdown
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test check constraints bench chaos figures figures-transfer figures-imagenet clean
+.PHONY: demo test check house constraints bench chaos figures figures-transfer figures-imagenet clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -44,6 +45,9 @@ constraints:
 	rm -rf .venv-newest
 	$(MAKE) test NEWEST=1
 	.venv-newest/bin/pip freeze --exclude-editable | grep -vE '$(OF_TORCH)' > constraints.txt
+
+house: $(STAMP)
+	$(BIN)/python tests/house.py
 
 bench: $(STAMP) weights/lenet.safetensors
 	$(BIN)/python tests/benchmarks/bench.py

@@ -30,6 +30,7 @@ __all__ = [
     "Stopped",
     "StorageError",
     "TargetError",
+    "first_line",
 ]
 
 
@@ -115,3 +116,8 @@ class Stopped(EvofoolError):
     ) -> None:
         super().__init__(message, safe=safe, go_on=go_on)
         self.exit_code = exit_code
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, for a sentence of ours: its kind and the first line of its text, cut at 160."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:160]}".removesuffix(": ")

@@ -1,170 +1,103 @@
-"""The house: a module imports from lower floors only, and heavy packages only in their rooms (design: "The house")."""
+"""The code is laid out as the table of house.py says."""
 
 from __future__ import annotations
 
 import ast
-import functools
 import subprocess
 import sys
-from pathlib import Path
 
+import house
 import pytest
 
 import evofool
 
-PACKAGE = Path(evofool.__file__).parent
-
-# room -> floor; a module belongs to the longest entry that is its name or its package.
-FLOORS = {
-    "errors": 0,
-    "rng": 0,
-    "jit": 0,
-    "rng_compiled": 0,
-    "config": 0,
-    "records": 0,
-    "scores": 0,
-    "source": 0,
-    "addresses": 0,
-    "machine": 0,
-    "pictures": 0,
-    "places": 0,
-    "usercode": 0,
-    "objectives": 0,
-    "encoding": 1,
-    "variation": 2,
-    "targets": 3,
-    "evaluate": 4,
-    "archive": 5,
-    "store": 5,
-    "breeding": 6,
-    "operators": 6,
-    "search": 6,
-    "stopping": 6,
-    "session": 7,
-    "runner": 7,
-    "replaying": 7,
-    "verification": 7,
-    "scoring": 7,
-    "probe": 8,
-    "rehearsal": 8,
-    "planning": 8,
-    "sweep": 8,
-    "tuning": 8,
-    "benching": 8,
-    "studies": 8,
-    "report": 8,
-    "observers": 0,  # the base class: told by the runner, knows records and config
-    "observers.progress": 9,
-    "doctor": 9,
-    "launch": 9,
-    "submit": 9,
-    "table": 8,
-    "output": 8,
-    "cli": 9,
-    "__init__": 9,
-    "__main__": 10,
-}
-
-# package -> the only rooms that may import it
-ROOMS = {
-    "torch": {
-        "encoding.render",
-        "targets",
-        "evaluate",
-        "runner",
-        "verification",
-        "doctor",
-        "probe",
-        "benching.forward",
-    },
-    "numba": {"jit", "encoding.compiled", "rng_compiled"},
-    "llvmlite": {"rng_compiled"},
-    "torchvision": {"targets"},
-    "safetensors": {"targets"},
-    "mlxtend": {"targets"},
-    "timm": {"targets"},
-    "huggingface_hub": {"targets"},
-    "skimage": {"targets"},
-    "sklearn": {"targets"},
-    "matplotlib": {"report"},
-    "ray": {
-        "evaluate.ray_pool",
-        "evaluate.ray_actor",
-        "evaluate.ray_cluster",
-        "evaluate.ray_failures",
-        "evaluate.ray_nodes",
-        "evaluate.ray_roster",
-        "submit",
-    },
-    "grpc": {"evaluate.ray_cluster"},
-    "deap": {"search"},
-    "pydantic": {"config"},
-    "yaml": {"config"},
-    "pyarrow": {"store"},
-    "obstore": {"store.objects"},
-    "PIL": {"pictures", "store", "report", "targets", "studies"},
-    "pandas": {"store", "report", "table", "studies"},
-    "scipy": {"table"},
-    "typer": {"cli"},
-    "rich": {"output", "observers.progress"},
-}
+ROOMS = {room.name: room for room in house.ROOMS}
 
 
-@functools.cache
-def modules() -> dict[str, Path]:
-    return {
-        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in sorted(PACKAGE.rglob("*.py"))
-    }
+def room_of(name: str) -> house.Room:
+    return ROOMS[name.split(".")[0] or "__init__"]
 
 
-def room(name: str) -> str:
-    parts = name.split(".")
-    return next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in FLOORS), "")
+def place_in_room(name: str) -> int:
+    """How many files of its room come before a module; an `__init__.py` comes after what is in its folder."""
+    room, _, file = name.partition(".")
+    files = ROOMS[room].files
+    last = max((i for i, other in enumerate(files) if other.startswith(file)), default=0)
+    return files.index(file) if file in files else last
 
 
-@functools.cache
-def imports(path: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+def test_the_table_names_every_file_and_no_other() -> None:
+    named = {f"{room.name}.{file}" if file else room.name for room in house.ROOMS for file in room.files or [""]}
+    folders = {name for name, path in house.modules().items() if path.name == "__init__.py"}
+    assert named - {"__init__"} <= set(house.modules())
+    assert set(house.modules()) - named - folders == set()
 
 
-@pytest.mark.parametrize("name", modules())
-def test_every_module_has_a_floor_and_imports_only_downwards(name: str) -> None:
-    assert room(name), f"{name} has no row in FLOORS"
-    for imported in imports(modules()[name]):
-        inner = imported.removeprefix("evofool.")
-        if not imported.startswith("evofool.") or not room(inner) or inner not in modules():
+@pytest.mark.parametrize("name", house.modules())
+def test_a_file_imports_lower_rooms_and_the_files_before_it(name: str) -> None:
+    here = room_of(name)
+    for imported in house.inner_imports(house.modules()[name]):
+        there = room_of(imported)
+        if there is here and here.files:
+            assert place_in_room(imported) < place_in_room(name) or imported.startswith(f"{name}."), imported
             continue
-        here, there = room(name), room(inner)
-        same_room = here.split(".")[0] == there.split(".")[0]
-        assert same_room or FLOORS[there] <= FLOORS[here], (
-            f"{name} (floor {FLOORS[here]}) imports {inner} ({FLOORS[there]})"
-        )
+        assert there.floor < here.floor, f"{imported}: floor {there.floor}, and {name} has {here.floor}"
+        assert not here.only or house.is_in(imported, here.only), f"{here.name}/ may not import {imported}"
+        assert not house.is_in(imported, here.never), f"{here.name}/ may not import {imported}"
 
 
-@pytest.mark.parametrize("name", modules())
-def test_third_parties_are_used_only_in_their_rooms(name: str) -> None:
-    for imported in imports(modules()[name]):
-        allowed = ROOMS.get(imported.split(".")[0])
-        if allowed is not None:
-            assert any(name == r or name.startswith(f"{r}.") for r in allowed), f"{name} imports {imported}"
+def test_there_is_no_circle() -> None:
+    assert house.circles() == []
+
+
+@pytest.mark.parametrize("name", house.modules())
+def test_packages_from_elsewhere_are_used_only_where_the_table_lists_them(name: str) -> None:
+    packages = {imported.split(".")[0] for imported in house.imports(house.modules()[name])}
+    for package in packages - {"evofool"} - sys.stdlib_module_names:
+        assert house.is_in(name, house.THIRD_PARTIES.get(package, ())), package
+
+
+@pytest.mark.parametrize("package", house.THIRD_PARTIES)
+def test_the_table_lists_no_place_that_does_without(package: str) -> None:
+    users = [n for n, p in house.modules().items() if package in {i.split(".")[0] for i in house.imports(p)}]
+    for place in house.THIRD_PARTIES[package]:
+        assert any(house.is_in(user, (place,)) for user in users), place
+
+
+def test_the_page_is_the_table() -> None:
+    assert house.PAGE.read_text() == house.page(), "make house"
+
+
+# Whoever needs a network or an encoding asks for an OpenTarget or a Problem.
+MAKERS = {
+    "load_target": {"targets.opening"},
+    "configured": {"targets.opening"},
+    "FACTORIES": set(),
+    "make_encoding": {"evaluate.problem", "store.reader"},
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_targets_and_encodings_are_made_in_two_files_only(maker: str) -> None:
+    users = {
+        name
+        for name, path in house.modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Name) and node.id == maker) or (isinstance(node, ast.Attribute) and node.attr == maker)
+    }
+    homes = {"targets.families", "encoding.kinds"}
+    assert users - homes == MAKERS[maker]
 
 
 def test_no_module_imports_what_would_unpickle_files() -> None:
     forbidden = {"pickle", "marshal", "shelve", "ray.data", "ray.tune", "torch.hub", "torch.jit"}
-    for name, path in modules().items():
-        assert not imports(path) & forbidden, name
+    for name, path in house.modules().items():
+        assert not any(house.is_in(imported, tuple(forbidden)) for imported in house.imports(path)), name
 
 
 def test_importing_evofool_loads_nothing_heavy() -> None:
-    code = "import sys, evofool.cli; print([m for m in ('torch', 'ray', 'pandas', 'pyarrow') if m in sys.modules])"
+    heavy = ("torch", "ray", "pandas", "pyarrow", "scipy", "pathspec", "deap")
+    code = f"import sys, evofool.cli; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

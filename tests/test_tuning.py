@@ -1,23 +1,22 @@
-"""`evofool tune`: what it measures, what it concludes, and what it may write."""
+"""`evofool tune`: what it measures, and what it concludes."""
 
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Command
 
 from evofool.base.source import Source
-from evofool.config import Config, differences, load_config, to_yaml
-from evofool.errors import ConfigError
+from evofool.config import Config, load_config, to_yaml
 from evofool.evaluate.opening import resolve_numerics
 from evofool.evaluate.pool import chunks
 from evofool.machines import tune
 from evofool.machines.sweep import whole_chunk
-from evofool.machines.tune import Choice, Tuning, share_used, with_keys
+from evofool.machines.tune import Choice, Tuning, share_used
 from evofool.records import Numerics
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
@@ -80,78 +79,6 @@ def test_only_a_gain_that_stands_out_is_worth_it(best: list[float], worth_it: bo
     assert not Tuning(present, present, [present], [1.0] * 4, "").worth_it
 
 
-# ------------------------------------------------------------------------------------------------------ into the file
-
-
-TEXTS = {
-    "none": "# head\ntarget: {spec: lenet:x}  # it\nseed: 3\n",
-    "no end": "target: {spec: lenet:x}",
-    "block": "target:\n  spec: lenet:x\nevaluation:   # where\n  # pool first\n  pool: inline # here\n\nseed: 3 # x\n",
-    "indent": "evaluation:\n     pool: inline\n     threads: 1 # one\n     chunk: auto\ntarget: {spec: lenet:x}\n",
-    "all there": (
-        "target: {spec: lenet:x}\nevaluation:\n  micro_batch: 8 # a\n  threads: 1\n  chunk: 16\n  memory_format: auto\n"
-    ),
-    "windows": "target: {spec: lenet:x}\r\nevaluation:\r\n  pool: inline\r\n# end\r\n",
-    "comment between": "evaluation:\n  pool: inline\n# not indented\n  evaluators: 2\ntarget: {spec: lenet:x}\n",
-    "tags": "%YAML 1.1\n---\ntarget: {spec: lenet:x}\nevaluation:\n  threads: 4\n",
-}
-
-
-@pytest.mark.parametrize("name", TEXTS)
-def test_only_the_four_keys_change_and_every_comment_stays(name: str, tmp_path: Path) -> None:
-    text = TEXTS[name]
-    new = with_keys(text, BEST)
-    (tmp_path / "old.yaml").write_text(text, newline="")
-    (tmp_path / "new.yaml").write_text(new, newline="")
-    old_config, new_config = load_config(tmp_path / "old.yaml"), load_config(tmp_path / "new.yaml")
-    assert {k.split(".")[1] for k in differences(old_config, new_config)} <= set(tune.KEYS)
-    assert [getattr(new_config.evaluation, key) for key in tune.KEYS] == [2, 32, 64, "channels_last"]
-    left = [line for line in text.splitlines() if not any(f"{key}:" in line for key in tune.KEYS)]
-    there = new.splitlines()
-    assert [line for line in there if line in left] == left and ("\r\n" in new) == ("\r\n" in text)
-    for comment in ("# it", "# where", "# pool first", "# here", "# x", "# one", "# a", "# end"):
-        assert text.count(comment) == new.count(comment)
-    assert with_keys(new, BEST) == new
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "target: {spec: lenet:x}\nevaluation: {pool: inline}\n",
-        "target: {spec: lenet:x}\nevaluation:\n  {pool: inline}\n",
-        "target: {spec: lenet:x}\nevaluation:\n  micro_batch:\n    8\n",
-        'target: {spec: lenet:x}\n"evaluation":\n  pool: inline\n',
-        "{target: {spec: lenet:x}}\n",
-        "target: {spec: lenet:x}\n...\n",
-        "name: |\n  x\nevaluation:\n  threads: 1\n",
-    ],
-)
-def test_a_file_laid_out_otherwise_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"--write: .* paste the lines"):
-        with_keys(text, BEST)
-
-
-def test_an_edit_that_would_change_another_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tune._edited
-    monkeypatch.setattr(tune, "_edited", lambda text, n: (real(text, n) or "").replace("seed: 3", "seed: 4"))
-    with pytest.raises(ConfigError, match="would change more than these keys"):
-        with_keys(TEXTS["none"], BEST)
-
-
-def test_writing_keeps_mode_and_links_and_refuses_a_file_that_changed(tmp_path: Path) -> None:
-    real, link = tmp_path / "real.yaml", tmp_path / "link.yaml"
-    real.write_text(TEXTS["block"])
-    real.chmod(0o640)
-    link.symlink_to(real)
-    before = load_config(link)
-    tune.write(link, before, BEST)
-    assert link.is_symlink() and stat.S_IMODE(real.stat().st_mode) == 0o640
-    assert load_config(real).evaluation.micro_batch == 32
-    with pytest.raises(ConfigError, match="was changed meanwhile"):
-        tune.write(link, before, BEST)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.yaml", "real.yaml"]
-
-
 # -------------------------------------------------------------------------------------------------------- the command
 
 
@@ -168,48 +95,22 @@ def found(monkeypatch: pytest.MonkeyPatch, config: Config) -> Callable[[float], 
     return put
 
 
-def test_lines_are_printed_and_written_only_when_asked(
-    command: Command, config: Config, tmp_path: Path, found: Callable[[float], None]
-) -> None:
-    file = tmp_path / "c.yaml"
-    file.write_text("# mine\n" + to_yaml(config))
-    before = file.read_bytes()
-    found(1.2)
-    code, out, _ = command("tune", file)
-    assert code == 0 and LINES in out and "1.200 times the present choice" in out and "exit code 3" in out
-    assert "from 64 on were left out" in out and file.read_bytes() == before
-    code, out, _ = command("tune", file, "--write")
-    assert code == 0 and f"written into {file}" in out and LINES in out
-    assert list(differences(config, load_config(file))) == [
-        "evaluation.chunk",
-        "evaluation.micro_batch",
-        "evaluation.threads",
-        "evaluation.memory_format",
-    ]
-    assert file.read_text().startswith("# mine\n") and [p.name for p in tmp_path.iterdir()] == ["c.yaml"]
-
-
-def test_no_gain_writes_nothing(
-    command: Command, config: Config, tmp_path: Path, found: Callable[[float], None]
+@pytest.mark.parametrize(("ratio", "sentence"), [(1.2, "1.200 times the present"), (1.02, "nothing gains more")])
+def test_lines_to_paste_are_printed_where_they_gain(
+    command: Command, config: Config, tmp_path: Path, found: Callable[[float], None], ratio: float, sentence: str
 ) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(to_yaml(config))
-    before = file.read_bytes()
-    found(1.02)
-    code, out, _ = command("tune", file, "--write")
-    assert code == 0 and "nothing gains more than 3 %" in out and "evaluation:" not in out
-    data = json.loads(command("tune", file, "--write", "--json")[1])
-    assert data["written"] is False and data["lines"] == [] and file.read_bytes() == before
-
-
-def test_what_cannot_be_edited_is_printed_and_exits_2(
-    command: Command, config: Config, tmp_path: Path, found: Callable[[float], None]
-) -> None:
-    file = tmp_path / "c.yaml"
-    file.write_text(f"target: {{spec: '{config.target.spec}'}}\nevaluation: {{pool: inline}}\n")
-    found(1.2)
-    code, out, err = command("tune", file, "--write")
-    assert code == 2 and LINES in out and "paste the lines" in err and "say --write" in out
+    found(ratio)
+    code, out, _ = command("tune", file)
+    assert code == 0 and sentence in out and "from 64 on were left out" in out
+    assert (LINES in out) is ("exit code 3" in out) is (ratio > tune.LEAST_GAIN)
+    lines = json.loads(command("tune", file, "--json")[1])["lines"]
+    assert lines == (LINES.splitlines() if ratio > tune.LEAST_GAIN else [])
+    if lines:  # they are YAML that means the choice
+        pasted = load_config({"target": {"spec": "lenet:x"}, **yaml.safe_load(LINES)}).evaluation
+        assert [getattr(pasted, key) for key in tune.KEYS] == [2, 32, 64, "channels_last"]
+    assert [p.name for p in tmp_path.iterdir()] == ["c.yaml"]
 
 
 def test_wrong_configs_are_refused_before_measuring(command: Command, config: Config, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from evofool.cli import clusters, machine, machines, output, reports, runs, studies, targets  # noqa: F401 - each adds its commands
+from evofool.cli import config, machines, output, reports, runs, studies, targets  # noqa: F401 - each adds its commands
 from evofool.cli.options import app
 from evofool.errors import EvofoolError, StorageError
 
@@ -32,10 +32,9 @@ def main() -> None:
 def _version(wanted: bool) -> None:
     if not wanted:
         return
-    from importlib import metadata
+    from evofool.base.provenance import versions
 
-    stack = ("evofool", "ray", "torch", "torchvision", "deap", "numpy", "pyarrow")
-    print(", ".join(f"{name} {metadata.version(name)}" for name in stack))
+    print(", ".join(f"{name} {version}" for name, version in versions().items()))
     raise typer.Exit
 
 

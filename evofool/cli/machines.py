@@ -1,4 +1,4 @@
-"""`evofool score`, `tune`, `plan`, `bench`: what a target says of pictures, and what a run would take."""
+"""`evofool doctor`, `tune`, `plan`, `bench`, `launch`, `submit`: what machines can do for a run, and runs on others."""
 
 from __future__ import annotations
 
@@ -9,76 +9,57 @@ from typing import Annotated, Any
 import typer
 
 from evofool.cli import output
-from evofool.cli.options import Address, AllowCode, ConfigPath, Insecure, Json, Overrides, app, cluster, run_path
-from evofool.errors import EvofoolError
+from evofool.cli.options import (
+    Address,
+    AllowCode,
+    ConfigPath,
+    Insecure,
+    Json,
+    Overrides,
+    Seeds,
+    app,
+    cluster,
+    run_path,
+    seed_numbers,
+)
+from evofool.errors import ConfigError
 
 __all__: list[str] = []
 
-SHOWN = 40  # pictures listed on the screen; the file has all
 BENCHED = {"name": "bench", "target": {"spec": "lenet:weights/lenet.safetensors"}}  # without CONFIG; as the quickstart
 
 
-def _tell(sentence: str) -> None:
-    print(output.plain(sentence), file=sys.stderr)
-
-
 @app.command()
-def score(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
-    target: Annotated[str, typer.Option(help="As target.spec, e.g. efficientnet-lite:0.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("scores.parquet"),
-    classes: Annotated[
-        list[str] | None, typer.Option(help="Class whose scores are kept, by name or index; may be repeated.")
+def doctor(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="Also look at this config's target.")
     ] = None,
-    geometry: Annotated[str, typer.Option(help="native or published, as target.geometry.")] = "native",
-    crops: Annotated[int, typer.Option(help="1 or 10, as target.crops.")] = 1,
-    returns: Annotated[
-        str, typer.Option("--output", help="declared, logits, probabilities or log_probabilities, as target.output.")
-    ] = "declared",
-    pool: Annotated[str, typer.Option(help="inline or ray.")] = "inline",
-    address: Address = None,
+    storage: Annotated[str, typer.Option(help="Folder runs are to be kept in, or its URL.")] = "runs",
+    address: Annotated[
+        str | None, typer.Option(help="Also look at every node of this Ray cluster: HOST:PORT or auto.")
+    ] = None,
     insecure_cluster: Insecure = False,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> None:
-    """Score any pictures with a target; what cannot be scored is named, and then the exit code is 2."""
-    from evofool.studies import score
+    """What of this machine, or of a cluster, would stand in the way of a run, and what to do about it."""
+    from evofool.machines.doctor import examine
 
-    request = score.Request(
-        images,
-        target,
-        classes or "all",
-        allow_code,
-        geometry,
-        crops,
-        returns,
-        pool=pool,
-        address=cluster(address, insecure_cluster),
+    findings = examine(
+        str(config) if config else None, storage, allow_code, address and cluster(address, insecure_cluster)
     )
-    result = score.score_to(out, request, _tell)
     if as_json:
-        output.print_json({"file": str(out), "pictures": result.rows, "left_out": result.left_out})
+        output.print_json([vars(finding) for finding in findings])
     else:
-        rows = [_line(row) for row in result.rows[:SHOWN]]
-        output.table(["picture", "size", "top-1 class", "confidence", "entropy"], rows, {"confidence", "entropy"})
-        more = f", {len(result.rows) - SHOWN} of them not shown" if len(result.rows) > SHOWN else ""
-        print(f"\n{len(result.rows)} pictures{more}; all scores are in {output.plain(str(out))}")
-    if result.left_out:
-        print(f"{len(result.left_out)} of {len(result.left_out) + len(result.rows)} left out", file=sys.stderr)
-        raise typer.Exit(2)
-
-
-def _line(row: dict[str, Any]) -> list[str]:
-    size = f"{row['width']} x {row['height']} {row['mode']}"
-    sure = f"{row['top1_confidence']:.6f}"
-    return [row["path"], size, row["top1_class_name"], sure, f"{row['entropy']:.3f}"]
+        output.table(["", "", ""], [[f.subject, f.level, f.text + (f" -> {f.fix}" if f.fix else "")] for f in findings])
+    if any(finding.level == "failure" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()
 def tune(
     config: ConfigPath,
     overrides: Overrides = None,
-    write: Annotated[bool, typer.Option("--write", help="Put the best into CONFIG, if it gains over 3 %.")] = False,
     seconds: Annotated[float, typer.Option(help="About how long to measure.", min=1.0)] = 60.0,
     allow_code: AllowCode = False,
     as_json: Json = False,
@@ -87,35 +68,24 @@ def tune(
     from evofool.config import load_config
     from evofool.machines import tune
 
-    before = load_config(config)
-    result = tune.tune(load_config(config, list(overrides or [])), seconds=seconds, allow_code=allow_code, tell=_tell)
-    best, present = result.best, result.present
-    written = write and result.worth_it
-    problem = None
-    if written:
-        try:
-            tune.write(config, before, best.numerics)
-        except EvofoolError as error:
-            problem, written = error, False
-    lines = tune.lines_of(best.numerics) if result.worth_it else []
+    settings = load_config(config, list(overrides or []))
+    result = tune.tune(settings, seconds=seconds, allow_code=allow_code, tell=output.tell)
+    lines = tune.lines_of(result.best.numerics) if result.worth_it else []
     if as_json:
         output.print_json(
             {
-                "present": _choice(present, result),
-                "best": _choice(best, result),
+                "present": _choice(result.present, result),
+                "best": _choice(result.best, result),
                 "gain": result.gain,
                 "gain_rounds": result.ratios,
                 "worth_it": result.worth_it,
                 "lines": lines,
-                "written": written,
                 "not_measured": result.not_measured,
                 "choices": [_choice(choice, result) for choice in result.choices],
             }
         )
     else:
-        _print_tuning(config, result, lines, written)
-    if problem is not None:
-        raise problem
+        _print_tuning(config, result, lines)
 
 
 def _choice(choice: Any, result: Any) -> dict[str, Any]:
@@ -133,7 +103,7 @@ def _choice(choice: Any, result: Any) -> dict[str, Any]:
     }
 
 
-def _print_tuning(config: Path, result: Any, lines: list[str], written: bool) -> None:
+def _print_tuning(config: Path, result: Any, lines: list[str]) -> None:
     columns = ["memory_format", "micro_batch", "chunk", "threads", "evaluators", "per_second", "per_evaluator"]
     rows = []
     for choice in result.choices[:12]:
@@ -152,8 +122,7 @@ def _print_tuning(config: Path, result: Any, lines: list[str], written: bool) ->
         print("nothing gains more than 3 % over the present choice" + f" (the best: {spread})" * (result.gain > 1))
         return
     print(f"the best is {spread}")
-    where = output.plain(str(config))
-    print(f"\nwritten into {where}:" if written else f"\nto use it, put this into {where}, or say --write:")
+    print(f"\nto use it, put this into {output.plain(str(config))}:")
     print("\n".join(lines))
     print(
         "\nThese are numerics keys: scores get other bits, so a run already begun keeps its own, and resuming it with "
@@ -175,7 +144,7 @@ def plan(
     from evofool.machines import plan
 
     settings = load_config(config, list(overrides or []))
-    result = plan.plan(settings, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=_tell)
+    result = plan.plan(settings, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=output.tell)
     if as_json:
         figures = [vars(figure) for figure in result.figures]
         output.print_json({"facts": result.facts, "figures": figures, "warnings": result.warnings})
@@ -189,7 +158,7 @@ def plan(
         rows.append([f.name, _amount(f.value, f.unit), between, f.how, f.rule])
     output.table(["", "about", "between", "how", "by"], rows, {"about", "between"})
     for text in result.warnings:
-        _tell(text)
+        output.tell(text)
 
 
 def _amount(value: Any, unit: str) -> str:
@@ -235,7 +204,7 @@ def bench(
         run=run,
         ray=not no_ray,
         allow_code=allow_code,
-        tell=_tell,
+        tell=output.tell,
     )
     if as_json:
         output.print_json(result.as_dict())
@@ -270,3 +239,81 @@ def _print_bench(result: Any) -> None:
             f"{1e6 * search['driver_seconds_per_evaluation']:,.1f} us an evaluation, {search['commits']} commits and "
             f"{search['views']} views in {search['evaluations']} evaluations"
         )
+
+
+@app.command()
+def launch(
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", help="aws, on-premise, kuberay, slurm, local or docker, as in cluster/."),
+    ],
+    config: ConfigPath,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, a new one. Default: print.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Nodes, the head among them; 2 by default.", min=1)] = None,
+    cpus: Annotated[int | None, typer.Option(help="Cores of a node for evaluators.", min=1)] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs of a node.", min=0)] = None,
+    storage: Annotated[str | None, typer.Option(help="Shared folder; runs go to its folder runs.")] = None,
+    image: Annotated[str | None, typer.Option(help="Container image with evofool (cluster/Dockerfile).")] = None,
+    hosts: Annotated[str | None, typer.Option(help="on-premise: private addresses with commas, head first.")] = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Print the launch file of a cluster for a config: sizes from the config, tokens on, nothing public."""
+    from evofool.config import load_config
+    from evofool.machines import launch as launching
+
+    given = list(overrides or [])
+    launching.template(kind)
+    settings = load_config(config, given)
+    machines = tuple(host.strip() for host in hosts.split(",")) if hosts is not None else ()
+    wishes = launching.Wishes(nodes, cpus, gpus, storage, image, machines, allow_code)
+    filled = launching.fill(kind, config, given, settings, wishes)
+    for note in filled.notes:
+        output.tell(note)
+    if out is None:
+        print(filled.text, end="")
+        return
+    if out.exists():
+        raise ConfigError(f"--out: {out} is there already; name a new file, or remove it.")
+    # The first lines say how to use the file, by its name.
+    output.write(out, filled.text.replace(f"cluster/{launching.KINDS[kind]}", str(out)).encode())
+    if launching.KINDS[kind].endswith(".sh"):
+        out.chmod(0o755)
+
+
+@app.command()
+def submit(
+    config: ConfigPath,
+    address: Annotated[str, typer.Option(help="Jobs API of the cluster: http://HOST:8265.")],
+    overrides: Overrides = None,
+    seeds: Seeds = None,
+    resume: Annotated[str, typer.Option(help="auto: go on if the run is there; must; never.")] = "auto",
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job to its end.")] = False,
+    include: Annotated[
+        list[Path] | None,
+        typer.Option(help="File to send though a pattern leaves it out; may be repeated."),
+    ] = None,
+    allow_code: AllowCode = False,
+    insecure_cluster: Insecure = False,
+    as_json: Json = False,
+) -> None:
+    """Send a run to a cluster as a job, with this folder; the exit code is the run's."""
+    from evofool.config import load_config
+    from evofool.machines import submit as submitting
+
+    given = list(overrides or [])
+    settings = load_config(config, given)
+    if seeds is not None:
+        seed_numbers(seeds, settings.name)
+    job = submitting.Job(config, given, settings, resume, allow_code, insecure_cluster, seeds, include or [])
+    outcome = submitting.submit(job, address, wait=not no_wait, tell=output.tell, log=_log)
+    if as_json:
+        output.print_json(vars(outcome))
+    else:
+        print(outcome.submission_id + (f" {outcome.status}" if outcome.status else ""))
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+def _log(text: str) -> None:
+    print(output.plain(text), end="", file=sys.stderr, flush=True)

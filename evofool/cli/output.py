@@ -25,6 +25,11 @@ def explain(error: EvofoolError) -> None:
         print(f"go on with: {plain(error.go_on)}", file=sys.stderr)
 
 
+def tell(text: str) -> None:
+    """Print a sentence of progress, or a warning."""
+    print(plain(text), file=sys.stderr)
+
+
 def plain(text: str) -> str:
     """Foreign text without terminal control characters, and with URLs in the place of their working copies."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in named(text))

@@ -1,4 +1,4 @@
-"""`evofool status`, `elites`, `show`, `verify`, `export`, `table`: what reads runs."""
+"""`evofool status`, `elites`, `show`, `verify`, `export`: what reads runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from evofool.cli import output
-from evofool.cli.options import AllowCode, Json, RunPath, app, run_path
+from evofool.cli.options import AllowCode, Json, RunPath, app
 from evofool.errors import ConfigError, StorageError
 
 __all__: list[str] = []
@@ -187,38 +187,3 @@ def export(
     output.write_csv(out / "elites.csv", frame.drop(columns=["image", "genome", "genome_json"]))
     output.write(out / "genomes.jsonl", "".join(f"{text}\n" for text in frame["genome_json"]).encode())
     print(f"{len(frame)} PNGs, elites.csv and genomes.jsonl in {out}")
-
-
-@app.command()
-def table(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN...", help="Runs; those with one config but the seed form a group.", parser=run_path
-        ),
-    ],
-    as_json: Json = False,
-) -> None:
-    """Runs side by side: median over runs, 95 % bootstrap interval, Mann-Whitney between groups."""
-    from evofool.studies.compare import compare, summarise
-
-    runs = compare(paths)
-    if runs.empty:
-        raise ConfigError("none of these runs has a commit yet.")
-    summary, tests = summarise(runs)
-    if as_json:
-        records = json.loads(runs.to_json(orient="records", double_precision=15))
-        output.print_json({"runs": records, "groups": summary, "tests": tests})
-        return
-    shown = ["run", "seed", "generations", "median", "minimum", "classes_9999", "median_at", "minimum_at"]
-    output.table(shown, [[output.figure(r[c]) for c in shown] for r in runs.to_dict("records")], numeric=set(shown[1:]))
-    print()
-    columns = ["group", "runs", "figure", "median", "low", "high", "never"]
-    output.table(columns, [[output.figure(r[c]) for c in columns] for r in summary], numeric=set(columns[3:]))
-    if tests:
-        print()
-        output.table(
-            ["first", "second", "figure", "p"], [[output.figure(t[c]) for c in t] for t in tests], numeric={"p"}
-        )
-        if any(t["p"] is None for t in tests):
-            print("p-values need scipy: pip install 'evofool[stats]'")

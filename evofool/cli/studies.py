@@ -1,4 +1,4 @@
-"""`evofool transfer`, `matrix`: questions asked of runs."""
+"""`evofool transfer`, `matrix`, `score`, `table`: questions asked of runs and of pictures."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ __all__: list[str] = []
 PoolName = Annotated[
     str | None, typer.Option("--pool", help="inline or ray; the run's own evaluation.pool by default.")
 ]
+SHOWN = 40  # pictures listed on the screen; the file has all
 MEASURES = {
     "same_top1": "same answer as the source",
     "class_is_top1": "the answer is the evolved class",
@@ -43,7 +44,7 @@ def transfer(
     from evofool.studies.shared.tables import table_path
 
     rows = study.transfer(
-        path, to, pool=pool, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=_tell
+        path, to, pool=pool, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=output.tell
     )
     summary = study.summarise(rows)
     file = table_path(path, "transfer")
@@ -107,7 +108,12 @@ def matrix(
     from evofool.studies import transfer as study
 
     frame = study.matrix(
-        paths, variant=variant, pool=pool, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=_tell
+        paths,
+        variant=variant,
+        pool=pool,
+        address=cluster(address, insecure_cluster),
+        allow_code=allow_code,
+        tell=output.tell,
     )
     records = json.loads(frame.to_json(orient="records", double_precision=15))
     if out is not None:
@@ -137,5 +143,86 @@ def _cell(value: float | None, n: int) -> str:
     return "-" if value is None else f"{math.floor(value * 1e4) / 1e4:.4f} (n {n})"  # never rounded up to 1
 
 
-def _tell(text: str) -> None:
-    print(output.plain(text), file=sys.stderr)
+@app.command()
+def score(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
+    target: Annotated[str, typer.Option(help="As target.spec, e.g. efficientnet-lite:0.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("scores.parquet"),
+    classes: Annotated[
+        list[str] | None, typer.Option(help="Class whose scores are kept, by name or index; may be repeated.")
+    ] = None,
+    geometry: Annotated[str, typer.Option(help="native or published, as target.geometry.")] = "native",
+    crops: Annotated[int, typer.Option(help="1 or 10, as target.crops.")] = 1,
+    returns: Annotated[
+        str, typer.Option("--output", help="declared, logits, probabilities or log_probabilities, as target.output.")
+    ] = "declared",
+    pool: Annotated[str, typer.Option(help="inline or ray.")] = "inline",
+    address: Address = None,
+    insecure_cluster: Insecure = False,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> None:
+    """Score any pictures with a target; what cannot be scored is named, and then the exit code is 2."""
+    from evofool.studies import score
+
+    request = score.Request(
+        images,
+        target,
+        classes or "all",
+        allow_code,
+        geometry,
+        crops,
+        returns,
+        pool=pool,
+        address=cluster(address, insecure_cluster),
+    )
+    result = score.score_to(out, request, output.tell)
+    if as_json:
+        output.print_json({"file": str(out), "pictures": result.rows, "left_out": result.left_out})
+    else:
+        rows = [_line(row) for row in result.rows[:SHOWN]]
+        output.table(["picture", "size", "top-1 class", "confidence", "entropy"], rows, {"confidence", "entropy"})
+        more = f", {len(result.rows) - SHOWN} of them not shown" if len(result.rows) > SHOWN else ""
+        print(f"\n{len(result.rows)} pictures{more}; all scores are in {output.plain(str(out))}")
+    if result.left_out:
+        print(f"{len(result.left_out)} of {len(result.left_out) + len(result.rows)} left out", file=sys.stderr)
+        raise typer.Exit(2)
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    size = f"{row['width']} x {row['height']} {row['mode']}"
+    sure = f"{row['top1_confidence']:.6f}"
+    return [row["path"], size, row["top1_class_name"], sure, f"{row['entropy']:.3f}"]
+
+
+@app.command()
+def table(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Runs; those with one config but the seed form a group.", parser=run_path
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Runs side by side: median over runs, 95 % bootstrap interval, Mann-Whitney between groups."""
+    from evofool.studies.compare import compare, summarise
+
+    runs = compare(paths)
+    if runs.empty:
+        raise ConfigError("none of these runs has a commit yet.")
+    summary, tests = summarise(runs)
+    if as_json:
+        records = json.loads(runs.to_json(orient="records", double_precision=15))
+        output.print_json({"runs": records, "groups": summary, "tests": tests})
+        return
+    shown = ["run", "seed", "generations", "median", "minimum", "classes_9999", "median_at", "minimum_at"]
+    output.table(shown, [[output.figure(r[c]) for c in shown] for r in runs.to_dict("records")], numeric=set(shown[1:]))
+    print()
+    columns = ["group", "runs", "figure", "median", "low", "high", "never"]
+    output.table(columns, [[output.figure(r[c]) for c in columns] for r in summary], numeric=set(columns[3:]))
+    if tests:
+        print()
+        output.table(
+            ["first", "second", "figure", "p"], [[output.figure(t[c]) for c in t] for t in tests], numeric={"p"}
+        )

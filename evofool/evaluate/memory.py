@@ -6,12 +6,11 @@ pages to be zeroed again: a third of the time of efficientnet-lite0 on a CPU. No
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import resource
-from pathlib import Path
 
 import torch
+
+from evofool.base.provenance import proc
 
 __all__ = ["keep_freed_memory", "peak_rss_mib"]
 
@@ -29,11 +28,7 @@ def keep_freed_memory() -> None:
 
 def peak_rss_mib() -> float:
     """The largest resident set of this process so far, in MiB."""
-    with contextlib.suppress(OSError, ValueError):  # getrusage would count what the process that started this one had
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return memory_mib()[1]
 
 
 def gpus() -> int:
@@ -49,12 +44,10 @@ def gpu_peak_mib() -> float:
 def memory_mib() -> tuple[float, float]:
     """Resident memory of this process now and at its peak, in MiB."""
     # Not getrusage: its peak begins with that of the process that started this one.
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kib = {name: value for name, _, value in (line.partition(":") for line in lines)}
-    return int(kib["VmRSS"].split()[0]) / 1024, int(kib["VmHWM"].split()[0]) / 1024
+    facts = proc("self/status")
+    return int(facts["VmRSS"].split()[0]) / 1024, int(facts["VmHWM"].split()[0]) / 1024
 
 
 def available_mib() -> float:
     """Memory that new processes of this machine can have, in MiB."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 1024
+    return int(proc("meminfo")["MemAvailable"].split()[0]) / 1024

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from evofool.base.places import as_url
+from evofool.base.provenance import versions
 from evofool.config import load_config
 from evofool.errors import EvofoolError
 from evofool.store import files
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "Look", "examine", "judge", "look"]
 
-PACKAGES = ("evofool", "ray", "torch", "torchvision", "deap", "numpy", "pyarrow", "pandas")
 ALIKE = ("python", "evofool", "ray", "torch", "numpy")  # what a node must have as the driver has it
 
 
@@ -66,17 +64,7 @@ def examine(config: str | None, storage: str, allow_code: bool, address: str | N
 
 
 def _versions() -> Finding:
-    return Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in _installed().items()))
-
-
-def _installed() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # a source tree on the path, for instance
-            found[name] = ""
-    return found
+    return Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions("pandas").items()))
 
 
 def _processors() -> Finding:
@@ -176,7 +164,7 @@ def look(folder: str, mark: str) -> Look:
     driver = Path("/proc/driver/nvidia/gpus")
     gpus = max(torch.cuda.device_count(), len(list(driver.iterdir())) if driver.is_dir() else 0)
     return Look(
-        versions=_installed(),
+        versions=versions("pandas"),
         cores=len(os.sched_getaffinity(0)),
         gpus=gpus,
         auth=os.environ.get("RAY_AUTH_MODE", ""),
@@ -198,7 +186,7 @@ def _cluster(address: str, folder: Path) -> list[Finding]:
     with contextlib.suppress(OSError):  # the finding on storage says so already
         mark.touch()
     try:
-        return [*findings, *judge(on_every_node(look, (str(folder), str(mark))), _installed(), mark.is_file())]
+        return [*findings, *judge(on_every_node(look, (str(folder), str(mark))), versions("pandas"), mark.is_file())]
     finally:
         mark.unlink(missing_ok=True)
         cluster.close()

@@ -7,7 +7,6 @@ even where .gitignore leaves them out, nothing secret does, and the size is know
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import os
 import shlex
 import tempfile
@@ -19,10 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pathspec import GitIgnoreSpec
+
 from evofool.base.addresses import is_loopback
 from evofool.base.places import as_url
 from evofool.config import Config
-from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped, StorageError
+from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped, StorageError, first_line
 from evofool.machines.launch import named_files, needs_code
 
 __all__ = ["LEFT_OUT", "LIMIT", "Job", "Outcome", "check_address", "entrypoint", "gather", "pack", "submit"]
@@ -108,27 +109,6 @@ def check_address(address: str, tell: Callable[[str], None] = lambda text: None,
 # ------------------------------------------------------------------------------------------------------------ packing
 
 
-def _matches(pattern: str, path: str, folder: bool) -> bool:
-    """As in .gitignore: a slash at the end means folders, one elsewhere the path from the top, none any name."""
-    body = pattern.strip("/")
-    if pattern.endswith("/") and not folder:
-        return False
-    whole = "/" in pattern.rstrip("/")
-    return fnmatch.fnmatchcase(path if whole else path.rpartition("/")[2], body)
-
-
-def _left_out(patterns: Sequence[str], path: str, folder: bool) -> bool:
-    """Whether the last pattern that matches, if any, leaves the path out."""
-    last = next((p for p in reversed(patterns) if _matches(p.removeprefix("!"), path, folder)), "!")
-    return not last.startswith("!")
-
-
-def _patterns(folder: Path) -> list[str]:
-    file = folder / ".rayignore"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return [*LEFT_OUT, *(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))]
-
-
 def gather(folder: Path, needed: Sequence[Path]) -> dict[str, Path]:
     """{name in the job's folder: file} of what is sent.
 
@@ -138,14 +118,16 @@ def gather(folder: Path, needed: Sequence[Path]) -> dict[str, Path]:
     Raises:
         ConfigError: more than LIMIT; names the largest files.
     """
-    patterns, found = _patterns(folder), {}
+    file = folder / ".rayignore"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    left_out, found = GitIgnoreSpec.from_lines([*LEFT_OUT, *lines]), {}
     for place, folders, files in os.walk(folder):
         here = Path(place).relative_to(folder)
-        folders[:] = sorted(f for f in folders if not _left_out(patterns, (here / f).as_posix(), True))
+        folders[:] = sorted(f for f in folders if not left_out.match_file(f"{(here / f).as_posix()}/"))
         for name in sorted(files):
             path = (here / name).as_posix()
             # Ray would obey ignore files a second time, and leave out what is needed.
-            if name not in (".gitignore", ".rayignore") and not _left_out(patterns, path, False):
+            if name not in (".gitignore", ".rayignore") and not left_out.match_file(path):
                 found[path] = Path(place) / name
     for file in needed:
         found[file.absolute().relative_to(folder.absolute()).as_posix()] = file
@@ -263,7 +245,7 @@ def submit(
         except OSError as error:
             raise StorageError(f"{archive}: could not be sent ({error}).") from None
         except (RuntimeError, ValueError) as error:
-            raise ResourcesMissing(f"{address}: the job was refused ({_first_line(error)}).") from None
+            raise ResourcesMissing(f"{address}: the job was refused ({first_line(error)}).") from None
     tell(f"submitted as {name}; its log: ray job logs {name} --address {address}; its end: ray job stop {name} ...")
     return _follow(connection, name, address, log) if wait else Outcome(name)
 
@@ -274,7 +256,7 @@ def _connect(address: str, client: Callable[[str], Any] | None) -> Any:
     try:
         return client(address) if client else JobSubmissionClient(address)
     except Exception as error:  # Ray has no common class for these: requests', its own, plain ones
-        text = _first_line(error)
+        text = first_line(error)
         if "401" in text or "403" in text or "uthenticat" in text or "nauthorized" in text:
             raise ResourcesMissing(
                 f"{address}: the cluster asks for its token ({text}); set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH "
@@ -283,11 +265,6 @@ def _connect(address: str, client: Callable[[str], Any] | None) -> Any:
         raise ResourcesMissing(
             f"{address}: the Jobs API does not answer ({text}); is the head up, with its dashboard, and a tunnel open?"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _follow(connection: Any, name: str, address: str, log: Callable[[str], None]) -> Outcome:
@@ -306,7 +283,7 @@ def _follow(connection: Any, name: str, address: str, log: Callable[[str], None]
         raise Stopped(f"{name} goes on without being followed.", go_on=again) from None
     except Exception as error:  # as above
         raise EvofoolError(
-            f"{address}: lost sight of {name} ({_first_line(error)}); the job goes on if its cluster does.",
+            f"{address}: lost sight of {name} ({first_line(error)}); the job goes on if its cluster does.",
             go_on=f"{again}; if the cluster is gone, evofool submit as before",
         ) from None
     code = details.driver_exit_code

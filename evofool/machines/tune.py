@@ -1,33 +1,27 @@
 """`evofool tune`: which shapes, layout and threads score most images a second here, measured over the whole machine.
 
 Nothing timed ever chooses numerics at run time; this measures on request, and the user puts the choice into the
-configuration, by hand or with --write.
+configuration.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import re
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from evofool.base.source import Source
-from evofool.config import Config, differences, load_config
-from evofool.errors import ConfigError, StorageError
+from evofool.config import Config
+from evofool.errors import ConfigError
 from evofool.evaluate.memory import gpus
 from evofool.evaluate.opening import resolve_numerics
 from evofool.machines.probe import opened_problem
 from evofool.machines.sweep import SLOW, Choice, Machine, alternated, coarse, share_used, whole_chunk
 from evofool.records import Numerics
-from evofool.store import files
 
-__all__ = ["KEYS", "LEAST_GAIN", "Choice", "Tuning", "lines_of", "share_used", "tune", "with_keys", "write"]
+__all__ = ["KEYS", "LEAST_GAIN", "Choice", "Tuning", "lines_of", "share_used", "tune"]
 
 KEYS = ("threads", "micro_batch", "chunk", "memory_format")
 LEAST_GAIN = 1.03
@@ -119,97 +113,6 @@ def _fitted(choice: Choice, offspring: int, present: Numerics) -> Choice:
     return Choice(exact, choice.evaluators, choice.coarse)
 
 
-# ------------------------------------------------------------------------------------------------ into the config
-
-
 def lines_of(numerics: Numerics) -> list[str]:
     """The YAML lines of a choice."""
     return ["evaluation:", *(f"  {key}: {getattr(numerics, key)}" for key in KEYS)]
-
-
-def with_keys(text: str, numerics: Numerics) -> str:
-    """The text of a YAML configuration with a choice in its section `evaluation`, all else as it was.
-
-    Raises:
-        ConfigError: the text is not laid out so that lines can be changed safely, or would not mean the same.
-    """
-    new = _edited(text, numerics)
-    old_config, new_config = _parsed(text), _parsed(new) if new else None
-    wanted = {f"evaluation.{key}": getattr(numerics, key) for key in KEYS}
-    if old_config is None or new_config is None:
-        raise ConfigError("--write: this file's section evaluation cannot be edited line by line; paste the lines.")
-    changed = {key: value for key, (_, _, value) in differences(old_config, new_config).items()}
-    values = {f"evaluation.{key}": getattr(new_config.evaluation, key) for key in KEYS}
-    if values != wanted or not changed.keys() <= wanted.keys():
-        raise ConfigError("--write: editing this file would change more than these keys; paste the lines.")
-    return new or ""
-
-
-def write(path: Path, before: Config, numerics: Numerics) -> None:
-    """Put a choice into a configuration file.
-
-    Args:
-        before: the file as it was when measuring began, without overrides.
-
-    Raises:
-        ConfigError: the file has changed since, or cannot be edited line by line; nothing is written then.
-        StorageError: it cannot be written.
-    """
-    place = path.resolve()  # a link stays one
-    with files.guard(place, "read"):
-        text, mode = place.read_bytes().decode("utf-8"), place.stat().st_mode
-    if _parsed(text) != before:
-        raise ConfigError(f"--write: {path} was changed meanwhile; paste the lines, or tune again.")
-    new = with_keys(text, numerics)
-    if not os.access(place, os.W_OK):
-        raise StorageError(f"--write: {path} is write-protected; paste the lines.")
-    files.put(place, new.encode("utf-8"))
-    with files.guard(place):
-        place.chmod(mode)
-
-
-def _parsed(text: str) -> Config | None:
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "config.yaml"
-        copy.write_bytes(text.encode("utf-8"))
-        try:
-            return load_config(copy)
-        except ConfigError:
-            return None
-
-
-def _edited(text: str, numerics: Numerics) -> str | None:
-    """The text with lines of the section changed or added; None where it is no plain block."""
-    end = "\r\n" if "\r\n" in text else "\n"
-    lines = text.splitlines()
-    heads = [i for i, line in enumerate(lines) if re.match(r"evaluation\s*:", line)]
-    if not heads:
-        return end.join([*lines, *lines_of(numerics)]) + end
-    if len(heads) > 1 or not re.fullmatch(r"evaluation\s*:\s*(#.*)?", lines[heads[0]]):
-        return None
-    first = heads[0] + 1
-    body = list(_body(lines, first))
-    if not body:
-        return end.join([*lines[:first], *lines_of(numerics)[1:], *lines[first:]]) + end
-    indent = re.match(r"\s*", lines[body[0]])[0]  # type: ignore[index]
-    missing = []
-    for key in KEYS:
-        entry = re.compile(rf"({re.escape(indent)}{key}\s*:\s+)([^\s#]+)(\s*(?:\s#.*)?)")
-        there = [i for i in body if entry.fullmatch(lines[i])]
-        if there:
-            lines[there[0]] = entry.sub(rf"\g<1>{getattr(numerics, key)}\g<3>", lines[there[0]])
-        else:
-            missing.append(f"{indent}{key}: {getattr(numerics, key)}")
-    after = body[-1] + 1
-    return end.join([*lines[:after], *missing, *lines[after:]]) + end
-
-
-def _body(lines: list[str], first: int) -> Iterator[int]:
-    """Line numbers of a block's content: indented, neither empty nor a comment."""
-    for i in range(first, len(lines)):
-        stripped: Any = lines[i].strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        if not lines[i].startswith((" ", "\t")):
-            return
-        yield i

@@ -23,7 +23,6 @@ from evofool.errors import CorruptData, StorageError
 __all__ = [
     "create",
     "guard",
-    "is_sealed",
     "probe",
     "put",
     "read_json",
@@ -34,7 +33,6 @@ __all__ = [
 ]
 
 PROBE_BYTES = 4 << 20
-_SEAL = re.compile(rb"^# sha256 of the lines above: [0-9a-f]{64}\n\Z", re.MULTILINE)
 TEMPORARY = re.compile(r"_tmp-[0-9a-f]{16}(-link)?")
 
 
@@ -151,12 +149,6 @@ def seal(text: bytes) -> bytes:
     return text + b"# sha256 of the lines above: %s\n" % hashlib.sha256(text).hexdigest().encode()
 
 
-def is_sealed(blob: bytes) -> bool:
-    """Whether text ends in such a line, right or wrong."""
-    return _SEAL.search(blob) is not None
-
-
 def seal_holds(blob: bytes) -> bool:
     """Whether the last line is the sha256 of the others."""
-    found = _SEAL.search(blob)
-    return found is not None and seal(blob[: found.start()]) == blob
+    return seal(blob.rpartition(b"# sha256")[0]) == blob

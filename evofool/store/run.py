@@ -46,7 +46,6 @@ class RunStore:
             raise ConfigError(f"{path}: no such run.")
         if not (path / "_evofool" / "run.json").is_file():
             raise ConfigError(f"{path}: not a run directory (it has no _evofool/run.json).")
-        self._sealed = True  # whether run.json and config.yaml hold their own sha256; the first versions' did not
         self.provenance = self._stored_provenance()
         if self.provenance.get("schema_version") != schemas.SCHEMA_VERSION:
             raise CorruptData(f"{path}: written by another version of evofool ({self.provenance.get('evofool')}).")
@@ -64,8 +63,8 @@ class RunStore:
         with files.guard(path, "read"):
             blob = path.read_bytes()
         data = files.read_json(path, blob)
-        self._sealed = data.pop("sha256", None) is not None
-        if self._sealed and _json(data, sealed=True) != blob:
+        data.pop("sha256", None)
+        if _json(data) != blob:
             raise CorruptData(f"{path}: damaged, or edited; its sha256 is not the one it names.")
         return data
 
@@ -73,10 +72,7 @@ class RunStore:
         path = self.path / "_evofool" / "config.yaml"
         try:
             blob = path.read_bytes() if path.is_file() else b""
-            # Of one run either both files are sealed or none is, so a seal that was lost is missed.
-            if files.seal_holds(blob) and not self._sealed:
-                raise CorruptData(f"{self.path / '_evofool' / 'run.json'}: damaged; the sha256 that it named is lost.")
-            if files.is_sealed(blob) != self._sealed or (self._sealed and not files.seal_holds(blob)):
+            if not files.seal_holds(blob):
                 raise CorruptData(
                     f"{path}: damaged, missing or edited; its sha256 is not the one it names. "
                     f"Changes are made by `evofool resume {self.path} KEY=VALUE`."
@@ -109,7 +105,7 @@ class RunStore:
             "seeds_sha256": seeds.sha256() if seeds else None,
             "seeds_file_sha256": files.sha256_of(path / "_evofool" / "seeds.parquet") if seeds else None,
         }
-        if not files.create(path / "_evofool" / "run.json", _json(facts, sealed=True)):
+        if not files.create(path / "_evofool" / "run.json", _json(facts)):
             raise RunLocked(f"{path}: another driver has just made this run; this one stops.")
         store = cls(path)
         if store.remote:
@@ -125,12 +121,12 @@ class RunStore:
         """Rewrite the configuration, or add facts to the provenance (never those that name the run)."""
         if config is not None and config != self.config:
             text = to_yaml(config).encode()
-            files.put(self.path / "_evofool" / "config.yaml", files.seal(text) if self._sealed else text)
+            files.put(self.path / "_evofool" / "config.yaml", files.seal(text))
             self._send("config.yaml")
             self.config = config
         if facts:
             self.provenance.update(facts)
-            files.put(self.path / "_evofool" / "run.json", _json(self.provenance, sealed=self._sealed))
+            files.put(self.path / "_evofool" / "run.json", _json(self.provenance))
             self._send("run.json")
 
     def _send(self, name: str) -> None:
@@ -274,7 +270,10 @@ def _no_rows() -> Rows:
     return {name: [] for name in schemas.OF_TABLE}
 
 
-def _json(data: dict[str, Any], *, sealed: bool) -> bytes:
-    """run.json: if sealed, with the sha256 of what it would be without."""
-    blob = (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
-    return _json({**data, "sha256": hashlib.sha256(blob).hexdigest()}, sealed=False) if sealed else blob
+def _json(facts: dict[str, Any]) -> bytes:
+    """run.json, with the sha256 of what it would be without."""
+
+    def text(data: dict[str, Any]) -> bytes:
+        return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
+
+    return text({**facts, "sha256": hashlib.sha256(text(facts)).hexdigest()})

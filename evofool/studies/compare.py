@@ -63,8 +63,7 @@ def summarise(runs: pd.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, 
 
     Returns:
         Rows (group, runs, figure, median, low, high, never) where `never` counts runs that did not get there, which
-        rank as infinity; and rows (first, second, figure, p) of the two-sided Mann-Whitney U test, p None without
-        scipy.
+        rank as infinity; and rows (first, second, figure, p) of the two-sided Mann-Whitney U test.
     """
     figures = ("median", "minimum", "classes_9999", "top1_share", "median_at", "minimum_at")
     groups = dict(list(runs.groupby("group", sort=False)))

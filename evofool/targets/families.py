@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from evofool.base.source import Source
 from evofool.errors import ConfigError
-from evofool.targets.target import Preprocessing, Target
+from evofool.targets.target import Target
 from evofool.targets.zoo import efficientnet_lite, lenet, python, timm_networks, torchvision_networks
 
-__all__ = ["FACTORIES", "Preprocessing", "Source", "Target", "configured", "load_target"]
+__all__ = ["FACTORIES", "configured", "load_target"]
 
 FACTORIES: dict[str, Callable[[Source], Target]] = {
     "lenet": lenet.load,

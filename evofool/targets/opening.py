@@ -16,7 +16,7 @@ from evofool.errors import ConfigError, IncompatibleRun
 from evofool.targets.families import configured, load_target
 from evofool.targets.target import Preprocessing, Target
 
-__all__ = ["OpenTarget", "built", "open_target", "refuse_other_target", "section_of", "view_of"]
+__all__ = ["OpenTarget", "built", "open_target", "refuse_other_target", "section_of"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def open_target(
         raise ConfigError("a live module needs preprocessing=evofool.Preprocessing(...) and class_names=[...].")
     else:
         target = Target(copy.deepcopy(live), preprocessing, tuple(class_names))
-    target = configured(target, **view_of(section))
+    target = configured(target, **_view(section))
     return OpenTarget(section, target, target, target.fingerprint())
 
 
@@ -80,10 +80,10 @@ def section_of(target: Target) -> TargetConfig:
 
 def built(source: Source, section: TargetConfig) -> Target:
     """The target of a source, whose files travel with it, in a section's view."""
-    return load_target(source, **view_of(section))
+    return load_target(source, **_view(section))
 
 
-def view_of(section: TargetConfig) -> dict[str, Any]:
+def _view(section: TargetConfig) -> dict[str, Any]:
     """Geometry, output and crops: how a target is looked at."""
     return {"geometry": section.geometry, "output": section.output, "crops": section.crops}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import ray
 from ray import exceptions as ray_errors
 
-from evofool.errors import ResourcesMissing
+from evofool.errors import ResourcesMissing, first_line
 from evofool.evaluate.over_ray.actor import Actor
 from evofool.evaluate.over_ray.chunks import Worker
 from evofool.evaluate.over_ray.cluster import Cluster
@@ -110,7 +110,7 @@ class Roster:
             if (found := verdict(error)) is Verdict.STOP:
                 raise stopping(error) from error
             if worker.failed_hellos >= MAX_HELLOS and len(self.workers) > 1:
-                self._warn(f"an evaluator failed to start {MAX_HELLOS} times and is given up ({_first_line(error)}).")
+                self._warn(f"an evaluator failed to start {MAX_HELLOS} times and is given up ({first_line(error)}).")
                 self.workers.remove(worker)
                 ray.kill(worker.handle)
             else:
@@ -156,7 +156,3 @@ class Roster:
         for worker in self.workers:
             ray.kill(worker.handle)
         self.workers = []
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -12,8 +12,7 @@ from evofool.evaluate.opening import open_pool
 from evofool.evaluate.pool import Pool
 from evofool.evaluate.problem import picture_problem
 from evofool.store.reader import Run, open_run
-from evofool.targets.families import configured
-from evofool.targets.opening import OpenTarget, open_target, refuse_other_target, section_of, view_of
+from evofool.targets.opening import OpenTarget, open_target, refuse_other_target, section_of
 from evofool.targets.target import Target
 
 __all__ = ["cluster", "judge", "judge_of", "opened", "picture_pool", "settings_of"]
@@ -49,8 +48,9 @@ def judge_of(run: Run, live: Sequence[Target], *, allow_code: bool) -> OpenTarge
     section, fingerprint = run.config.target, run.provenance["target_fingerprint"]
     for target in live:
         with contextlib.suppress(ConfigError):  # another target, which does not fit this run's section
-            if configured(target, **view_of(section)).fingerprint() == fingerprint:
-                return open_target(section, live=target)
+            candidate = open_target(section, live=target)
+            if candidate.fingerprint == fingerprint:
+                return candidate
     if section.spec == "live":
         raise ConfigError(
             f"{run.path}: its target was a live module; give it again: evofool.matrix(runs, targets=...)."

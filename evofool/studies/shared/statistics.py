@@ -32,12 +32,10 @@ def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(ranked[int(0.025 * RESAMPLES)]), float(ranked[int(0.975 * RESAMPLES)])
 
 
-def mann_whitney(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
-    """The p-value of the two-sided Mann-Whitney U test; infinity is the largest. None without scipy."""
-    try:
-        from scipy.stats import mannwhitneyu
-    except ImportError:
-        return None
+def mann_whitney(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """The p-value of the two-sided Mann-Whitney U test; infinity is the largest."""
+    from scipy.stats import mannwhitneyu  # half a second, of which no other command should know
+
     largest = 1 + max([v for v in (*first, *second) if np.isfinite(v)], default=0)
     a, b = (np.where(np.isfinite(v), v, largest) for v in (first, second))  # only ranks matter
     return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
-from evofool.errors import ConfigError
+from evofool.errors import ConfigError, first_line
 
 __all__ = [
     "SUFFIXES",
@@ -44,7 +44,7 @@ def read_tensors(blob: bytes, path: str) -> dict[str, torch.Tensor]:
         state: Any = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes lead it to
         raise ConfigError(
-            f"{path}: cannot be read as weights alone ({_first_line(error)}); "
+            f"{path}: cannot be read as weights alone ({first_line(error)}); "
             "write it with torch.save(module.state_dict(), FILE) or as safetensors."
         ) from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
@@ -66,7 +66,7 @@ def read_safetensors(blob: bytes, path: str) -> dict[str, torch.Tensor]:
     try:
         return dict(load_safetensors(blob))
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ConfigError(f"{path}: damaged, or not a safetensors file ({_first_line(error)}).") from None
+        raise ConfigError(f"{path}: damaged, or not a safetensors file ({first_line(error)}).") from None
 
 
 def metadata(blob: bytes) -> dict[str, Any]:
@@ -150,8 +150,3 @@ def refuse_mismatch(module: nn.Module, tensors: dict[str, torch.Tensor], path: s
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise ConfigError(f"{path}: weights of another network: {'; '.join(sorted(problems)[:3])}{more}.")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:160] if text else type(error).__name__

@@ -1,0 +1,38 @@
+"""`evofool config`: a configuration with its defaults, and the schema of all."""
+
+from __future__ import annotations
+
+import json
+
+from evofool.cli import output
+from evofool.cli.options import ConfigPath, Json, Overrides, group
+
+__all__: list[str] = []
+
+config_app = group("config", "Look at configurations.")
+
+
+@config_app.command("show")
+def config_show(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
+    """The whole configuration with defaults and overrides, each key with its kind and description."""
+    from evofool.config import flatten, key_table, load_config
+
+    settings = load_config(config, list(overrides or []))
+    if as_json:
+        output.print_json(settings.model_dump())
+        return
+    values, section = flatten(settings), ""
+    for key, (kind, _, description) in key_table().items():
+        head, dot, name = key.rpartition(".")
+        if head != section:
+            section = head
+            print(f"{head}:")
+        print(f"{'  ' * bool(dot)}{name}: {json.dumps(values[key])}   # {kind}: {description}")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """The JSON Schema of configurations, for editors."""
+    from evofool.config import Config
+
+    output.print_json(Config.model_json_schema())
