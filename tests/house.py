@@ -50,7 +50,7 @@ ROOMS = (
         "what knows nothing of the search",
         _files("addresses places provenance picture_files png jit rng_compiled rng source usercode"),
     ),
-    Room("config", 2, "one YAML", _files("fields schedules sections keys files")),
+    Room("config", 2, "one YAML", _files("fields schedules sections introduced keys files")),
     Room("archive", 2, "what counts, and who holds which cell", _files("objectives scores cells state")),
     Room(
         "encoding",

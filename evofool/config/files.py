@@ -14,6 +14,7 @@ import pydantic
 import yaml
 
 from evofool.base.places import as_url
+from evofool.config.introduced import INTRODUCED
 from evofool.config.keys import key_table
 from evofool.config.sections import Config
 from evofool.errors import ConfigError
@@ -87,12 +88,16 @@ def _deepest(text: str) -> int:
     return max(accumulate((1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text)), initial=0))
 
 
-def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list[str] | None = None) -> Config:
+def load_config(
+    source: str | Path | Mapping[str, Any] | Config, overrides: list[str] | None = None, *, stored: bool = False
+) -> Config:
     """Read a configuration and apply overrides.
 
     Args:
         source: path of a YAML file, a nested mapping, or a Config.
         overrides: strings KEY=VALUE with a dotted key and a YAML value, applied in order.
+        stored: whether it is that of a run: a key that it lacks came later, and has the value it was introduced with
+            in place of its default.
 
     Raises:
         ConfigError: the file cannot be read, or a key is unknown or its value not valid. The sentence names the key
@@ -116,6 +121,8 @@ def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list
         data = _parse_yaml(text, where)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a config is a mapping of sections; see `evofool config schema`.")
+    if stored:
+        data = _with_later_keys(data)
     for override in overrides or []:
         _apply(data, override)
     try:
@@ -129,6 +136,15 @@ def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: list
     except ConfigError as error:
         raise ConfigError(f"{where}: storage.path: {error.message}") from None
     return config
+
+
+def _with_later_keys(data: dict[str, Any]) -> dict[str, Any]:
+    older: dict[str, Any] = {}
+    for key in key_table().keys() - {"target.spec"}:
+        section, dot, name = key.rpartition(".")
+        (older.setdefault(section, {}) if dot else older)[name] = copy.deepcopy(INTRODUCED[key])
+    sections = {name: older[name] | value for name, value in data.items() if isinstance(value, dict) and name in older}
+    return older | data | sections
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from evofool.config.fields import Kind
+from evofool.config.introduced import INTRODUCED
 from evofool.config.sections import Config
 
 __all__ = ["Kind", "differences", "fingerprint", "flatten", "key_table"]
@@ -48,13 +49,13 @@ def flatten(config: Config) -> dict[str, Any]:
 def fingerprint(config: Config, *, without_seed: bool = False) -> str:
     """sha256 (hex) of the semantic keys; two configs with one fingerprint ask for the same archive.
 
-    Keys at their default do not count, so a key that a later version adds leaves the runs of earlier ones alone.
+    Keys at the value they were introduced with do not count (introduced.py).
     """
     kinds = key_table()
     semantic = {
         k: v
         for k, v in flatten(config).items()
-        if kinds[k][0] == "semantic" and v != kinds[k][1] and not (without_seed and k == "seed")
+        if kinds[k][0] == "semantic" and v != INTRODUCED[k] and not (without_seed and k == "seed")
     }
     return hashlib.sha256(json.dumps(semantic, sort_keys=True).encode()).hexdigest()
 

@@ -77,7 +77,7 @@ class RunStore:
                     f"{path}: damaged, missing or edited; its sha256 is not the one it names. "
                     f"Changes are made by `evofool resume {self.path} KEY=VALUE`."
                 )
-            config = load_config(path)
+            config = load_config(path, stored=True)
         except ConfigError as error:
             raise CorruptData(error.message) from None
         # The target's file may have moved since; it is judged by its own fingerprint.
