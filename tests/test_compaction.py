@@ -488,12 +488,12 @@ def test_a_reader_is_not_disturbed_by_a_compaction_meanwhile(
 ) -> None:
     real = schemas.from_parquet
 
-    def late(path: Path, schema: Any) -> Any:
+    def late(path: Path, schema: Any, blob: Any) -> Any:
         if path.stem == f"{GENERATIONS - 1:08d}" and RunStore(copy).log.base is None:
             with monkeypatch.context() as patch:
                 patch.setattr(schemas, "from_parquet", real)
                 compact(RunStore(copy), "lineage")
-        return real(path, schema)
+        return real(path, schema, blob)
 
     expected = evofool.open_run(finished).history()
     monkeypatch.setattr(schemas, "from_parquet", late)

@@ -201,8 +201,8 @@ def test_code_runs_only_where_it_is_allowed(config: Config, mine: Path, tmp_path
 
 def test_an_own_activation_draws_the_same_in_both_renderers(mine: Path) -> None:
     spec = f"python:{mine}:swirl"
-    activations.load_activations((Source(spec, allow_code=True),))
-    encoding = CppnEncoding(16, 16, "hsv", activations=(spec, "gaussian"))
+    code = activations.load_activations((Source(spec, allow_code=True),))
+    encoding = CppnEncoding(16, 16, "hsv", activations=(spec, "gaussian"), code=tuple(code.items()))
     genomes = variation.initial(encoding, 1, 0, 20)
     assert set(genomes.activations.ravel().tolist()) == {activations.FIRST_OWN, 3}
     images = render.render(encoding, genomes).astype(int)

@@ -23,7 +23,7 @@ from evofool.config import Config, load_config
 from evofool.errors import ConfigError, CorruptData, RunLocked, StorageError
 from evofool.machines import launch, submit
 from evofool.runs.observers.observer import Observer
-from evofool.store import commits, compaction
+from evofool.store import commits, compaction, writing
 from evofool.store.remote import objects, working_copy
 from evofool.store.remote.objects import Objects
 from evofool.store.run import RunStore
@@ -247,8 +247,8 @@ def test_a_copy_that_differs_is_made_anew(kept: str, config: Config) -> None:
     (path / "_evofool" / "commits" / "00000001.json").write_bytes(b"damaged")
     assert evofool.open_run(kept).archive_hash == whole
     # Ahead of the store, as after a commit that the store has lost.
-    commit = commits.CommitLog(path)
-    commit.append(7, "0" * 64, {}, dropped_genomes=[], numerics={}, counters={})
+    log = commits.CommitLog(path)
+    writing.append(log, None, 7, "0" * 64, {}, dropped_genomes=[], numerics={}, counters={})
     assert evofool.open_run(kept).archive_hash == whole
     # Another run of that name.
     for name in contents(kept):

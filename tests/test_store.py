@@ -50,7 +50,8 @@ from evofool.encoding.names import operator_names
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.evaluator import Evaluator
 from evofool.records import NO_PARENT, GenerationResult, Statistics, individual_id
-from evofool.store import files, schemas, view, writing
+from evofool.runs import runner
+from evofool.store import files, folders, schemas, view, writing
 from evofool.store.commits import TABLES, Commit, lock
 from evofool.store.reader import Run, encoding_of
 from evofool.store.restore import generations, restore
@@ -838,7 +839,7 @@ MOUNTED = """
     from pathlib import Path
     import evofool
     from evofool.errors import StorageError
-    from evofool.evaluate.pool import Evaluator
+    from evofool.evaluate.evaluator import Evaluator
 
     spec, folder = sys.argv[1], Path(sys.argv[2])
     data = {
@@ -1047,7 +1048,8 @@ def test_of_two_drivers_only_one_makes_the_run(config: Config, tmp_path: Path) -
     assert tree(tmp_path / "run") == before
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RunLocked, match="just made this run"):
         answers = iter((False, True))  # nothing there at first; once we have the lock, another's run is
-        patch.setattr(RunStore, "check_place", lambda path: next(answers))
+        patch.setattr(runner, "check_place", lambda path: next(answers))
+        patch.setattr(folders, "check_place", lambda path: next(answers))
         evofool.run(config, out=tmp_path / "run")
     assert tree(tmp_path / "run") == before
 

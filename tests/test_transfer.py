@@ -20,7 +20,7 @@ from PIL import Image
 
 import evofool
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun, Stopped, TargetError
-from evofool.evaluate import opening
+from evofool.evaluate import problem
 from evofool.evaluate.evaluator import Evaluator
 from evofool.evaluate.inline import InlinePool
 from evofool.report.heatmap import heat_map
@@ -116,7 +116,7 @@ def test_only_the_runs_own_network_is_scored_with_the_runs_numerics(
             seen.append((numerics.micro_batch, numerics.chunk, numerics.memory_format))
             super().__init__(target, encoding, class_indices, numerics, objective)
 
-    monkeypatch.setattr(opening, "Evaluator", Watched)
+    monkeypatch.setattr(problem, "Evaluator", Watched)
     rows = evofool.transfer(run, [network(), network(seed=2)])
     table = default_numerics("cpu", "any")
     assert seen == [(7, 14, "contiguous"), (table.micro_batch, table.chunk, table.memory_format)]
@@ -273,15 +273,15 @@ def test_a_cppn_drawn_larger_is_the_same_picture(tmp_path: Path, coordinates: st
     run = evolve(tmp_path / "run", network(), f"encoding.coordinates={coordinates}")
     for elite in run.elites().to_dict("records"):
         # Twice the resolution between the same corners: every second pixel has the old coordinates.
-        large = pictures.redrawn(elite, (23, 23))[::2, ::2].astype(int)
+        large = pictures.redrawn(elite, (23, 23), dict)[::2, ::2].astype(int)
         assert np.abs(large - pictures.archived(elite)).max() <= 1
-        assert np.array_equal(pictures.redrawn(elite, (12, 12)), pictures.archived(elite))
+        assert np.array_equal(pictures.redrawn(elite, (12, 12), dict), pictures.archived(elite))
 
 
 def test_a_direct_genome_is_enlarged_pixel_by_pixel(tmp_path: Path) -> None:
     run = evolve(tmp_path / "run", network(), "encoding.kind=direct")
     for elite in run.elites().to_dict("records"):
-        large = pictures.redrawn(elite, (24, 36))
+        large = pictures.redrawn(elite, (24, 36), dict)
         assert np.array_equal(large, np.kron(pictures.archived(elite), np.ones((2, 3, 1), dtype=np.uint8)))
         assert np.array_equal(large, run.image(elite["class_name"], (24, 36)))
 

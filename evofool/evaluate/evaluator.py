@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,23 +63,25 @@ class Evaluator:
     def score_images(self, images: NDArray[np.uint8]) -> Scores:
         """Scores of images, (n, h, w, channels) uint8.
 
-        A row's bits depend on the image and the numerics only: every forward pass has `micro_batch` rows, short ones
-        being padded with black.
+        A row's bits depend on the image and the numerics only.
         """
+        kind, cells, objective = self.target.returns, self.cells, self.objective
+        passes = self.passes(images)
+        return Scores.concatenate([score_outputs(outputs, kind, cells, shown, objective) for shown, outputs in passes])
+
+    def passes(self, images: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """Images, `micro_batch` at a time, with the network's outputs, whose last rows may be of padding."""
         size = self.numerics.micro_batch
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(images), size):
-                block = shown = images[start : start + size]
-                rows = len(block)
-                if rows < size:
-                    block = np.concatenate([block, np.zeros((size - rows, *block.shape[1:]), dtype=np.uint8)])
+        for start in range(0, len(images), size):
+            block = shown = images[start : start + size]
+            if len(shown) < size:
+                block = np.concatenate([shown, np.zeros((size - len(shown), *shown.shape[1:]), dtype=np.uint8)])
+            with torch.inference_mode():
                 outputs = self.target.outputs(torch.from_numpy(block).to(self.numerics.device))
-                if not self._is_checked:
-                    self.target.check_outputs(outputs[:rows])
-                    self._is_checked = True
-                parts.append(score_outputs(outputs, self.target.returns, self.cells, shown, self.objective))
-        return Scores.concatenate(parts)
+            if not self._is_checked:
+                self.target.check_outputs(outputs[: len(shown)])
+                self._is_checked = True
+            yield shown, outputs
 
     def render(self, genomes: Any) -> NDArray[np.uint8]:
         """The images that `score` judges."""

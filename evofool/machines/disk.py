@@ -21,14 +21,14 @@ class Measured:
     """What a run takes, in bytes.
 
     Attributes:
-        rows: of a row of each table; `empty` of a file without any.
+        rows: of a row of each table, and `files`, of a file whatever its rows.
         view: of the elites table.
         genome: of a genome as it is kept, on average.
         elites: distinct ones.
     """
 
     rows: Mapping[str, float]
-    empty: Mapping[str, float]
+    files: Mapping[str, float]
     commit: float
     view: float
     rest: float
@@ -39,19 +39,16 @@ class Measured:
 
 def measured(store: RunStore) -> Measured:
     """What a run takes. It has one view, and no compaction."""
-    rows: dict[str, float] = {}
-    empty = {table: float(len(schemas.to_parquet([], schema))) for table, schema in schemas.OF_TABLE.items()}
+    rows, files = {}, {}
     for table in TABLES:
-        files = [facts for name, _, facts in store.log.live_files() if name == table]
-        count = sum(facts["rows"] for facts in files)
-        rows[table] = max(0.0, sum(facts["size"] - empty[table] for facts in files)) / max(1, count)
+        rows[table], files[table] = _of_a_row_and_a_file(store, table)
     folder = store.path / "_evofool"
     genomes = store.table("genomes")["genome"].to_pylist()
     elites = read_view(store)
     pngs = [len(image["bytes"]) for image in elites["image"].to_pylist()]
     return Measured(
         rows=rows,
-        empty=empty,
+        files=files,
         commit=float((folder / "commits" / "00000000.json").stat().st_size),
         view=float((store.path / "elites" / "elites.parquet").stat().st_size),
         rest=float(sum((folder / name).stat().st_size for name in ("run.json", "config.yaml"))),
@@ -59,6 +56,18 @@ def measured(store: RunStore) -> Measured:
         png=sum(pngs) / max(1, len(pngs)),
         elites=len(set(elites["individual_id"].to_pylist())),
     )
+
+
+def _of_a_row_and_a_file(store: RunStore, table: str) -> tuple[float, float]:
+    """Bytes of a row, and of a file beside its rows: from the files there are, and from one with the rows of all."""
+    sizes = [(facts["rows"], facts["size"]) for name, _, facts in store.log.live_files() if name == table]
+    whole = store.table(table)
+    count, size = (sum(column) / max(1, len(sizes)) for column in zip(*sizes)) if sizes else (0.0, 0.0)
+    of_all = len(schemas.encode(whole))
+    if len(whole) == count:  # one file
+        count, size = 0.0, float(len(schemas.encode(whole.slice(0, 0))))
+    a_row = max(0.0, (of_all - size) / max(1.0, len(whole) - count))
+    return a_row, size - count * a_row
 
 
 def disk_bytes(
@@ -76,7 +85,7 @@ def disk_bytes(
     # Large ones are kept while somebody in their commit is an elite; about half have been displaced by then.
     genomes = people if is_small else 2 * min(people, m.elites)
     counts = {"individuals": people, "placements": placements, "genomes": genomes, "history": float(generations)}
-    parts = {table: commits * m.empty[table] + count * m.rows[table] for table, count in counts.items()}
+    parts = {table: commits * m.files[table] + count * m.rows[table] for table, count in counts.items()}
     parts |= {"commits": commits * m.commit, "elites": m.view, "the rest": m.rest}
     if history == "elites" and people:
         # Each table has a row for an individual, but placements has several; statistics of generations stay.
@@ -85,6 +94,6 @@ def disk_bytes(
         share = min(1.0, most_rows(left) / rows)
         for name in ("individuals", "placements", *(["genomes"] if is_small else [])):
             parts[name] *= share
-        whole = m.empty["history"] + generations * m.rows["history"]  # in one file
+        whole = m.files["history"] + generations * m.rows["history"]  # in one file
         parts["history"] = share * parts["history"] + (1 - share) * whole
     return parts

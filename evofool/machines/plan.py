@@ -324,10 +324,11 @@ def _disk(result: Plan, config: Config, generations: int, found: Rehearsed) -> N
     parts = disk(expected, likely)
     for name, value in parts.items():
         result.add(f"disk: {name}", value / MIB, "MiB", "estimated")
-    whole, low, high = (sum(p.values()) / MIB for p in (parts, disk(low, least), disk(high, most)))
+    # A run with fewer placements may never be compacted, and take more.
+    whole, *others = (sum(p.values()) / MIB for p in (parts, disk(low, least), disk(high, most)))
     rule = "bytes of a row measured"
     if kept != "full":
         rule += f"; storage.history: {kept}, " + (
             "before a compaction" if kept == "elites" else "if all were ancestors"
         )
-    result.add("disk", whole, "MiB", "estimated", low=low, high=high, rule=rule)
+    result.add("disk", whole, "MiB", "estimated", low=min(whole, *others), high=max(whole, *others), rule=rule)

@@ -16,7 +16,7 @@ from evofool.config import Config, TargetConfig, load_config
 from evofool.encoding.contract import Encoding
 from evofool.encoding.drawing.render import render
 from evofool.errors import EvofoolError
-from evofool.evaluate.pool import Job, PoolReport, never
+from evofool.evaluate.pool import Job, Overdue, PoolReport, never
 from evofool.evaluate.problem import Problem, problem_of
 from evofool.records import Cells, Scores
 from evofool.search.loop import Search
@@ -63,6 +63,8 @@ class AskTellPool:
         Raises:
             EvofoolError: none were.
         """
+        if self.overdue():
+            raise Overdue
         if ticket not in self._scores:
             raise EvofoolError("this search has no target of its own; use ask() and tell().")
         del self._jobs[ticket]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -81,11 +81,11 @@ class SimulatedRay:
     """What over_ray/pool.py and roster.py use of Ray and of the clock.
 
     Args:
-        cells: of the scores that actors give.
+        perform: what an actor's result of (verb, batch) is; an error is raised where it is taken.
     """
 
-    def __init__(self, cells: int, costs: Costs, seed: int = 0) -> None:
-        self.cells, self.costs, self.random = cells, costs, np.random.default_rng(seed)
+    def __init__(self, perform: Callable[[str, Any], Any], costs: Costs, seed: int = 0) -> None:
+        self.perform, self.costs, self.random = perform, costs, np.random.default_rng(seed)
         self.actors: list[_Actor] = []
         self.now, self._since = 0.0, time.perf_counter()
 
@@ -117,17 +117,13 @@ class SimulatedRay:
     def _answer(self, actor: _Actor, verb: str, batch: Any) -> _Ref:
         if verb == "hello":
             return _Ref(self.now, {"canary": "simulated", "pid": 0, "host": "nowhere", "node": ""})
-        n = len(batch)
         seconds = float(self.random.choice(self.costs.chunks))
         if self.random.random() < STRAGGLERS:
             seconds *= SLOWER
         actor.free = max(actor.free, self.now + self.costs.latency / 2) + seconds
-        # The same for the same genomes: a chunk that two evaluators score is compared.
-        genomes = b"".join(array.tobytes() for array in batch.arrays())
-        odds = np.random.default_rng(zlib.crc32(genomes)).standard_normal((n, self.cells), dtype=np.float32)
-        none = np.zeros(n, dtype=np.float32)
-        scores = Scores(odds, odds, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
-        return _Ref(actor.free + self.costs.latency / 2, (scores, seconds, 0.0))
+        result = self.perform(verb, batch)
+        value = result if isinstance(result, Exception) else (result, seconds, 0.0)
+        return _Ref(actor.free + self.costs.latency / 2, value)
 
     def wait(self, refs: Sequence[_Ref], num_returns: int = 1, timeout: float = 0.0) -> tuple[list[_Ref], list[_Ref]]:
         """Jump to the first answer."""
@@ -145,6 +141,8 @@ class SimulatedRay:
 
         def value() -> Any:
             self.now = max(self.now, ref.ready)
+            if isinstance(ref.value, Exception):
+                raise ref.value
             return ref.value
 
         return self._working(value, self.costs.driver / 2)
@@ -157,6 +155,28 @@ class SimulatedRay:
         """Nothing to be ended."""
 
 
+def made_up(cells: int) -> Callable[[str, Any], Scores]:
+    """Scores for so many cells; the same for the same genomes, since a chunk that two evaluators score is compared."""
+
+    def perform(verb: str, batch: Any) -> Scores:
+        n, genomes = len(batch), b"".join(array.tobytes() for array in batch.arrays())
+        odds = np.random.default_rng(zlib.crc32(genomes)).standard_normal((n, cells), dtype=np.float32)
+        none = np.zeros(n, dtype=np.float32)
+        return Scores(odds, odds, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
+
+    return perform
+
+
+@contextlib.contextmanager
+def in_place_of_ray(simulated: Any) -> Iterator[None]:
+    """The pool over Ray, over this instead."""
+    with contextlib.ExitStack() as patches:
+        for module in (ray_pool, roster):
+            for name in ("ray", "time"):
+                patches.enter_context(mock.patch.object(module, name, simulated))
+        yield
+
+
 def efficiency(
     config: Config, problem: Problem, costs: Costs, evaluators: int, offspring: int, lag: int = 2, seed: int = 0
 ) -> dict[str, float]:
@@ -165,12 +185,9 @@ def efficiency(
     search = config.search.model_copy(update=sizes)
     config = config.model_copy(update={"search": search})
     numerics = resolve_numerics(config.evaluation, problem.target.family, False)
-    simulated = SimulatedRay(len(problem.cells), costs, seed)
+    simulated = SimulatedRay(made_up(len(problem.cells)), costs, seed)
     cluster: Any = SimpleNamespace(supply=lambda name: evaluators if name == "CPU" else 0)
-    with contextlib.ExitStack() as patches:
-        for module in (ray_pool, roster):
-            for name in ("ray", "time"):
-                patches.enter_context(mock.patch.object(module, name, simulated))
+    with in_place_of_ray(simulated):
         recipe = SimpleNamespace(encoding=problem.encoding, numerics=numerics, cells=problem.cells, verbs=VERBS)
         pool = RayPool(cluster, recipe, evaluators=evaluators)  # type: ignore[arg-type]
         run = Search(config, problem.genomes, pool, problem.cells)
