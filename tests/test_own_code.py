@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +236,67 @@ def test_a_run_with_an_own_activation_resumes_verifies_and_draws(config: Config,
     evofool.verify(whole.path, allow_code=True)
     assert whole.image(0, size=64, allow_code=True).shape == (64, 64, 1)
     assert evofool.render(genome, size=28).shape == (28, 28, 1)
+
+
+SHOWN = """
+import torch, evofool
+
+def build():
+    preprocessing = evofool.Preprocessing((40, 40), 1, (0.0,), (255.0,))
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1600, 10))
+    torch.nn.init.constant_(net[1].weight, 0.01), torch.nn.init.zeros_(net[1].bias)
+    return evofool.Target(net, preprocessing, tuple("0123456789"))
+"""
+
+
+def test_a_file_that_changed_is_refused_wherever_its_code_would_run(config: Config, mine: Path, tmp_path: Path) -> None:
+    (tmp_path / "shown.py").write_text(SHOWN)
+    code = {"encoding.activations": f"['python:{mine}:swirl', gaussian]", "search.objective": f"python:{mine}:doubled"}
+    run = evofool.run(config, [f"{k}={v}" for k, v in code.items()], out=tmp_path / "run", allow_code=True)
+    mutation = f"variation.operators={{mutate: 'python:{mine}:blackout'}}"
+    bred = evofool.run(config, ["encoding.kind=direct", mutation], out=tmp_path / "bred", allow_code=True)
+    picture = run.image(3, size=40, allow_code=True)
+
+    mine.write_text(MINE.replace("xp.abs(p)", "p") + "raise SystemExit('this ran')")
+    assert np.array_equal(run.image(3, size=40, allow_code=True), picture), "the old function is still known"
+    attempts: dict[str, Callable[[], Any]] = {
+        "image": lambda: run.image(3, size=40, allow_code=True),
+        "verify": lambda: evofool.verify(run.path, allow_code=True),
+        "replay": lambda: evofool.verify(bred.path, replay=2, allow_code=True),
+        "resume": lambda: evofool.resume(run.path, ["search.generations=9"], allow_code=True),
+        "study": lambda: evofool.transfer(run.path, f"python:{tmp_path / 'shown.py'}:build", allow_code=True),
+    }
+    for name, attempt in attempts.items():
+        activations._registered.clear()
+        with pytest.raises(IncompatibleRun, match=rf"{re.escape(str(mine))}.*put the old file back"):
+            attempt()
+            raise AssertionError(name)
+    mine.write_text(MINE)
+    assert np.array_equal(run.image(3, size=40, allow_code=True), picture)
+    for attempt in attempts.values():
+        activations._registered.clear()
+        attempt()
+
+
+def test_two_runs_whose_files_have_one_name_do_not_share_a_function(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ["encoding.activations=['python:mine.py:swirl', gaussian]"]
+    runs = {}
+    for name, text in (("first", MINE), ("second", MINE.replace("xp.abs(p)", "p"))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(text)
+        monkeypatch.chdir(tmp_path / name)
+        runs[name] = evofool.run(config, keys, out=tmp_path / name / "run", allow_code=True)
+        before = [runs[n].image(3, size=30, allow_code=True) for n in runs]
+    assert runs["first"].archive_hash != runs["second"].archive_hash
+    for name in runs:
+        monkeypatch.chdir(tmp_path / name)
+        other = keys[0].replace("mine.py", str(tmp_path / name / "mine.py"))
+        activations._registered.clear()
+        alone = evofool.run(config, [other], out="alone", allow_code=True)
+        assert alone.archive_hash == runs[name].archive_hash
+        assert np.array_equal(runs[name].image(3, size=30, allow_code=True), before[list(runs).index(name)])
 
 
 def test_a_registered_activation_needs_no_file(config: Config, tmp_path: Path) -> None:

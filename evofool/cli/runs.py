@@ -90,9 +90,9 @@ def resume(
     """Go on with a run; overrides may change stopping and operational keys, e.g. search.generations=500."""
     from evofool.config import load_config
     from evofool.runs.observers.progress import make_progress
-    from evofool.store.run import RunStore
+    from evofool.store.run import stored_config
 
-    config = load_config(RunStore(path).config, list(overrides or []))
+    config = load_config(stored_config(path), list(overrides or []))
     from evofool.runs import runner
 
     finished = runner.run(

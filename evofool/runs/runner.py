@@ -15,7 +15,7 @@ from evofool.runs.session import Session
 from evofool.store.folders import check_place
 from evofool.store.reader import Run
 from evofool.store.remote.working_copy import locate, naming
-from evofool.store.run import RunStore
+from evofool.store.run import stored_config
 from evofool.targets.opening import open_target
 from evofool.targets.target import Preprocessing, Target
 
@@ -87,8 +87,8 @@ def resume(path: str | Path, overrides: Sequence[str] = (), **options: Any) -> R
 
     Overrides may change operational and stopping keys, e.g. search.generations=500.
     """
-    store = RunStore(locate(path))
-    return run(store.config, overrides, out=store.path, resume="must", **options)
+    path = locate(path)
+    return run(stored_config(path), overrides, out=path, resume="must", **options)
 
 
 def merge(paths: Sequence[str | Path], out: str | Path, **options: Any) -> Run:
@@ -99,10 +99,10 @@ def merge(paths: Sequence[str | Path], out: str | Path, **options: Any) -> Run:
     Raises:
         IncompatibleRun: the runs have other targets or encodings.
     """
-    stores = [RunStore(locate(p)) for p in paths]
-    if len(stores) < 2:
+    places = [locate(p) for p in paths]
+    if len(places) < 2:
         raise ConfigError("merge needs at least two runs.")
-    config = stores[0].config
+    config = stored_config(places[0])
     settings = config.model_copy(
         update={"name": Path(out).name, "search": config.search.model_copy(update={"generations": 1})}
     )
@@ -111,6 +111,6 @@ def merge(paths: Sequence[str | Path], out: str | Path, **options: Any) -> Run:
         ["search.max_evaluations=null", "search.stop_when=[]"],
         out=out,
         resume="never",
-        seed_from=[store.path for store in stores],
+        seed_from=places,
         **options,
     )

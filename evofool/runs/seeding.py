@@ -14,7 +14,7 @@ from evofool.store.seeds import Seeds
 __all__ = ["seeds_of"]
 
 
-def seeds_of(runs: list[Path], encoding: Encoding) -> tuple[Seeds | None, list[dict[str, Any]]]:
+def seeds_of(runs: list[Path], encoding: Encoding, allow_code: bool) -> tuple[Seeds | None, list[dict[str, Any]]]:
     """The distinct genomes of all elites, None if there are no runs; and what names each run.
 
     Raises:
@@ -26,18 +26,18 @@ def seeds_of(runs: list[Path], encoding: Encoding) -> tuple[Seeds | None, list[d
     genomes: dict[bytes, str] = {}
     parents = []
     for path in runs:
-        facts, elites = read_steadily(path, lambda store: _elites(store, encoding))
+        facts, elites = read_steadily(RunStore(path), lambda store: _elites(store, encoding, allow_code))
         for identity, genome in sorted(elites.items()):
             genomes.setdefault(genome, f"{facts['run_id']}:{identity:x}")
         parents.append(facts)
     return Seeds(list(genomes), list(genomes.values())), parents
 
 
-def _elites(store: RunStore, encoding: Encoding) -> tuple[dict[str, Any], dict[int, bytes]]:
+def _elites(store: RunStore, encoding: Encoding, allow_code: bool) -> tuple[dict[str, Any], dict[int, bytes]]:
     last = store.log.last
     if last is None:
         raise ConfigError(f"{store.path}: has no commit yet, so no elites to start from.")
-    if encoding_of(store) != encoding:
+    if encoding_of(store, allow_code) != encoding:
         raise IncompatibleRun(f"{store.path}: its encoding is not this run's, so its elites cannot be bred here.")
     elites = {row["cell"]: row["individual_id"] for row in store.table("placements").to_pylist()}
     facts = {

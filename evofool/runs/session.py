@@ -67,7 +67,7 @@ class Session:
     def create(self, seed_from: list[Path]) -> Run:
         """Make a run, and search."""
         problem = problem_of(self.config, self.opened, allow_code=self.allow_code)
-        seeds, parents = seeds_of(seed_from, problem.genomes)
+        seeds, parents = seeds_of(seed_from, problem.genomes, self.allow_code)
         try:
             folders.make_folders(self.path)
             with hold(self.path):
@@ -104,7 +104,7 @@ class Session:
                 writing.recover(store.log, store.remote)  # a driver may have been killed after its last commit
                 store.update(config=self.config)
                 self.tell("on_stop", f"nothing to do: {stopper.reason}; raise the limit to go on.")
-                return Run(self.path)
+                return Run(store)
             folders.prepare(self.path)
             last = stored_numerics(store)
             canary = None if self.allow_numerics_change else last["canary"]
@@ -193,7 +193,7 @@ class Session:
         if stopper.signal is not None:
             stopped = Stopped(f"{stopper.reason} after a clean commit.", exit_code=128 + stopper.signal)
             raise _explained(stopped, store)
-        return Run(self.path, search.logbook)
+        return Run(store, search.logbook)
 
     def _keeper(
         self, search: Search, recorder: Recorder, pool: Pool, stopper: Stopper

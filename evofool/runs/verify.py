@@ -78,6 +78,10 @@ def verify(
         name = f"{path}: class {row['class_name']}"
         if not np.array_equal(drawn[row["individual_id"]], images[i]):
             raise CorruptData(f"{name}: its genome draws another image than the archived one.")
+        if scores.bins is not None and scores.bins[i] != row["bin"]:
+            raise CorruptData(
+                f"{name}: its image belongs into bin {scores.bins[i]}, the archive has it in {row['bin']}."
+            )
         odds = scores.log_odds[i, column_of[row["class_index"]]]
         if odds == np.float32(row["log_odds"]):
             exact += 1

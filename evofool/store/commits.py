@@ -94,19 +94,26 @@ class CommitLog:
         self.last_sha256 = ""  # of the newest commit's file
         self._sound: set[tuple[str, int]] = set()  # tables that were compared with their commits
         try:
-            self._read()
+            self.catch_up()
         except CorruptData as error:
             if not tolerant:
                 raise
             self.broken = error
 
-    def _read(self) -> None:
+    def catch_up(self) -> None:
+        """Take the commits that others have written since.
+
+        Raises:
+            CorruptData: as at the beginning.
+        """
         with files.guard(self.folder, "read"):
             names = sorted(entry.name for entry in self.folder.iterdir() if _NAME.fullmatch(entry.name))
         for number, name in enumerate(names):
             path = self.folder / name
             if name != f"{number:08d}.json":
                 raise CorruptData(f"{self.folder / f'{number:08d}.json'}: missing, though later commits are there.")
+            if number < len(self.commits):
+                continue
             with files.guard(path, "read"):
                 blob = path.read_bytes()
             self._add(_parse_next(path, blob, self.last, self.last_sha256), blob)

@@ -20,7 +20,6 @@ from evofool.encoding.drawing import reference
 from evofool.encoding.kinds import make_encoding
 from evofool.errors import ConfigError, CorruptData
 from evofool.records import address_of
-from evofool.store.commits import CommitLog
 from evofool.store.remote.working_copy import locate, named
 from evofool.store.run import RunStore
 from evofool.store.view import read_view
@@ -37,7 +36,7 @@ def open_run(path: str | Path) -> Run:
         ConfigError: it is not a run.
         CorruptData: its log is damaged.
     """
-    return Run(locate(path))
+    return Run(RunStore(locate(path)))
 
 
 def encoding_of(store: RunStore, allow_code: bool = False) -> Encoding:
@@ -53,15 +52,18 @@ def encoding_of(store: RunStore, allow_code: bool = False) -> Encoding:
     return make_encoding(store.config.encoding, (height, width), facts["channels"], code)
 
 
-def read_steadily(path: Path, read: Callable[[RunStore], _Read]) -> _Read:
-    """What `read` gives of a run; once more where a driver took files away meanwhile, since others stand for them."""
+def read_steadily(store: RunStore, read: Callable[[RunStore], _Read]) -> _Read:
+    """What `read` gives of a run as it is now; once more where a driver took files away meanwhile, since others stand
+    for them."""
     while True:
-        store = RunStore(path)
+        store.log.catch_up()
         try:
             return read(store)
         except CorruptData:
-            there = {(table, number) for table, number, _ in CommitLog(path).live_files()}
-            if all((table, number) in there for table, number, _ in store.log.live_files()):
+            read_of = [file[:2] for file in store.log.live_files()]
+            store.log.catch_up()
+            there = {file[:2] for file in store.log.live_files()}
+            if there.issuperset(read_of):
                 raise
 
 
@@ -70,14 +72,12 @@ class Run:
 
     Attributes:
         path: the run directory.
-        store: the run as it was when this was made; its configuration and provenance do not change.
+        store: the run; its configuration and provenance are those of when this was made.
         logbook: DEAP's Logbook of this session, where the run was made by `evofool.run` just now; else None.
     """
 
-    def __init__(self, path: Path, logbook: Any = None) -> None:
-        self.path = path
-        self.logbook = logbook
-        self.store = RunStore(path)
+    def __init__(self, store: RunStore, logbook: Any = None) -> None:
+        self.path, self.store, self.logbook = store.path, store, logbook
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, generation={self.status()['generation']})"
@@ -95,12 +95,14 @@ class Run:
     @property
     def archive_hash(self) -> str | None:
         """Hex; after the last committed generation. None before the first commit."""
-        last = RunStore(self.path).log.last
+        self.store.log.catch_up()
+        last = self.store.log.last
         return last.archive_hash if last else None
 
     def status(self) -> dict[str, Any]:
         """The counters of the last commit."""
-        store = RunStore(self.path)
+        store = self.store
+        store.log.catch_up()
         last = store.log.last
         facts = {name: store.provenance[name] for name in ("run_id", "target", "encoding", "cells")}
         facts |= {"history": store.config.storage.history, "placements_from": store.log.whole_from}
@@ -128,7 +130,7 @@ class Run:
 
         Warns where `storage.history` has kept some only before a generation; it is `attrs["evofool"]["whole_from"]`.
         """
-        frame = read_steadily(self.path, _placements)
+        frame = read_steadily(self.store, _placements)
         if first := frame.attrs["evofool"]["whole_from"]:
             warnings.warn(
                 f"{self.path}: storage.history kept only some of the placements before generation {first}.",
@@ -138,7 +140,7 @@ class Run:
 
     def history(self) -> pd.DataFrame:
         """One row for each generation, whatever `storage.history` says: the counters of records.Statistics."""
-        return read_steadily(self.path, lambda store: store.table("history").to_pandas())
+        return read_steadily(self.store, lambda store: store.table("history").to_pandas())
 
     def lineage(self, individual_id: int | str) -> pd.DataFrame:
         """An individual and all its ancestors, newest first.
@@ -158,7 +160,7 @@ class Run:
             start = int(individual_id, 16) if isinstance(individual_id, str) else int(individual_id)
         except ValueError:
             raise ConfigError(f"{individual_id!r} is not the id of an individual: a number, or its hex form.") from None
-        return read_steadily(self.path, lambda store: _lineage(store, start))
+        return read_steadily(self.store, lambda store: _lineage(store, start))
 
     def elite(self, class_: str | int) -> dict[str, Any]:
         """The row of one class, by name or output index; of several bins, that of the surest.
@@ -205,7 +207,7 @@ class Run:
         if min(shape) < 1 or shape[0] * shape[1] > 1 << 26:
             raise ConfigError(f"size: {shape[0]} x {shape[1]} pixels cannot be drawn; give 1 to 8192.")
         encoding = encoding_of(self.store, allow_code)
-        genome = read_steadily(self.path, lambda store: store.genomes({int(row["individual_id"])}))
+        genome = read_steadily(self.store, lambda store: store.genomes({int(row["individual_id"])}))
         return reference.render(encoding, encoding.from_bytes(list(genome.values())), 0, shape)
 
 

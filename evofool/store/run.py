@@ -31,7 +31,7 @@ from evofool.store.remote import working_copy
 from evofool.store.rows import Rows, individual_rows, placement_rows
 from evofool.store.seeds import Seeds
 
-__all__ = ["RunStore"]
+__all__ = ["RunStore", "stored_config"]
 
 # A larger genome is kept only while it is an elite or needed to resume (design: "On disk").
 SMALL_GENOME = 16 << 10
@@ -42,14 +42,7 @@ class RunStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            raise ConfigError(f"{path}: no such run.")
-        if not (path / "_evofool" / "run.json").is_file():
-            raise ConfigError(f"{path}: not a run directory (it has no _evofool/run.json).")
-        self.provenance = self._stored_provenance()
-        if self.provenance.get("schema_version") != schemas.SCHEMA_VERSION:
-            raise CorruptData(f"{path}: written by another version of evofool ({self.provenance.get('evofool')}).")
-        self.config = self._stored_config()
+        self.provenance, self.config = _described(path)
         self.log = CommitLog(path)
         self.remote = working_copy.of(path)
         self._rows = _no_rows()  # of the next commit
@@ -57,34 +50,6 @@ class RunStore:
         self.on_commit: Callable[[int, Rows], None] = lambda number, rows: None  # told what a commit brought
         self._displaced: dict[int, set[int]] = {}  # generation -> ids that lost a cell in it
         self._segments: dict[int, set[int]] = {}  # commit number -> ids of large genomes it still holds
-
-    def _stored_provenance(self) -> dict[str, Any]:
-        path = self.path / "_evofool" / "run.json"
-        with files.guard(path, "read"):
-            blob = path.read_bytes()
-        data = files.read_json(path, blob)
-        data.pop("sha256", None)
-        if _json(data) != blob:
-            raise CorruptData(f"{path}: damaged, or edited; its sha256 is not the one it names.")
-        return data
-
-    def _stored_config(self) -> Config:
-        path = self.path / "_evofool" / "config.yaml"
-        try:
-            blob = path.read_bytes() if path.is_file() else b""
-            if not files.seal_holds(blob):
-                raise CorruptData(
-                    f"{path}: damaged, missing or edited; its sha256 is not the one it names. "
-                    f"Changes are made by `evofool resume {self.path} KEY=VALUE`."
-                )
-            config = load_config(path, stored=True)
-        except ConfigError as error:
-            raise CorruptData(error.message) from None
-        # The target's file may have moved since; it is judged by its own fingerprint.
-        target = config.target.model_copy(update={"spec": self.provenance["config_spec"]})
-        if fingerprint(config.model_copy(update={"target": target})) != self.provenance["config_fingerprint"]:
-            raise CorruptData(f"{path}: not the configuration the run was made with; a semantic key was edited.")
-        return config
 
     # ------------------------------------------------------------------------------------------------- create, open
 
@@ -142,11 +107,11 @@ class RunStore:
         if self.provenance.get("seeds_sha256") is None:
             return None
         path = self.path / "_evofool" / "seeds.parquet"
-        if not path.is_file() or files.sha256_of(path) != self.provenance.get(
-            "seeds_file_sha256", files.sha256_of(path)
-        ):
+        with files.guard(path, "read"):
+            blob = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(blob).hexdigest() != self.provenance["seeds_file_sha256"]:
             raise CorruptData(f"{path}: missing or damaged; its sha256 is not the one in run.json.")
-        table = schemas.from_parquet(path, schemas.SEEDS)
+        table = schemas.from_parquet(path, schemas.SEEDS, blob)
         seeds = Seeds(table["genome"].to_pylist(), table["origin"].to_pylist())
         if seeds.sha256() != self.provenance["seeds_sha256"]:
             raise CorruptData(f"{path}: not the genomes that run.json names.")
@@ -268,6 +233,49 @@ class RunStore:
 
 def _no_rows() -> Rows:
     return {name: [] for name in schemas.OF_TABLE}
+
+
+def stored_config(path: Path) -> Config:
+    """The configuration of a run.
+
+    Raises:
+        ConfigError: it is not a run.
+        CorruptData: run.json or config.yaml is damaged, or was edited.
+    """
+    return _described(path)[1]
+
+
+def _described(path: Path) -> tuple[dict[str, Any], Config]:
+    """What run.json and config.yaml say."""
+    if not path.exists():
+        raise ConfigError(f"{path}: no such run.")
+    facts_file, config_file = path / "_evofool" / "run.json", path / "_evofool" / "config.yaml"
+    if not facts_file.is_file():
+        raise ConfigError(f"{path}: not a run directory (it has no _evofool/run.json).")
+    with files.guard(facts_file, "read"):
+        blob = facts_file.read_bytes()
+    facts = files.read_json(facts_file, blob)
+    facts.pop("sha256", None)
+    if _json(facts) != blob:
+        raise CorruptData(f"{facts_file}: damaged, or edited; its sha256 is not the one it names.")
+    if facts.get("schema_version") != schemas.SCHEMA_VERSION:
+        raise CorruptData(f"{path}: written by another version of evofool ({facts.get('evofool')}).")
+    with files.guard(config_file, "read"):
+        blob = config_file.read_bytes() if config_file.is_file() else b""
+    if not files.seal_holds(blob):
+        raise CorruptData(
+            f"{config_file}: damaged, missing or edited; its sha256 is not the one it names. "
+            f"Changes are made by `evofool resume {path} KEY=VALUE`."
+        )
+    try:
+        config = load_config(config_file, stored=True)
+    except ConfigError as error:
+        raise CorruptData(error.message) from None
+    # The target's file may have moved since; it is judged by its own fingerprint.
+    target = config.target.model_copy(update={"spec": facts["config_spec"]})
+    if fingerprint(config.model_copy(update={"target": target})) != facts["config_fingerprint"]:
+        raise CorruptData(f"{config_file}: not the configuration the run was made with; a semantic key was edited.")
+    return facts, config
 
 
 def _json(facts: dict[str, Any]) -> bytes:

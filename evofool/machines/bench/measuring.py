@@ -31,7 +31,7 @@ from evofool.machines.probe import Probe, opened_problem
 from evofool.machines.sweep import Choice, alternated, coarse
 from evofool.records import Numerics
 from evofool.store import files
-from evofool.store.run import RunStore
+from evofool.store.run import stored_config
 
 __all__ = ["bench", "in_turns"]
 
@@ -90,7 +90,7 @@ def bench(
         if run is None:
             run, archive = _made(problem, workbench, folder, MAKING * seconds, numerics, tell)
         else:
-            archive = {"run": str(run), "made": False, "offspring": RunStore(run).config.search.offspring}
+            archive = {"run": str(run), "made": False, "offspring": stored_config(run).search.offspring}
         archive |= workbench.call("open", run, folder)
         stretches: dict[str, list[Stretch]] = {"inline": []}
         stages = _parts(workbench, stretches["inline"], numerics.threads)
