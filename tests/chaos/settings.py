@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from test_config import OTHER
+from keys import OTHER
 
 import evofool
 from chaos.outcome import Outcome

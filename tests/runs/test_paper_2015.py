@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from handmade import graph
 from numpy.typing import NDArray
 
@@ -25,7 +26,7 @@ from evofool.encoding.cppn.graphs import FIRST_HIDDEN, PAD, Graphs, node_ids
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import reference, render
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = ROOT / "configs"
 HLS = CppnEncoding(9, 12, "hls2015", coordinates="raw", output="absolute", quantisation="truncate")
 GREY = CppnEncoding(28, 28, "grey", coordinates="raw", output="absolute", quantisation="truncate")
 CODE = VariationConfig(

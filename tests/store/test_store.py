@@ -35,8 +35,8 @@ import pytest
 import torch
 import yaml
 from handmade import verify_files
+from keys import KINDS, OTHER
 from PIL import Image
-from test_config import KINDS, OTHER
 
 import evofool
 from evofool.archive import cells as archives

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Command
+from conftest import ROOT, Command
 from PIL import Image
 
 import evofool
@@ -140,7 +140,7 @@ def test_config_show_lists_every_key_and_schema_is_json(command: Command, config
     assert json.loads(command("config", "schema")[1])["additionalProperties"] is False
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parent.parent.glob("configs/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.yaml")), ids=lambda p: p.stem)
 def test_the_shipped_configs_are_valid(command: Command, path: Path) -> None:
     assert command("config", "show", path)[0] == 0
 

@@ -11,13 +11,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from deap import tools
+from numpy.typing import NDArray
+
 from benchmarks import deap_search, driver, plain, pyribs_search, simulation, vary
 from benchmarks.bench import seed_numbers
 from benchmarks.measure import Comparison, alternate, rate, table
 from benchmarks.traces import Judge, Trace
-from deap import tools
-from numpy.typing import NDArray
-
 from evofool.config import load_config
 from evofool.encoding import variation
 from evofool.encoding.cppn.genome import CppnEncoding
@@ -128,7 +129,7 @@ def test_deaps_workers_judge_as_evofool_does(lenet_file: Path, monkeypatch: pyte
 
 @pytest.mark.slow
 def test_the_driver_runs_on_a_pool_that_scores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parent.parent)
+    monkeypatch.chdir(ROOT)
     monkeypatch.setattr(driver, "GROWING", 20)
     found = driver.timed_run(50, "busy", 20)
     assert found["rate"] > 0 and found["share_of_scores"] < 0.5

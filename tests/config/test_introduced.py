@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from test_config import BASE, KINDS, OTHER, nested
-from test_stored_runs import EXPECTED, FIXTURES
+from conftest import ROOT
+from keys import BASE, KINDS, OTHER, nested
 
 import evofool
 from evofool.config import Config, fingerprint, flatten, key_table, load_config
@@ -19,7 +19,9 @@ from evofool.config.introduced import INTRODUCED
 from evofool.store import files
 from evofool.store.run import RunStore
 
-GOLDEN = Path(__file__).parent / "golden" / "introduced.json"
+GOLDEN = ROOT / "tests" / "golden" / "introduced.json"
+FIXTURES = ROOT / "tests" / "fixtures"
+EXTENDED = json.loads((FIXTURES / "expected.json").read_text())["direct"]["extended"]
 SEMANTIC = [key for key in OTHER if key not in KINDS and key != "target.spec"]
 
 
@@ -69,7 +71,7 @@ def test_under_another_default_a_stored_run_is_the_same_and_a_new_one_another(
     store = RunStore(run)
     assert fingerprint(store.config) == store.provenance["config_fingerprint"]
     extended = evofool.resume(run, ["search.generations=14"], allow_code=True)
-    assert extended.archive_hash == EXPECTED["direct"]["extended"]
+    assert extended.archive_hash == EXTENDED
 
     path = run / "_evofool" / "config.yaml"  # as if it were from before there was the key
     data = yaml.safe_load(path.read_text())

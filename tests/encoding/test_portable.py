@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from handmade import genomes_by_hand, graph
 from hypothesis import given, settings
 from numpy.typing import NDArray
@@ -138,7 +139,7 @@ def test_torch_and_numba_draw_the_same_pictures(encoding: CppnEncoding) -> None:
 
 @pytest.mark.slow
 def test_pictures_are_the_same_on_every_machine(request: pytest.FixtureRequest) -> None:
-    file = Path(__file__).parent / "golden" / "portable.json"
+    file = ROOT / "tests" / "golden" / "portable.json"
     found = {
         "-".join(str(value) for value in vars(encoding).values() if isinstance(value, str | int)): hashlib.sha256(
             render.render(encoding, evolved(encoding)).tobytes()

@@ -8,12 +8,12 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from handmade import graph, values_before_rounding
 from numpy.typing import NDArray
 from PIL import Image
@@ -30,7 +30,7 @@ from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import reference, render
 from evofool.errors import InvalidGenome
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 BUSY = VariationConfig(add_connection=0.9, split_connection=0.9, delete_connection=0.1)
 COLOURS = ("grey", "hsv", "rgb")
 CPPNS = [
