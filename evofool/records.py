@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 __all__ = [
     "NO_PARENT",
     "Cells",
+    "Facts",
     "GenerationResult",
+    "Genomes",
     "Numerics",
     "Offspring",
     "Placements",
@@ -21,6 +23,9 @@ __all__ = [
     "address_of",
     "individual_id",
 ]
+
+Facts: TypeAlias = dict[str, Any]  # a row of a table, or what a JSON object holds
+Genomes: TypeAlias = Any  # a batch, of the encoding's own: (n, height, width, channels) float32, or Graphs
 
 NO_PARENT = -1
 _SLOT_BITS = 24
@@ -87,7 +92,7 @@ class Offspring:
     """The individuals bred for one generation; row = slot."""
 
     generation: int
-    genomes: Any  # the encoding's batch: (n, height, width, channels) float32, or Graphs
+    genomes: Genomes
     parents: NDArray[np.int64]  # (n, 2) individual ids, NO_PARENT where there is none
     operators: NDArray[np.uint32]  # (n,) bit set over the encoding's operator names
     origins: tuple[str, ...] | None = None  # "RUN_ID:INDIVIDUAL_ID" of seeded individuals

@@ -23,6 +23,7 @@ from evofool.cli.options import (
     seed_numbers,
 )
 from evofool.errors import ConfigError
+from evofool.records import Facts
 
 __all__: list[str] = []
 
@@ -88,7 +89,7 @@ def tune(
         _print_tuning(config, result, lines)
 
 
-def _choice(choice: Any, result: Any) -> dict[str, Any]:
+def _choice(choice: Any, result: Any) -> Facts:
     n = choice.numerics
     return {
         "present": choice is result.present,

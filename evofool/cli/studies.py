@@ -6,13 +6,14 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from evofool.cli import output
 from evofool.cli.options import Address, AllowCode, Insecure, Json, RunPath, app, cluster, run_path
 from evofool.errors import ConfigError, StorageError
+from evofool.records import Facts
 
 __all__: list[str] = []
 
@@ -59,7 +60,7 @@ def transfer(
     print(f"\n{len(rows)} rows in {output.plain(str(file))}; intervals take elites for independent")
 
 
-def _lines(entry: dict[str, Any]) -> list[list[str]]:
+def _lines(entry: Facts) -> list[list[str]]:
     """The lines of one target, variant and choice of elites."""
     head = [entry["to"], entry["variant"], entry["elites"]]
     elites = f"{entry['n']} elites ({entry['individuals']} individuals)"
@@ -189,7 +190,7 @@ def score(
         raise typer.Exit(2)
 
 
-def _line(row: dict[str, Any]) -> list[str]:
+def _line(row: Facts) -> list[str]:
     size = f"{row['width']} x {row['height']} {row['mode']}"
     sure = f"{row['top1_confidence']:.6f}"
     return [row["path"], size, row["top1_class_name"], sure, f"{row['entropy']:.3f}"]

@@ -12,6 +12,7 @@ import typer
 from evofool.cli import output
 from evofool.cli.options import AllowCode, Json, group
 from evofool.errors import ConfigError
+from evofool.records import Facts
 
 if TYPE_CHECKING:
     from evofool.base.source import Source
@@ -127,14 +128,14 @@ def train_lenet(
     print(f"{out}: {float(result['held_out_accuracy']):.2%} of {result['held_out_images']} held-out images right")
 
 
-def _kind(kind: str, spec: str, package: str, extra: str) -> dict[str, Any]:
+def _kind(kind: str, spec: str, package: str, extra: str) -> Facts:
     installed = importlib.util.find_spec(package) is not None
     state = "installed" if installed else f"pip install 'evofool[{extra}]'"
     count = len(_networks(kind)) if installed and kind not in ("lenet", "python") else None
     return {"kind": kind, "spec": spec, "installed": installed, "state": state, "networks": count}
 
 
-def _networks(kind: str) -> list[dict[str, Any]]:
+def _networks(kind: str) -> list[Facts]:
     from evofool.targets.zoo import efficientnet_lite, timm_networks, torchvision_networks
 
     if kind == "efficientnet-lite":
@@ -171,7 +172,7 @@ def _unfolded(source: Source) -> Any:
     """The network with its batch normalisations, where a factory can leave them."""
     from evofool.targets.zoo import efficientnet_lite, timm_networks, torchvision_networks
 
-    factories: dict[str, Any] = {
+    factories: Facts = {
         "efficientnet-lite": efficientnet_lite.load,
         "torchvision": torchvision_networks.load,
         "timm": timm_networks.load,
@@ -180,7 +181,7 @@ def _unfolded(source: Source) -> Any:
     return None if factory is None else factory(source, fold=False).module
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: Facts) -> None:
     facts, fed, outputs = result["target"], result["input"], result["outputs"]
     height, width = facts["image_size"]
     rows = [
@@ -214,7 +215,7 @@ def _print(result: dict[str, Any]) -> None:
         print("\nno photograph here shows a class of this network; give --data a folder of labelled pictures")
 
 
-def _print_normalisations(rows: list[dict[str, Any]]) -> None:
+def _print_normalisations(rows: list[Facts]) -> None:
     columns = {
         "photographs_top1": "photographs right",
         "photographs_top5": "in top 5",
@@ -229,20 +230,20 @@ def _print_normalisations(rows: list[dict[str, Any]]) -> None:
     output.table(["normalisation", *titles], shown, set(titles))
 
 
-def _cell(column: str, row: dict[str, Any]) -> str:
+def _cell(column: str, row: Facts) -> str:
     value = row[column]
     if column in ("photographs_top1", "photographs_top5"):
         return f"{value} of {row['photographs']}"
     return f"{value:.2%}" if column == "data_accuracy" else f"{value:.2f}"
 
 
-def _answer(answer: dict[str, Any]) -> list[str]:
+def _answer(answer: Facts) -> list[str]:
     top = ", ".join(f"{entry['class']} {entry['confidence']:.1%}" for entry in answer["top"])
     rank = answer["rank"]
     return [answer["photograph"], "no class of it" if rank is None else f"number {rank}", top]
 
 
-def _geometry(facts: dict[str, Any]) -> str:
+def _geometry(facts: Facts) -> str:
     known = facts["resize"] is not None and facts["crop"] is not None
     published = f"resize to {facts['resize']} ({facts['interpolation']}), crop {facts['crop']}" if known else "none"
     if facts["crops"] == 10:

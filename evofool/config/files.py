@@ -18,6 +18,7 @@ from evofool.config.introduced import INTRODUCED
 from evofool.config.keys import key_table
 from evofool.config.sections import Config
 from evofool.errors import ConfigError
+from evofool.records import Facts
 
 __all__ = ["MAX_FILE", "load_config", "to_yaml"]
 
@@ -138,8 +139,8 @@ def load_config(
     return config
 
 
-def _with_later_keys(data: dict[str, Any]) -> dict[str, Any]:
-    older: dict[str, Any] = {}
+def _with_later_keys(data: Facts) -> Facts:
+    older: Facts = {}
     for key in key_table().keys() - {"target.spec"}:
         section, dot, name = key.rpartition(".")
         (older.setdefault(section, {}) if dot else older)[name] = copy.deepcopy(INTRODUCED[key])
@@ -147,7 +148,7 @@ def _with_later_keys(data: dict[str, Any]) -> dict[str, Any]:
     return older | data | sections
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _apply(data: Facts, override: str) -> None:
     key, equals, value = override.partition("=")
     if key.count(".") > MAX_DEPTH:
         raise ConfigError(f"{_shown(key, str)}: no key has so many dots.")

@@ -9,11 +9,11 @@ a default, change it in sections.py alone; to remove a key there, leave its row 
 
 from __future__ import annotations
 
-from typing import Any
+from evofool.records import Facts
 
 __all__ = ["INTRODUCED"]
 
-INTRODUCED: dict[str, Any] = {
+INTRODUCED: Facts = {
     "schema_version": 1,
     "name": "run",
     "seed": 1,

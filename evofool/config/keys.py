@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from evofool.config.fields import Kind
 from evofool.config.introduced import INTRODUCED
 from evofool.config.sections import Config
+from evofool.records import Facts
 
 __all__ = ["Kind", "differences", "fingerprint", "flatten", "key_table"]
 
@@ -34,9 +35,9 @@ def key_table() -> dict[str, tuple[Kind, Any, str]]:
     return table
 
 
-def flatten(config: Config) -> dict[str, Any]:
+def flatten(config: Config) -> Facts:
     """{dotted key: value}, the value as YAML would have it."""
-    values: dict[str, Any] = {}
+    values: Facts = {}
     dumped = config.model_dump()
     for key in key_table():
         value: Any = dumped

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from evofool.records import Facts, Genomes
+
 __all__ = ["Encoding", "genome_sha256"]
 
 
@@ -37,28 +39,28 @@ class Encoding(Protocol):
     def draws_of_initial(self) -> tuple[int, ...]:
         """Numbers for each individual that `initial` takes, argument by argument."""
 
-    def take(self, genomes: Any, rows: Any) -> Any:
+    def take(self, genomes: Genomes, rows: Any) -> Any:
         """The genomes at `rows`."""
 
-    def replace(self, genomes: Any, rows: Any, source: Any, source_rows: Any) -> Any:
+    def replace(self, genomes: Genomes, rows: Any, source: Any, source_rows: Any) -> Any:
         """`genomes` with `rows` overwritten by `source_rows` of `source`; may work in place."""
 
-    def size(self, genomes: Any, row: int) -> tuple[int, int]:
+    def size(self, genomes: Genomes, row: int) -> tuple[int, int]:
         """(nodes, connections)."""
 
-    def to_bytes(self, genomes: Any, row: int) -> bytes:
+    def to_bytes(self, genomes: Genomes, row: int) -> bytes:
         """Canonical bytes of one genome."""
 
     def from_bytes(self, blobs: Sequence[bytes]) -> Any:
         """Genomes of canonical bytes; raises InvalidGenome."""
 
-    def genes(self, genomes: Any, row: int) -> list[dict[str, Any]]:
+    def genes(self, genomes: Genomes, row: int) -> list[Facts]:
         """One dict for each gene."""
 
-    def to_json(self, genomes: Any, row: int) -> dict[str, Any]:
+    def to_json(self, genomes: Genomes, row: int) -> Facts:
         """One genome as JSON data."""
 
 
-def genome_sha256(encoding: Encoding, genomes: Any, row: int) -> bytes:
+def genome_sha256(encoding: Encoding, genomes: Genomes, row: int) -> bytes:
     """sha256 (32 bytes) of a genome's canonical bytes."""
     return hashlib.sha256(encoding.to_bytes(genomes, row)).digest()

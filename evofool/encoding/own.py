@@ -28,6 +28,7 @@ from evofool.base.usercode import load_callable
 from evofool.config import Config
 from evofool.encoding.names import operator_bit
 from evofool.errors import ConfigError
+from evofool.records import Genomes
 
 __all__ = ["deap_crossover", "deap_mutation", "load_operators"]
 
@@ -55,7 +56,7 @@ def load_operators(
 
 
 def _mutate(function: Callable[..., Any], seed: int, spec: str) -> Callable[..., Any]:
-    def mutate(generation: int, genomes: Any) -> tuple[Any, NDArray[np.uint32]]:
+    def mutate(generation: int, genomes: Genomes) -> tuple[Any, NDArray[np.uint32]]:
         children, changed = _call(function, spec, len(genomes), 2, seed, generation, genomes)
         return children, np.asarray(changed, dtype=bool) * operator_bit("own")
 

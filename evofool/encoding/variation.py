@@ -15,6 +15,7 @@ from evofool.base import rng
 from evofool.config import VariationConfig
 from evofool.encoding.contract import Encoding
 from evofool.encoding.kinds import KINDS
+from evofool.records import Genomes
 
 __all__ = ["initial", "mate", "mutate"]
 
@@ -39,7 +40,13 @@ def mate(
 
 
 def mutate(
-    encoding: Encoding, config: VariationConfig, seed: int, generation: int, genomes: Any, *, overwrite: bool = False
+    encoding: Encoding,
+    config: VariationConfig,
+    seed: int,
+    generation: int,
+    genomes: Genomes,
+    *,
+    overwrite: bool = False,
 ) -> tuple[Any, NDArray[np.uint32]]:
     """Apply the mutation operators to every genome.
 

@@ -18,7 +18,7 @@ from evofool.encoding import variation
 from evofool.encoding.contract import Encoding
 from evofool.encoding.drawing.render import render
 from evofool.errors import EvofoolError
-from evofool.records import Cells, Numerics, Scores
+from evofool.records import Cells, Genomes, Numerics, Scores
 from evofool.targets.target import Target
 
 __all__ = ["VERBS", "Evaluator", "Verb"]
@@ -52,7 +52,7 @@ class Evaluator:
         self.encoding, self.cells, self.numerics, self.objective = encoding, cells, numerics, objective
         self._is_checked = False  # whether the network's outputs can be what they are said to be
 
-    def score(self, genomes: Any) -> Scores:
+    def score(self, genomes: Genomes) -> Scores:
         """Scores of a batch of genomes of any length.
 
         Raises:
@@ -83,7 +83,7 @@ class Evaluator:
                 self._is_checked = True
             yield shown, outputs
 
-    def render(self, genomes: Any) -> NDArray[np.uint8]:
+    def render(self, genomes: Genomes) -> NDArray[np.uint8]:
         """The images that `score` judges."""
         if self.encoding is None:
             raise EvofoolError("this evaluator scores images alone; it has no encoding to draw genomes with.")

@@ -17,7 +17,7 @@ from evofool.errors import ConfigError, IncompatibleRun
 from evofool.evaluate.inline import InlinePool
 from evofool.evaluate.pool import Pool, other_numerics
 from evofool.evaluate.problem import Problem
-from evofool.records import Numerics
+from evofool.records import Facts, Numerics
 from evofool.targets.numerics import default_numerics
 
 __all__ = ["open_pool", "resolve_numerics"]
@@ -31,7 +31,7 @@ def open_pool(
     stored: Mapping[str, Any] | None = None,
     canary: str | None = None,
     warn: Callable[[str], None] = lambda text: None,
-) -> Iterator[tuple[Pool, Numerics, dict[str, Any]]]:
+) -> Iterator[tuple[Pool, Numerics, Facts]]:
     """A pool, its numerics, and facts about the cluster; closed at the end.
 
     Args:

@@ -17,6 +17,7 @@ import numpy as np
 
 from evofool.encoding.contract import Encoding
 from evofool.errors import IncompatibleRun
+from evofool.records import Facts
 
 __all__ = ["Job", "Overdue", "Pool", "PoolReport", "at_once", "chunks", "never", "other_numerics", "part", "stream"]
 
@@ -47,9 +48,9 @@ class PoolReport:
     out_of_order: int = 0  # chunks that finished before one submitted earlier
     compared: int = 0  # chunks that two evaluators scored, with the same bits
     peak_rss_mib: float = 0.0  # of the largest evaluator
-    nodes: tuple[dict[str, Any], ...] = ()  # of Ray: id, host, and whose answers for how many chunks were taken
+    nodes: tuple[Facts, ...] = ()  # of Ray: id, host, and whose answers for how many chunks were taken
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """For provenance."""
         return {
             "evaluations": self.evaluations,

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from evofool.base.source import Source
 from evofool.config import Config, fingerprint
@@ -23,7 +22,7 @@ from evofool.machines.disk import disk_bytes
 from evofool.machines.probe import Probe, Reading, opened_problem
 from evofool.machines.rehearsal import Bred, Rehearsal, Rehearsed
 from evofool.machines.tune import share_used
-from evofool.records import Numerics
+from evofool.records import Facts, Numerics
 
 __all__ = ["Figure", "Plan", "generations_of", "plan"]
 
@@ -49,7 +48,7 @@ class Figure:
 class Plan:
     """What a run would be (`facts`) and take (`figures`), and what stands in its way (`warnings`)."""
 
-    facts: dict[str, Any]
+    facts: Facts
     figures: list[Figure] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -138,7 +137,7 @@ class _Measurement:
     rehearsed: Rehearsed
 
 
-def _facts(problem: Problem, numerics: Numerics, evaluators: int, where: str) -> dict[str, Any]:
+def _facts(problem: Problem, numerics: Numerics, evaluators: int, where: str) -> Facts:
     target, config = problem.target, problem.config
     height, width = target.image_size
     return {

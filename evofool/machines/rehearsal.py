@@ -7,7 +7,6 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from evofool.evaluate.memory import gpu_peak_mib, memory_mib
 from evofool.evaluate.problem import Problem
 from evofool.machines.disk import Measured, measured
 from evofool.machines.probe import Subject
-from evofool.records import GenerationResult, Numerics, Statistics
+from evofool.records import GenerationResult, Genomes, Numerics, Statistics
 from evofool.runs.agreement import provenance_of
 from evofool.runs.recording import Recorder
 from evofool.search.loop import Search
@@ -107,7 +106,7 @@ class Rehearsal(Subject):
         grown = max(0.0, memory_mib()[1] - max(before, base)) * MIB / rows
         return Bred(base, max(3 * genome, grown), genome)
 
-    def _array_bytes(self, genomes: Any) -> float:
+    def _array_bytes(self, genomes: Genomes) -> float:
         """Bytes of a batch in memory."""
         arrays = [genomes] if isinstance(self.problem.encoding, DirectEncoding) else genomes.arrays()
         return float(sum(array.nbytes for array in arrays))

@@ -7,21 +7,20 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
 
 from evofool.base import provenance
 from evofool.config import Config, differences, fingerprint
 from evofool.errors import IncompatibleRun
 from evofool.evaluate.problem import Problem
-from evofool.records import Numerics
+from evofool.records import Facts, Numerics
 from evofool.store.run import RunStore
 
 __all__ = ["provenance_of", "refuse_changes", "say_what_is_gone", "stored_numerics"]
 
 
-def stored_numerics(store: RunStore) -> dict[str, Any]:
+def stored_numerics(store: RunStore) -> Facts:
     """The numerics that a run's newest scores have, with canary and epoch."""
-    numerics: dict[str, Any] = store.log.last.numerics if store.log.last else store.provenance["numerics"]
+    numerics: Facts = store.log.last.numerics if store.log.last else store.provenance["numerics"]
     return numerics
 
 
@@ -69,7 +68,7 @@ def say_what_is_gone(store: RunStore, config: Config, warn: Callable[[str], None
         )
 
 
-def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: list[dict[str, Any]]) -> dict[str, Any]:
+def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: list[Facts]) -> Facts:
     """What run.json says of a new run.
 
     Args:

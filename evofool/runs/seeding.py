@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from evofool.encoding.contract import Encoding
 from evofool.errors import ConfigError, IncompatibleRun
+from evofool.records import Facts
 from evofool.store.reader import encoding_of, read_steadily
 from evofool.store.run import RunStore
 from evofool.store.seeds import Seeds
@@ -14,7 +14,7 @@ from evofool.store.seeds import Seeds
 __all__ = ["seeds_of"]
 
 
-def seeds_of(runs: list[Path], encoding: Encoding, allow_code: bool) -> tuple[Seeds | None, list[dict[str, Any]]]:
+def seeds_of(runs: list[Path], encoding: Encoding, allow_code: bool) -> tuple[Seeds | None, list[Facts]]:
     """The distinct genomes of all elites, None if there are no runs; and what names each run.
 
     Raises:
@@ -33,7 +33,7 @@ def seeds_of(runs: list[Path], encoding: Encoding, allow_code: bool) -> tuple[Se
     return Seeds(list(genomes), list(genomes.values())), parents
 
 
-def _elites(store: RunStore, encoding: Encoding, allow_code: bool) -> tuple[dict[str, Any], dict[int, bytes]]:
+def _elites(store: RunStore, encoding: Encoding, allow_code: bool) -> tuple[Facts, dict[int, bytes]]:
     last = store.log.last
     if last is None:
         raise ConfigError(f"{store.path}: has no commit yet, so no elites to start from.")

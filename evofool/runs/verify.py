@@ -19,7 +19,7 @@ from evofool.errors import ConfigError, CorruptData, IncompatibleRun
 from evofool.evaluate.inline import InlinePool
 from evofool.evaluate.pool import at_once, other_numerics
 from evofool.evaluate.problem import problem_of
-from evofool.records import Numerics, Scores
+from evofool.records import Facts, Numerics, Scores
 from evofool.runs import replay as replaying
 from evofool.store.reader import encoding_of
 from evofool.store.remote.working_copy import locate
@@ -33,9 +33,7 @@ __all__ = ["TOLERANCE", "verify"]
 TOLERANCE = 1e-4  # of confidence, where an elite was scored in an earlier numerics epoch
 
 
-def verify(
-    path: str | Path, *, replay: int = 0, allow_code: bool = False, target: Any = None, **live: Any
-) -> dict[str, Any]:
+def verify(path: str | Path, *, replay: int = 0, allow_code: bool = False, target: Any = None, **live: Any) -> Facts:
     """Verify a run directory.
 
     Args:

@@ -14,7 +14,7 @@ from evofool.encoding import variation
 from evofool.encoding.contract import Encoding
 from evofool.encoding.names import operator_bit
 from evofool.encoding.table import GenomeTable
-from evofool.records import NO_PARENT, Offspring, Placements, individual_id
+from evofool.records import NO_PARENT, Genomes, Offspring, Placements, individual_id
 
 __all__ = ["Breeder"]
 
@@ -47,7 +47,7 @@ class Breeder:
         rates = self.config.variation.at(generation)
         return variation.mate(self.encoding, rates, self.config.seed, generation, first, second)
 
-    def mutate(self, generation: int, genomes: Any) -> tuple[Any, NDArray[np.uint32]]:
+    def mutate(self, generation: int, genomes: Genomes) -> tuple[Any, NDArray[np.uint32]]:
         """Mutated genomes, and the bit set of operators that took effect on each."""
         rates = self.config.variation.at(generation)
         arguments = (self.encoding, rates, self.config.seed, generation, genomes)
@@ -77,7 +77,7 @@ class Breeder:
             getattr(toolbox.mate, "func", None) != self.mate or self.config.variation.at(generation).crossover_rate > 0
         )
 
-    def keep(self, archive: Archive, placements: Placements, slots: Any, genomes: Any, rows: Any) -> None:
+    def keep(self, archive: Archive, placements: Placements, slots: Any, genomes: Genomes, rows: Any) -> None:
         """Remember who took a cell, and forget who lost the last one.
 
         Args:
@@ -86,12 +86,12 @@ class Breeder:
         self._elites.keep(archive.elites.tolist())
         self._elites.add(individual_id(placements.generation, np.asarray(slots, dtype=np.int64)), genomes, rows)
 
-    def adopt(self, ids: NDArray[np.int64], genomes: Any, rows: Any) -> None:
+    def adopt(self, ids: NDArray[np.int64], genomes: Genomes, rows: Any) -> None:
         """Remember elites of a stored archive."""
         self._elites.add(ids, genomes, rows)
 
     @staticmethod
-    def _parentless(generation: int, genomes: Any, operator: str, origins: tuple[str, ...] | None) -> Offspring:
+    def _parentless(generation: int, genomes: Genomes, operator: str, origins: tuple[str, ...] | None) -> Offspring:
         n = len(genomes)
         parents = np.full((n, 2), NO_PARENT, dtype=np.int64)
         return Offspring(generation, genomes, parents, np.full(n, operator_bit(operator), dtype=np.uint32), origins)

@@ -24,9 +24,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evofool.errors import CorruptData, RunLocked
+from evofool.records import Facts
 from evofool.store import files
 
 __all__ = ["HISTORIES", "TABLES", "Commit", "CommitLog", "lock", "parse"]
@@ -53,14 +53,14 @@ class Commit:
     generation: int  # the last one it covers
     archive_hash: str  # hex
     previous_sha256: str  # of the commit before; "" for the first
-    files: dict[str, dict[str, Any]]  # table -> {"size", "rows", "sha256"}; the name follows from number and table
+    files: dict[str, Facts]  # table -> {"size", "rows", "sha256"}; the name follows from number and table
     dropped_genomes: list[int]  # numbers of commits whose genomes nobody needs any more
-    numerics: dict[str, Any]  # Numerics, canary and epoch
-    counters: dict[str, Any]
+    numerics: Facts  # Numerics, canary and epoch
+    counters: Facts
     schema_version: int = 1
     # Of a compaction: {"history": what was kept, "generation": the last whose placements may be gone, -1 for none,
     # "archive_hash": after that generation}. Not in the JSON of other commits, and unknown to versions before it.
-    compacts: dict[str, Any] | None = None
+    compacts: Facts | None = None
 
     def to_json(self) -> bytes:
         """Canonical JSON, with its own sha256 in it: the newest commit has no successor to vouch for it."""
@@ -154,7 +154,7 @@ class CommitLog:
         """Where a commit's file of a table lies."""
         return self.run / TABLES[table] / f"{number:08d}.parquet"
 
-    def live_files(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    def live_files(self) -> Iterator[tuple[str, int, Facts]]:
         """(table, commit number, facts) of every file that must be there."""
         commits = self.commits[self.base.number if self.base else 0 :]
         dropped = {number for commit in commits for number in commit.dropped_genomes}
@@ -167,7 +167,7 @@ class CommitLog:
         """Compare every table with its commit again when it is next read."""
         self._sound.clear()
 
-    def read(self, table: str, number: int, facts: dict[str, Any]) -> bytes:
+    def read(self, table: str, number: int, facts: Facts) -> bytes:
         """The bytes of a table, which are compared with its commit the first time.
 
         Args:

@@ -16,9 +16,9 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from evofool.errors import CorruptData, StorageError
+from evofool.records import Facts
 
 __all__ = [
     "create",
@@ -127,7 +127,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path, blob: bytes | None = None) -> dict[str, Any]:
+def read_json(path: Path, blob: bytes | None = None) -> Facts:
     """A JSON object from a file, or from its bytes where they were read already.
 
     Raises:

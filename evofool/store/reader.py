@@ -19,7 +19,7 @@ from evofool.encoding.cppn.activations import activation_sources, load_activatio
 from evofool.encoding.drawing import reference
 from evofool.encoding.kinds import make_encoding
 from evofool.errors import ConfigError, CorruptData
-from evofool.records import address_of
+from evofool.records import Facts, address_of
 from evofool.store.remote.working_copy import locate, named
 from evofool.store.run import RunStore
 from evofool.store.view import read_view
@@ -88,7 +88,7 @@ class Run:
         return self.store.config
 
     @property
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Facts:
         """What run.json says: versions, target, numerics, sessions."""
         return dict(self.store.provenance)
 
@@ -99,7 +99,7 @@ class Run:
         last = self.store.log.last
         return last.archive_hash if last else None
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Facts:
         """The counters of the last commit."""
         store = self.store
         store.log.catch_up()
@@ -162,7 +162,7 @@ class Run:
             raise ConfigError(f"{individual_id!r} is not the id of an individual: a number, or its hex form.") from None
         return read_steadily(self.store, lambda store: _lineage(store, start))
 
-    def elite(self, class_: str | int) -> dict[str, Any]:
+    def elite(self, class_: str | int) -> Facts:
         """The row of one class, by name or output index; of several bins, that of the surest.
 
         Raises:

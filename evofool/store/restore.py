@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from evofool.archive import cells
 from evofool.archive.state import State
 from evofool.errors import CorruptData
-from evofool.records import NO_PARENT, Placements, Statistics, individual_id
+from evofool.records import NO_PARENT, Facts, Placements, Statistics, individual_id
 from evofool.store.commits import Commit
 from evofool.store.rows import placements_of
 from evofool.store.run import RunStore
@@ -28,7 +27,7 @@ def generations(
     Those before `log.whole_from` lack placements, but never the newest of a cell.
     """
     individuals = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
-    by_generation: dict[int, list[dict[str, Any]]] = {}
+    by_generation: dict[int, list[Facts]] = {}
     for row in store.table("placements").to_pylist():
         by_generation.setdefault(row["generation"], []).append(row)
     names = [field.name for field in fields(Statistics)]

@@ -10,14 +10,14 @@ import numpy as np
 
 from evofool.archive.scores import confidence as confidence_of
 from evofool.encoding.names import operator_names
-from evofool.records import NO_PARENT, Cells, GenerationResult, Placements, individual_id
+from evofool.records import NO_PARENT, Cells, Facts, GenerationResult, Placements, individual_id
 
 __all__ = ["Rows", "individual_rows", "placement_rows", "placements_of"]
 
-Rows = dict[str, list[dict[str, Any]]]  # of each table
+Rows = dict[str, list[Facts]]  # of each table
 
 
-def placements_of(generation: int, rows: list[dict[str, Any]]) -> Placements:
+def placements_of(generation: int, rows: list[Facts]) -> Placements:
     """The placements of a generation that these rows hold."""
 
     def column(name: str, dtype: Any, null: Any = None) -> Any:
@@ -34,7 +34,7 @@ def placements_of(generation: int, rows: list[dict[str, Any]]) -> Placements:
     )
 
 
-def individual_rows(result: GenerationResult) -> Iterator[dict[str, Any]]:
+def individual_rows(result: GenerationResult) -> Iterator[Facts]:
     """Everyone who took a cell in a generation."""
     generation = result.placements.generation
     for slot in sorted(result.genomes):
@@ -56,7 +56,7 @@ def individual_rows(result: GenerationResult) -> Iterator[dict[str, Any]]:
         }
 
 
-def placement_rows(result: GenerationResult, cells: Cells) -> Iterator[dict[str, Any]]:
+def placement_rows(result: GenerationResult, cells: Cells) -> Iterator[Facts]:
     """Every cell that was taken in a generation."""
     p = result.placements
     # As lists, since a number at a time is slow to come by.

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from evofool.config import Config, fingerprint, load_config, to_yaml
 from evofool.errors import ConfigError, CorruptData, RunLocked
-from evofool.records import NO_PARENT, Cells, GenerationResult, individual_id
+from evofool.records import NO_PARENT, Cells, Facts, GenerationResult, individual_id
 from evofool.store import files, schemas, writing
 from evofool.store.commits import Commit, CommitLog
 from evofool.store.remote import working_copy
@@ -54,7 +54,7 @@ class RunStore:
     # ------------------------------------------------------------------------------------------------- create, open
 
     @classmethod
-    def create(cls, path: Path, config: Config, provenance: dict[str, Any], seeds: Seeds | None) -> RunStore:
+    def create(cls, path: Path, config: Config, provenance: Facts, seeds: Seeds | None) -> RunStore:
         """Write what a new run is, run.json last: a run exists once that file does.
 
         Raises:
@@ -133,7 +133,7 @@ class RunStore:
         self._newest = result.statistics.generation, result.archive_hash.hex()
         self._displaced[generation] = {int(i) for i in result.placements.displaced}
 
-    def commit(self, elites: Any, *, numerics: dict[str, Any], counters: dict[str, Any]) -> Commit | None:
+    def commit(self, elites: Any, *, numerics: Facts, counters: Facts) -> Commit | None:
         """Make everything appended permanent; None if there was nothing.
 
         Args:
@@ -184,7 +184,7 @@ class RunStore:
                 tables.append(self._read(table, number, facts))
         return pa.concat_tables(tables) if tables else schemas.OF_TABLE[name].empty_table()
 
-    def _read(self, table: str, number: int, facts: dict[str, Any]) -> pa.Table:
+    def _read(self, table: str, number: int, facts: Facts) -> pa.Table:
         # Its sha256 is compared too: pages have checksums, their headers have none.
         blob = self.log.read(table, number, facts)
         return schemas.from_parquet(self.log.path(table, number), schemas.OF_TABLE[table], blob)
@@ -245,7 +245,7 @@ def stored_config(path: Path) -> Config:
     return _described(path)[1]
 
 
-def _described(path: Path) -> tuple[dict[str, Any], Config]:
+def _described(path: Path) -> tuple[Facts, Config]:
     """What run.json and config.yaml say."""
     if not path.exists():
         raise ConfigError(f"{path}: no such run.")
@@ -278,10 +278,10 @@ def _described(path: Path) -> tuple[dict[str, Any], Config]:
     return facts, config
 
 
-def _json(facts: dict[str, Any]) -> bytes:
+def _json(facts: Facts) -> bytes:
     """run.json, with the sha256 of what it would be without."""
 
-    def text(data: dict[str, Any]) -> bytes:
+    def text(data: Facts) -> bytes:
         return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
 
     return text({**facts, "sha256": hashlib.sha256(text(facts)).hexdigest()})

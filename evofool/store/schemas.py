@@ -9,14 +9,13 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from evofool.errors import CorruptData
-from evofool.records import Cells
+from evofool.records import Cells, Facts
 
 __all__ = [
     "ELITES",
@@ -157,7 +156,7 @@ _CAREFULLY = {"page_checksum_verification": True, "arrow_extensions_enabled": Fa
 _IMAGE_FEATURE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
 
 
-def to_parquet(rows: list[dict[str, Any]], schema: pa.Schema, attrs: dict[str, Any] | None = None) -> bytes:
+def to_parquet(rows: list[Facts], schema: pa.Schema, attrs: Facts | None = None) -> bytes:
     """Rows as the bytes of a Parquet file; `attrs` become `DataFrame.attrs["evofool"]` in pandas.
 
     Nothing that varies between equal runs (time, host) is added, so equal rows give equal bytes.
@@ -176,7 +175,7 @@ def encode(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def normal(rows: list[dict[str, Any]], schema: pa.Schema) -> list[dict[str, Any]]:
+def normal(rows: list[Facts], schema: pa.Schema) -> list[Facts]:
     """Rows as they come back from a file: every key there, numbers rounded to their column's type."""
     return list(pa.Table.from_pylist(rows, schema=schema).to_pylist())
 

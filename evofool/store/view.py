@@ -20,6 +20,7 @@ from evofool.base import provenance
 from evofool.base.png import decode_png, encode_png
 from evofool.encoding.contract import Encoding
 from evofool.errors import CorruptData
+from evofool.records import Facts
 from evofool.store import files, schemas
 from evofool.store.rows import Rows
 from evofool.store.run import RunStore
@@ -47,10 +48,10 @@ class CurrentElites:
     """Who holds which cell, after the commits seen so far; each commit's files are read once."""
 
     def __init__(self) -> None:
-        self._placements: dict[int, dict[str, Any]] = {}  # cell -> row
-        self._individuals: dict[int, dict[str, Any]] = {}
+        self._placements: dict[int, Facts] = {}  # cell -> row
+        self._individuals: dict[int, Facts] = {}
         self._genomes: dict[int, bytes] = {}
-        self._described: dict[int, dict[str, Any]] = {}  # what does not change while an individual is an elite
+        self._described: dict[int, Facts] = {}  # what does not change while an individual is an elite
         self._sound: set[int] = set()  # whose genomes were compared with their checksums
         self._seen = 0
 
@@ -90,7 +91,7 @@ class CurrentElites:
         """Genomes (canonical bytes) by the sha256 of their images."""
         return {self._individuals[i]["image_sha256"]: blob for i, blob in sorted(self._genomes.items())}
 
-    def rows(self, store: RunStore, encoding: Encoding) -> list[dict[str, Any]]:
+    def rows(self, store: RunStore, encoding: Encoding) -> list[Facts]:
         """The rows of the view; the bytes of their images are empty."""
         last, facts, cells = store.log.last, store.provenance, store.cells
         names, bins = [facts["class_names"][i] for i in cells.columns], cells.bin_indices.tolist()
@@ -118,7 +119,7 @@ class CurrentElites:
             for cell, placed in sorted(self._placements.items())
         ]
 
-    def _describe(self, identity: int, encoding: Encoding, blob: bytes) -> dict[str, Any]:
+    def _describe(self, identity: int, encoding: Encoding, blob: bytes) -> Facts:
         batch = encoding.from_bytes([blob])
         return {
             **{name: self._individuals[identity][name] for name in _OF_INDIVIDUAL},
@@ -138,7 +139,7 @@ def read_view(store: RunStore) -> pa.Table:
     return schemas.from_parquet(path, schema) if path.is_file() else schema.empty_table()
 
 
-def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[dict[str, Any]], list[NDArray[np.uint8]]]:
+def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[Facts], list[NDArray[np.uint8]]]:
     """The elites as the commits have them, and their archived images; the view must agree.
 
     Raises:
@@ -173,7 +174,7 @@ def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[dict[str, An
     return expected, images
 
 
-def _cell(row: dict[str, Any]) -> tuple[int, int]:
+def _cell(row: Facts) -> tuple[int, int]:
     return row["class_index"], row.get("bin", 0)
 
 
@@ -185,7 +186,7 @@ def _written_alike(store: RunStore) -> bool:
     return all(wrote.get(name) == now[name] for name in ("evofool", "pyarrow"))
 
 
-def _attributes(store: RunStore) -> dict[str, Any]:
+def _attributes(store: RunStore) -> Facts:
     last = store.log.last
     return {
         "run_id": store.provenance["run_id"],
@@ -210,7 +211,7 @@ class ViewWriter:
         self._current = CurrentElites()
         store.on_commit = self._current.note
         self._pngs: dict[str, Future[bytes]] = {}
-        self._begun: tuple[list[dict[str, Any]], dict[str, Any]] | None = None  # rows without pictures, attributes
+        self._begun: tuple[list[Facts], Facts] | None = None  # rows without pictures, attributes
         self._beside = ThreadPoolExecutor(1)
 
     def write(self) -> None:

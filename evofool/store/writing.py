@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
+from evofool.records import Facts
 from evofool.store import files
 from evofool.store.commits import Commit, CommitLog
 from evofool.store.remote.working_copy import Remote
@@ -21,9 +21,9 @@ def append(
     tables: dict[str, tuple[bytes, int]],
     *,
     dropped_genomes: list[int],
-    numerics: dict[str, Any],
-    counters: dict[str, Any],
-    compacts: dict[str, Any] | None = None,
+    numerics: Facts,
+    counters: Facts,
+    compacts: Facts | None = None,
 ) -> Commit:
     """Write tables, then the commit that names them; then delete the tables that nobody needs any more.
 

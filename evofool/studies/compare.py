@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from evofool.config import fingerprint
+from evofool.records import Facts
 from evofool.store.reader import open_run
 from evofool.store.remote.working_copy import named
 from evofool.studies.shared.statistics import mann_whitney, median_interval
@@ -58,7 +58,7 @@ def _first(history: pd.DataFrame, column: str) -> float:
     return float(reached.iloc[0]) if len(reached) else float("nan")
 
 
-def summarise(runs: pd.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def summarise(runs: pd.DataFrame) -> tuple[list[Facts], list[Facts]]:
     """Per group and figure the median over runs with a 95 % bootstrap interval; per pair of groups a p-value.
 
     Returns:

@@ -21,6 +21,7 @@ from evofool.errors import ConfigError
 from evofool.evaluate.opening import open_pool
 from evofool.evaluate.pool import stream
 from evofool.evaluate.problem import Problem, picture_problem
+from evofool.records import Facts
 from evofool.studies.shared import score_file
 from evofool.targets.checking.photographs import fit
 from evofool.targets.opening import open_target
@@ -61,7 +62,7 @@ class Request:
 class Result:
     """What became of the pictures."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)  # as in the table, without its column "classes"
+    rows: list[Facts] = field(default_factory=list)  # as in the table, without its column "classes"
     left_out: list[str] = field(default_factory=list)  # a sentence each
 
 
@@ -192,7 +193,7 @@ def _rows(
     sure: NDArray[np.float32],
     names: tuple[str, ...],
     facts: dict[str, str],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Facts]:
     """The columns of each picture, but for "classes"; `odds` and `sure`, its confidence, are (n, outputs)."""
     p = sure.astype(np.float64)
     p /= p.sum(axis=1, keepdims=True)

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -24,6 +23,7 @@ from evofool.base.source import Source
 from evofool.config import EvaluationConfig
 from evofool.errors import ConfigError, EvofoolError, Stopped
 from evofool.evaluate.pool import Pool
+from evofool.records import Facts
 from evofool.store.reader import Run
 from evofool.store.schemas import SCHEMA_VERSION
 from evofool.studies.shared import tables
@@ -195,7 +195,7 @@ def _rows(elites: Elites, by: OpenTarget, variants: list[str], pool: Pool) -> pd
 # ------------------------------------------------------------------------------------------------------------ summing
 
 
-def summarise(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def summarise(frame: pd.DataFrame) -> list[Facts]:
     """Shares for each target and variant, over all elites and over those the source is sure of.
 
     Args:
@@ -233,7 +233,7 @@ def summarise(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return result
 
 
-def _share(values: pd.Series) -> dict[str, Any]:
+def _share(values: pd.Series) -> Facts:
     count, n = int(values.sum()), len(values)
     low, high = wilson(count, n)
     return {"share": count / n if n else None, "low": low, "high": high, "count": count, "n": n}
@@ -311,7 +311,7 @@ def _at_home(elites: Elites) -> pd.DataFrame:
     return elites.rows.assign(confidence=elites.frame["confidence"], class_is_top1=answered, same_top1=True)
 
 
-def _entry(source: _Group, to: _Group, parts: list[pd.DataFrame]) -> dict[str, Any]:
+def _entry(source: _Group, to: _Group, parts: list[pd.DataFrame]) -> Facts:
     frame = pd.concat(parts, ignore_index=True) if parts else None
     has = None if frame is None else frame[frame["class_is_top1"].notna()]
     share = _share(pd.Series(dtype=bool) if has is None else has["class_is_top1"])

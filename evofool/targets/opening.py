@@ -6,13 +6,13 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from evofool.base.source import Source
 from evofool.config import TargetConfig
 from evofool.errors import ConfigError, IncompatibleRun
+from evofool.records import Facts
 from evofool.targets.families import configured, load_target
 from evofool.targets.target import Preprocessing, Target
 
@@ -83,7 +83,7 @@ def built(source: Source, section: TargetConfig) -> Target:
     return load_target(source, **_view(section))
 
 
-def _view(section: TargetConfig) -> dict[str, Any]:
+def _view(section: TargetConfig) -> Facts:
     """Geometry, output and crops: how a target is looked at."""
     return {"geometry": section.geometry, "output": section.output, "crops": section.crops}
 

@@ -27,6 +27,7 @@ from evofool.encoding.cppn.graphs import (
     node_ids,
 )
 from evofool.errors import InvalidGenome
+from evofool.records import Facts
 
 __all__ = [
     "ACTIVATIONS",
@@ -274,10 +275,10 @@ class CppnEncoding:
         if not done.all():
             raise InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
 
-    def genes(self, graphs: Graphs, row: int) -> list[dict[str, Any]]:
+    def genes(self, graphs: Graphs, row: int) -> list[Facts]:
         """One dict for each gene, nodes first: the rows of the `genome` column."""
         nodes, connections = self.size(graphs, row)
-        listed: list[dict[str, Any]] = [
+        listed: list[Facts] = [
             {
                 "gene": "node",
                 "id": int(graphs.node_ids[row, i]),
@@ -300,7 +301,7 @@ class CppnEncoding:
         ]
         return listed
 
-    def to_json(self, graphs: Graphs, row: int) -> dict[str, Any]:
+    def to_json(self, graphs: Graphs, row: int) -> Facts:
         """One genome as JSON data; ids are hex strings, since JSON readers lose bits of 64-bit numbers."""
         genes = [{k: f"{v:x}" if isinstance(v, int) else v for k, v in g.items()} for g in self.genes(graphs, row)]
         return {

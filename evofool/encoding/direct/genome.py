@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evofool.errors import InvalidGenome
+from evofool.records import Facts
 
 __all__ = ["DirectEncoding"]
 
@@ -99,11 +100,11 @@ class DirectEncoding:
             genomes[row] = pixels.reshape(self.shape)
         return genomes
 
-    def genes(self, genomes: NDArray[np.float32], row: int) -> list[dict[str, Any]]:
+    def genes(self, genomes: NDArray[np.float32], row: int) -> list[Facts]:
         """Empty: pixels are no genes worth a row each."""
         return []
 
-    def to_json(self, genomes: NDArray[np.float32], row: int) -> dict[str, Any]:
+    def to_json(self, genomes: NDArray[np.float32], row: int) -> Facts:
         """One genome as JSON data; the pixels are base64 of float32, left out above 16 KiB."""
         data = {
             "encoding": "direct",

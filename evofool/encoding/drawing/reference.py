@@ -8,7 +8,6 @@ stored image.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.graphs import FIRST_HIDDEN, FIRST_OUTPUT, Graphs
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.errors import InvalidGenome
+from evofool.records import Genomes
 
 __all__ = ["ACTIVATIONS", "quantise", "render", "to_rgb"]
 
@@ -34,7 +34,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def render(encoding: Encoding, genomes: Any, row: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def render(encoding: Encoding, genomes: Genomes, row: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """The picture of one genome.
 
     Args:

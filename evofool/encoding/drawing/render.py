@@ -26,6 +26,7 @@ from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.programs import Program, Stage
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import portable
+from evofool.records import Genomes
 
 __all__ = ["ACTIVATIONS", "has_compiler", "render"]
 
@@ -132,7 +133,7 @@ def _compiled(device: str) -> Any:
     return compiled
 
 
-def render(encoding: Encoding, genomes: Any, device: str = "cpu") -> NDArray[np.uint8]:
+def render(encoding: Encoding, genomes: Genomes, device: str = "cpu") -> NDArray[np.uint8]:
     """Pictures of a batch of genomes at the encoding's size.
 
     Returns:
@@ -149,7 +150,7 @@ def render(encoding: Encoding, genomes: Any, device: str = "cpu") -> NDArray[np.
     return _render(encoding, genomes, device)
 
 
-def _render(encoding: Encoding, genomes: Any, device: str) -> NDArray[np.uint8]:
+def _render(encoding: Encoding, genomes: Genomes, device: str) -> NDArray[np.uint8]:
     """As `render`, by torch."""
     n, pixels = len(genomes), encoding.height * encoding.width
     images = np.empty((n, pixels, encoding.channels), dtype=np.uint8)
@@ -163,7 +164,7 @@ def _render(encoding: Encoding, genomes: Any, device: str) -> NDArray[np.uint8]:
     return images.reshape(n, encoding.height, encoding.width, encoding.channels)
 
 
-def _tiles(encoding: Encoding, genomes: Any, device: str) -> Iterator[tuple[slice, torch.Tensor]]:
+def _tiles(encoding: Encoding, genomes: Genomes, device: str) -> Iterator[tuple[slice, torch.Tensor]]:
     """(pixels, values): values are (channels, n, pixels) float32 in [0, 1] and in the genome's colour space.
 
     Their memory is used again for the next tile, and may be overwritten.

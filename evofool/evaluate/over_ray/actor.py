@@ -15,6 +15,7 @@ from evofool.evaluate.evaluator import Evaluator
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
 from evofool.evaluate.problem import Recipe
 from evofool.evaluate.settings import settle
+from evofool.records import Facts
 
 __all__ = ["Actor"]
 
@@ -44,7 +45,7 @@ class Actor:
     def __init__(self) -> None:
         _end_with_parent()
 
-    def hello(self, recipe: Recipe) -> dict[str, Any]:
+    def hello(self, recipe: Recipe) -> Facts:
         """Build the evaluator, here rather than in the constructor so that its errors come back as errors."""
         keep_freed_memory()
         settle(recipe.numerics)

@@ -8,6 +8,7 @@ from typing import Any
 
 from evofool.encoding.contract import Encoding
 from evofool.evaluate.pool import Job, chunks, part
+from evofool.records import Facts
 
 __all__ = ["MAX_ATTEMPTS", "MAX_ATTEMPTS_OF_A_PART", "Chunk", "Worker"]
 
@@ -66,5 +67,5 @@ class Worker:
     hello: Any = None  # the call that shows it is ready; None once it is
     sent: deque[tuple[Any, Chunk]] = field(default_factory=deque)  # oldest first
     since: float = 0.0  # when the oldest began, as far as the driver knows
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
     failed_hellos: int = 0  # in a row

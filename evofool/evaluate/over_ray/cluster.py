@@ -20,6 +20,7 @@ from ray.job_config import JobConfig
 from evofool.base.addresses import OpenCluster, is_loopback
 from evofool.config import EvaluationConfig
 from evofool.errors import ConfigError, ResourcesMissing
+from evofool.records import Facts
 
 __all__ = ["Cluster", "connect", "connected"]
 
@@ -37,7 +38,7 @@ class Cluster:
         """How much of "CPU" or "GPU" the whole cluster has now."""
         return float(ray.cluster_resources().get(resource, 0.0))
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """Versions and size, for provenance."""
         return {
             "ray": ray.__version__,
@@ -76,7 +77,7 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
         )
     if named and named not in ("auto", "local"):
         _refuse_silent(named, where)
-    options: dict[str, Any] = {
+    options: Facts = {
         "namespace": "evofool",
         "log_to_driver": False,
         "logging_level": "ERROR",

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from evofool.base import provenance
 from evofool.base.places import as_url
@@ -29,7 +28,7 @@ from evofool.machines.bench.results import Bench, Stage
 from evofool.machines.bench.workbench import Workbench
 from evofool.machines.probe import Probe, opened_problem
 from evofool.machines.sweep import Choice, alternated, coarse
-from evofool.records import Numerics
+from evofool.records import Facts, Numerics
 from evofool.store import files
 from evofool.store.run import stored_config
 
@@ -86,7 +85,7 @@ def bench(
         if not choices:
             raise ConfigError("there is not enough memory to measure the network in any shape.")
         choices = sorted(choices, key=lambda choice: -choice.coarse)[:FINALISTS]
-        facts: dict[str, Any] = {"not_measured": why, "numerics": asdict(numerics), "machine": _machine()}
+        facts: Facts = {"not_measured": why, "numerics": asdict(numerics), "machine": _machine()}
         if run is None:
             run, archive = _made(problem, workbench, folder, MAKING * seconds, numerics, tell)
         else:
@@ -163,7 +162,7 @@ def _made(
     seconds: float,
     numerics: Numerics,
     tell: Callable[[str], None],
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, Facts]:
     """A run to go on from, with fewer offspring than the configuration's where those would take too long."""
     wanted, pace = problem.config.search.offspring, workbench.call("pace", numerics)
     offspring = max(min(wanted, LEAST_OFFSPRING), min(wanted, int(pace * seconds / GENERATIONS)))
@@ -202,5 +201,5 @@ def _folder(place: Path) -> Iterator[Path]:
             place.rmdir()
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> Facts:
     return {**provenance.facts(), "gpus": gpus(), "load_before": os.getloadavg()[0], "versions": provenance.versions()}

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from evofool.evaluate.problem import Problem, Recipe
 from evofool.machines.bench.archives import copy_of
 from evofool.machines.bench.continued import Continued
 from evofool.machines.probe import Reading
-from evofool.records import Numerics, Scores
+from evofool.records import Genomes, Numerics, Scores
 
 __all__ = ["IdleRecipe", "RoundTrip", "over_ray"]
 
@@ -42,7 +41,7 @@ class _Idle(Evaluator):
         return "idle"
 
 
-def _zeros(evaluator: Evaluator, genomes: Any) -> Scores:
+def _zeros(evaluator: Evaluator, genomes: Genomes) -> Scores:
     """Scores in no time."""
     n = len(genomes)
     values = np.zeros((n, len(evaluator.cells.classes)), dtype=np.float32)

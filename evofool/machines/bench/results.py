@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from evofool.machines.bench.continued import Stretch
 from evofool.machines.sweep import Choice
+from evofool.records import Facts
 
 __all__ = ["Bench", "Stage"]
 
@@ -42,7 +42,7 @@ class Stage:
         """Processor time of one evaluation, in microseconds."""
         return 1e6 * self.cores / self.per_second
 
-    def as_dict(self, whole: Stage) -> dict[str, Any]:
+    def as_dict(self, whole: Stage) -> Facts:
         """The stage as JSON data, its share being of all the processor time that `whole` has for an evaluation."""
         return {
             "name": self.name,
@@ -77,7 +77,7 @@ class Bench:
     choices: list[Choice]
     stretches: dict[str, list[Stretch]]
     pool: str
-    facts: dict[str, Any]
+    facts: Facts
 
     @property
     def forward(self) -> Stage:
@@ -93,12 +93,12 @@ class Bench:
         return self.end_to_end(pool).per_second / self.forward.per_second
 
     @property
-    def shown(self) -> list[dict[str, Any]]:
+    def shown(self) -> list[Facts]:
         """All stages as JSON data, in the order of the work."""
         whole = self.end_to_end(self.pool)
         return [stage.as_dict(whole) for stage in [self.forward, *self.stages]]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Facts:
         """Everything as JSON data."""
         best = self.choices[self.forwards.index(self.forward)]
         return {
@@ -118,7 +118,7 @@ class Bench:
             **self.facts,
         }
 
-    def _ratio(self, pool: str) -> dict[str, Any]:
+    def _ratio(self, pool: str) -> Facts:
         whole = self.end_to_end(pool)
         rounds = [a / b for a, b in zip(whole.rounds, self.forward.rounds)]
         return {
@@ -129,7 +129,7 @@ class Bench:
         }
 
 
-def _shape(choice: Choice) -> dict[str, Any]:
+def _shape(choice: Choice) -> Facts:
     n = choice.numerics
     return {
         "memory_format": n.memory_format,
@@ -139,7 +139,7 @@ def _shape(choice: Choice) -> dict[str, Any]:
     }
 
 
-def _search(stretches: list[Stretch]) -> dict[str, Any]:
+def _search(stretches: list[Stretch]) -> Facts:
     evaluations = sum(s.evaluations for s in stretches)
     return {
         "evaluators": stretches[0].evaluators,

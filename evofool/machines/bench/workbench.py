@@ -21,7 +21,7 @@ from evofool.machines.bench.archives import copy_of, make
 from evofool.machines.bench.continued import Continued, Stretch
 from evofool.machines.bench.genomes import elites_of, grown, hidden_nodes
 from evofool.machines.probe import Reading, Subject, repeated
-from evofool.records import Numerics
+from evofool.records import Facts, Numerics
 
 __all__ = ["ARCHIVE", "DEEP", "HIDDEN", "Workbench"]
 
@@ -47,7 +47,7 @@ class Workbench(Subject):
         """Make the run that everything goes on from."""
         make(self.problem.config, offspring, micro_batch, out, self.source.allow_code)
 
-    def open(self, run: Path, folder: Path) -> dict[str, Any]:
+    def open(self, run: Path, folder: Path) -> Facts:
         """Go on from a run, with copies of it in a folder; facts about its archive."""
         problem, config = self.problem, self.problem.config
         pool, numerics, _ = self._open.enter_context(open_pool(problem))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from evofool.config import Config
-from evofool.records import Statistics
+from evofool.records import Facts, Statistics
 
 __all__ = ["Observer"]
 
@@ -13,10 +11,10 @@ __all__ = ["Observer"]
 class Observer:
     """The events of a run; a base whose methods do nothing. An observer overrides what it wants to hear."""
 
-    def on_start(self, config: Config, facts: dict[str, Any]) -> None:
+    def on_start(self, config: Config, facts: Facts) -> None:
         """The run begins or goes on. `facts` is what run.json says, and `resumed_at` (a generation, or None)."""
 
-    def on_generation(self, statistics: Statistics, facts: dict[str, Any]) -> None:
+    def on_generation(self, statistics: Statistics, facts: Facts) -> None:
         """A generation was placed. `facts` holds evaluators, requeued chunks and evaluations per second."""
 
     def on_commit(self, generation: int, archive_hash: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from evofool.config import Config
-from evofool.records import Statistics
+from evofool.records import Facts, Statistics
 from evofool.runs.observers.observer import Observer
 
 __all__ = ["Lines", "LiveTable", "make_progress"]
@@ -25,7 +24,7 @@ def make_progress(kind: str) -> Observer:
     return {"live": LiveTable, "lines": Lines, "none": Observer}[kind]()
 
 
-def _title(config: Config, facts: dict[str, Any]) -> str:
+def _title(config: Config, facts: Facts) -> str:
     begin = f"resuming after generation {facts['resumed_at']}" if facts.get("resumed_at") is not None else "new run"
     return (
         f"{config.run_name}: {begin}, {facts['encoding']}, {facts['cells']} classes of {facts['target']}, "
@@ -44,10 +43,10 @@ class Lines(Observer):
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def on_start(self, config: Config, facts: dict[str, Any]) -> None:
+    def on_start(self, config: Config, facts: Facts) -> None:
         self._say(_title(config, facts))
 
-    def on_generation(self, s: Statistics, facts: dict[str, Any]) -> None:
+    def on_generation(self, s: Statistics, facts: Facts) -> None:
         if time.monotonic() - self._last < self.INTERVAL:
             return
         self._last = time.monotonic()
@@ -75,14 +74,14 @@ class LiveTable(Observer):
         self._live: Live | None = None
         self._cells = 0
 
-    def on_start(self, config: Config, facts: dict[str, Any]) -> None:
+    def on_start(self, config: Config, facts: Facts) -> None:
         self._console.print(_title(config, facts), highlight=False)
         self._cells = facts["cells"]
         self._task = self._bar.add_task("", total=config.search.generations)
         self._live = Live(self._bar, console=self._console, refresh_per_second=4)
         self._live.start()
 
-    def on_generation(self, s: Statistics, facts: dict[str, Any]) -> None:
+    def on_generation(self, s: Statistics, facts: Facts) -> None:
         if self._live is None:
             return
         self._bar.update(self._task, completed=s.generation + 1)

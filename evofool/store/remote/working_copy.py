@@ -32,10 +32,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from evofool.base.places import as_url
 from evofool.errors import ConfigError, CorruptData, EvofoolError, RunLocked, StorageError
+from evofool.records import Facts
 from evofool.store import commits, files
 from evofool.store.commits import TABLES, CommitLog
 from evofool.store.remote.objects import Objects
@@ -230,7 +230,7 @@ class Remote:
             raise CorruptData(f"{self.url}/{_commit(number)}: missing, though commit {later[0]} is there.")
         return log, new
 
-    def _bring(self, log: CommitLog, table: str, number: int, facts: dict[str, Any]) -> str | None:
+    def _bring(self, log: CommitLog, table: str, number: int, facts: Facts) -> str | None:
         """See that a table is in the working copy; the name of its object if that is not there."""
         path = log.path(table, number)
         if path.is_file() and not path.is_symlink() and files.sha256_of(path) == facts["sha256"]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from evofool.errors import ConfigError
+from evofool.records import Facts
 from evofool.store import files
 from evofool.store.schemas import SCHEMA_VERSION
 
@@ -52,7 +53,7 @@ SCORES = pa.schema(
 
 
 def table_of(
-    rows: list[dict[str, Any]],
+    rows: list[Facts],
     class_indices: NDArray[np.int64],
     class_names: tuple[str, ...],
     log_odds: NDArray[np.float32],

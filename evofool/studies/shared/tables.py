@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evofool.errors import ConfigError, CorruptData
+from evofool.records import Facts
 from evofool.store import files, schemas
 from evofool.store.reader import Run
 from evofool.store.view import read_view
@@ -29,7 +29,7 @@ def table_path(run: Path, study: str) -> Path:
     return run / "_studies" / f"{study}.parquet"
 
 
-def read_elites(run: Run) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_elites(run: Run) -> tuple[pd.DataFrame, Facts]:
     """The elites as a study needs them, without the columns of genes, and what the table says of itself.
 
     Returns:

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence, log_odds
+from evofool.records import Facts
 from evofool.targets.checking.photographs import LabelledPictures, Photograph, fit, photographs
 from evofool.targets.target import Preprocessing, Target
 
@@ -87,9 +88,7 @@ def normalisations(p: Preprocessing) -> list[Normalisation]:
     return [declared, *others]
 
 
-def check(
-    target: Target, *, data: LabelledPictures | None = None, unfolded: torch.nn.Module | None = None
-) -> dict[str, Any]:
+def check(target: Target, *, data: LabelledPictures | None = None, unfolded: torch.nn.Module | None = None) -> Facts:
     """Feed a target photographs and labelled images and see whether its preprocessing fits.
 
     Args:
@@ -113,7 +112,7 @@ def check(
     judged = [i for i, right in enumerate(known) if right]
     rows = []
     for normalisation in normalisations(target.preprocessing):
-        row: dict[str, Any] = {"normalisation": normalisation.name}
+        row: Facts = {"normalisation": normalisation.name}
         if seen is not None and judged:
             row |= _on_photographs(target, normalisation, seen[judged], [known[i] for i in judged])
         if data is not None:
@@ -158,7 +157,7 @@ def _to_feed(
     return noise, "noise"
 
 
-def _facts(target: Target) -> dict[str, Any]:
+def _facts(target: Target) -> Facts:
     p = target.preprocessing
     return {
         "spec": target.spec,
@@ -177,7 +176,7 @@ def _facts(target: Target) -> dict[str, Any]:
     }
 
 
-def _fed(target: Target, images: NDArray[np.uint8]) -> tuple[dict[str, Any], NDArray[np.float32]]:
+def _fed(target: Target, images: NDArray[np.uint8]) -> tuple[Facts, NDArray[np.float32]]:
     """What arrives at the network, and what it gives for that."""
     arrived: list[torch.Tensor] = []
     hook = target.module.register_forward_pre_hook(lambda module, arguments: arrived.append(arguments[0]))
@@ -197,7 +196,7 @@ def _fed(target: Target, images: NDArray[np.uint8]) -> tuple[dict[str, Any], NDA
     return facts, outputs
 
 
-def _outputs(target: Target, outputs: NDArray[np.float32]) -> tuple[dict[str, Any], list[str]]:
+def _outputs(target: Target, outputs: NDArray[np.float32]) -> tuple[Facts, list[str]]:
     """Figures of the outputs, and sentences about what is odd with them."""
     target.check_outputs(outputs)
     finite = np.isfinite(outputs).all(axis=1)
@@ -227,7 +226,7 @@ def _units(p: Preprocessing) -> list[str]:
     ]
 
 
-def _answers(target: Target, samples: Sequence[Photograph], seen: NDArray[np.uint8] | None) -> list[dict[str, Any]]:
+def _answers(target: Target, samples: Sequence[Photograph], seen: NDArray[np.uint8] | None) -> list[Facts]:
     if seen is None:
         return []
     sure = confidence(_log_odds(target, seen))
@@ -248,7 +247,7 @@ def _answers(target: Target, samples: Sequence[Photograph], seen: NDArray[np.uin
 
 def _on_photographs(
     target: Target, normalisation: Normalisation, images: NDArray[np.uint8], right: list[list[int]]
-) -> dict[str, Any]:
+) -> Facts:
     log_p = _log_probabilities(_log_odds(*normalisation.applied(target, images)))
     ranks = [int((row > row[classes].max()).sum()) for row, classes in zip(log_p, right)]
     return {
@@ -261,7 +260,7 @@ def _on_photographs(
     }
 
 
-def _on_data(target: Target, normalisation: Normalisation, data: LabelledPictures) -> dict[str, Any]:
+def _on_data(target: Target, normalisation: Normalisation, data: LabelledPictures) -> Facts:
     log_p = _log_probabilities(_log_odds(*normalisation.applied(target, data.images)))
     hits = log_p.argmax(axis=1) == data.labels
     return {
@@ -271,7 +270,7 @@ def _on_data(target: Target, normalisation: Normalisation, data: LabelledPicture
     }
 
 
-def _calibration(target: Target, data: LabelledPictures) -> dict[str, Any]:
+def _calibration(target: Target, data: LabelledPictures) -> Facts:
     sure = confidence(_log_odds(target, data.images))
     top = np.nan_to_num(sure, nan=-1.0).argmax(axis=1)
     best = np.nan_to_num(sure[np.arange(len(sure)), top])
@@ -316,7 +315,7 @@ def _divergence(
     return float(torch.nan_to_num(value, nan=1e9, posinf=1e9).median())
 
 
-def _better_on_photographs(rows: list[dict[str, Any]]) -> list[str]:
+def _better_on_photographs(rows: list[Facts]) -> list[str]:
     declared = rows[0]
     if declared.get("photographs", 0) < FEWEST_PHOTOGRAPHS:
         return []
@@ -332,7 +331,7 @@ def _better_on_photographs(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _better_on_data(rows: list[dict[str, Any]]) -> list[str]:
+def _better_on_data(rows: list[Facts]) -> list[str]:
     if "_hits" not in rows[0]:
         return []
     hits = rows[0]["_hits"]
@@ -347,7 +346,7 @@ def _better_on_data(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _better_for_batch_norm(rows: list[dict[str, Any]]) -> list[str]:
+def _better_for_batch_norm(rows: list[Facts]) -> list[str]:
     if "batch_norm_divergence" not in rows[0]:
         return []
     declared = rows[0]["batch_norm_divergence"]

@@ -20,6 +20,7 @@ from safetensors.torch import save as save_safetensors
 from torch.nn import functional
 
 from evofool.errors import StorageError
+from evofool.records import Facts
 from evofool.targets.target import Target
 from evofool.targets.training.datasets import LabelledImages
 from evofool.targets.zoo import lenet
@@ -30,7 +31,7 @@ EPOCHS, BATCH, PEAK_RATE, DECAY, SHIFT, DEGREES = 12, 64, 2e-3, 1e-4, 2.0, 10.0
 THREADS = 2  # fixed, since another number gives other weights
 
 
-def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable[[str], None]) -> dict[str, Any]:
+def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable[[str], None]) -> Facts:
     """Train the paper's LeNet and write it as safetensors.
 
     The same data, seed and torch version give the same weights on the same kind of CPU.

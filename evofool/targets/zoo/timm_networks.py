@@ -19,6 +19,7 @@ from torch import nn
 
 from evofool.base.source import Source
 from evofool.errors import ConfigError
+from evofool.records import Facts
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo import imagenet
 from evofool.targets.zoo.folding import fold_batch_norm
@@ -31,7 +32,7 @@ _PATIENCE = 5.0  # seconds the hub is given to answer at all
 _STATE = "timm.safetensors"  # what the weights are called among the files of a source
 
 
-def catalogue() -> list[dict[str, Any]]:
+def catalogue() -> list[Facts]:
     """A dict for each network with published weights: name (with the tag of the weights), image_size (side in pixels).
 
     Raises:
@@ -168,7 +169,7 @@ def _nameless(spec: str, classes: int) -> ConfigError:
     )
 
 
-def _preprocessing(config: dict[str, Any], spec: str) -> Preprocessing:
+def _preprocessing(config: Facts, spec: str) -> Preprocessing:
     channels, height, width = config["input_size"]
     if channels not in (1, 3):
         raise ConfigError(f"target.spec: {spec} takes {channels} channels; evofool knows grey (1) and RGB (3).")

@@ -20,6 +20,7 @@ from torch import nn
 
 from evofool.base.source import Source
 from evofool.errors import ConfigError
+from evofool.records import Facts
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo import imagenet
 from evofool.targets.zoo.folding import fold_batch_norm
@@ -47,7 +48,7 @@ def _models() -> Any:
     return models
 
 
-def catalogue() -> list[dict[str, Any]]:
+def catalogue() -> list[Facts]:
     """A dict for each network and its weights: name, weights, image_size (side in pixels), on_disk."""
     return [
         {"name": name, "weights": w.name, "image_size": w.transforms().crop_size[0], "on_disk": _place(w).is_file()}
@@ -101,7 +102,7 @@ def load(source: Source, *, fold: bool = True) -> Target:
 
 
 def _network(name: str, weights: Any, classes: int, tensors: dict[str, torch.Tensor]) -> nn.Module:
-    options: dict[str, Any] = {}
+    options: Facts = {}
     if name in _WITH_HEADS:
         heads = any(key.startswith(_WITH_HEADS[name]) for key in tensors)
         # As published: the network undoes the usual normalisation and applies that of its own training.

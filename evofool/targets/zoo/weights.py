@@ -13,6 +13,7 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from evofool.errors import ConfigError, first_line
+from evofool.records import Facts
 
 __all__ = [
     "SUFFIXES",
@@ -69,7 +70,7 @@ def read_safetensors(blob: bytes, path: str) -> dict[str, torch.Tensor]:
         raise ConfigError(f"{path}: damaged, or not a safetensors file ({first_line(error)}).") from None
 
 
-def metadata(blob: bytes) -> dict[str, Any]:
+def metadata(blob: bytes) -> Facts:
     """The metadata in the bytes of a safetensors file; empty where there is none, or for another kind of file."""
     # The header of a safetensors file: 8 bytes of length, then JSON.
     length = int.from_bytes(blob[:8], "little")
