@@ -3,7 +3,7 @@
     EvofoolError ............................ 1   failed otherwise
     ├── ConfigError ......................... 2   usage or configuration
     ├── IncompatibleRun ..................... 3   config, weights or numerics differ from the run's
-    ├── ResourcesMissing .................... 3   the cluster has not what was asked for
+    ├── ResourcesMissing .................... 3   the cluster lacks something, or does not answer
     ├── CorruptData ......................... 4   a stored file is damaged, or verification failed
     │   └── InvalidGenome ................... 4   a stored genome breaks a rule
     ├── RunLocked ........................... 5   another driver writes this run
@@ -12,11 +12,14 @@
     ├── StorageError ........................ 74  input/output: disk full, read-only, not permitted
     └── Stopped ............................. 130 / 143   by a signal, after a clean commit
 
-A message is one sentence that names the key, file or value and the way out. `safe` says what lies safely on disk
-and `go_on` is the command that continues; the command line prints both.
+A message is one sentence that names the key, file or value and the way out. `safe` says what is safely on disk and
+`go_on` is the command that continues; the command line prints both.
 """
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 __all__ = [
     "ConfigError",
@@ -31,6 +34,7 @@ __all__ = [
     "StorageError",
     "TargetError",
     "first_line",
+    "nearest",
 ]
 
 
@@ -40,7 +44,7 @@ class EvofoolError(Exception):
     Args:
         message: one sentence: what is wrong, where, and the way out.
         safe: what is safely on disk, if a run was under way.
-        go_on: the command that goes on from there.
+        go_on: the command that goes on from it.
     """
 
     exit_code = 1
@@ -53,17 +57,17 @@ class EvofoolError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders (Ray), and keyword arguments would be lost by the default.
-        return (type(self), (self.message,), {"safe": self.safe, "go_on": self.go_on})
+        return (type(self), (self.message,), vars(self))
 
 
 class ConfigError(EvofoolError):
-    """A command line or a configuration that cannot be meant."""
+    """A command line or a configuration that makes no sense."""
 
     exit_code = 2
 
 
 class IncompatibleRun(EvofoolError):
-    """What is asked for would not continue the same run."""
+    """The request would not continue the same run."""
 
     exit_code = 3
 
@@ -75,7 +79,7 @@ class ResourcesMissing(EvofoolError):
 
 
 class CorruptData(EvofoolError):
-    """A stored file is missing, damaged, or does not give what it gave."""
+    """A stored file is missing or damaged, or what it holds gives another result than when it was stored."""
 
     exit_code = 4
 
@@ -119,5 +123,11 @@ class Stopped(EvofoolError):
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, for a sentence of ours: its kind and the first line of its text, cut at 160."""
+    """A library's error in short, to be quoted: its class and the first 160 characters of its text's first line."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:160]}".removesuffix(": ")
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.6) -> str:
+    """How a message about an unknown name goes on: "nearest are ..." with up to three known ones, or `otherwise`."""
+    matches = difflib.get_close_matches(name, known, n=3, cutoff=cutoff)
+    return f"nearest are {', '.join(matches)}" if matches else otherwise

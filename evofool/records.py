@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,16 @@ NO_PARENT = -1
 _SLOT_BITS = 24
 
 
-def individual_id(generation: Any, slot: Any) -> Any:
-    """The id of an individual inside its run: generation * 2**24 + slot, int64, never reused. Works on arrays."""
+@overload
+def individual_id(generation: int, slot: int) -> np.int64: ...
+
+
+@overload
+def individual_id(generation: int, slot: NDArray[np.int64]) -> NDArray[np.int64]: ...
+
+
+def individual_id(generation: int, slot: int | NDArray[np.int64]) -> np.int64 | NDArray[np.int64]:
+    """The id of an individual inside its run, generation * 2**24 + slot, never reused; of each slot of an array."""
     return (np.int64(generation) << _SLOT_BITS) + slot
 
 
@@ -43,11 +51,11 @@ def address_of(identity: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of an archive in order: (class, bin), class by class. K classes with B bins make C = K * B cells."""
+    """The cells of an archive, in order of class, then bin. K classes with B bins each make C = K * B cells."""
 
     classes: NDArray[np.int64]  # (K,) output indices of the target
     bins: int = 1  # B, of each class
-    # Which bin of its classes each image falls into, (n, h, w, channels) uint8 to (n,); None where there is one bin.
+    # The bin of each image, the same for all classes: (n, h, w, channels) uint8 to (n,); None for a single bin.
     describe: Callable[[NDArray[np.uint8]], NDArray[np.int32]] | None = None
 
     def __len__(self) -> int:
@@ -83,7 +91,7 @@ class Numerics:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Numerics:
-        """The numerics among the facts that a run keeps; what an older run did not know is at its default."""
+        """The numerics among the facts that a run stores; a field that older runs lack is at its default."""
         return cls(**{name: facts[name] for name in cls.__dataclass_fields__ if name in facts})
 
 
@@ -93,7 +101,7 @@ class Offspring:
 
     generation: int
     genomes: Genomes
-    parents: NDArray[np.int64]  # (n, 2) individual ids, NO_PARENT where there is none
+    parents: NDArray[np.int64]  # (n, 2) individual ids; NO_PARENT in place of a missing one
     operators: NDArray[np.uint32]  # (n,) bit set over the encoding's operator names
     origins: tuple[str, ...] | None = None  # "RUN_ID:INDIVIDUAL_ID" of seeded individuals
 
@@ -110,23 +118,23 @@ class Scores:
     top1_class: NDArray[np.int32]  # (n,) over all outputs of the target
     top1_confidence: NDArray[np.float32]  # (n,)
     image_sha256: NDArray[np.uint8]  # (n, 32)
-    bins: NDArray[np.int32] | None = None  # (n,) which bin of its classes each falls into; None where there is one
+    bins: NDArray[np.int32] | None = None  # (n,) the bin of each image; None where classes have a single bin
 
     def __len__(self) -> int:
         return len(self.log_odds)
 
     @staticmethod
     def not_finite(n: int, classes: int) -> Scores:
-        """Of individuals that could not be scored: they take no cell, and count as not finite."""
+        """The scores of individuals that could not be scored: they take no cell, and count as not finite."""
         odds, none = np.full((n, classes), np.nan, dtype=np.float32), np.zeros(n, dtype=np.float32)
         return Scores(odds, odds, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
 
     @staticmethod
     def concatenate(parts: list[Scores]) -> Scores:
-        """One record of several, in order."""
+        """The scores of several batches as those of one, in order; bins of a batch that has none are 0."""
         columns = {name: [getattr(part, name) for part in parts] for name in Scores.__dataclass_fields__}
         bins = columns.pop("bins")
-        if any(each is not None for each in bins):  # those that could not be scored have none
+        if any(each is not None for each in bins):  # individuals that could not be scored have none
             columns["bins"] = [np.zeros(len(p), np.int32) if each is None else each for p, each in zip(parts, bins)]
         return Scores(**{name: np.concatenate(column) for name, column in columns.items()})
 
@@ -154,7 +162,7 @@ class Statistics:
     generation: int
     offspring: int  # individuals scored in this generation
     evaluations: int  # individuals scored so far
-    placements: int  # cells taken in this generation
+    placements: int  # cells that got a new elite in this generation
     placements_total: int
     non_finite: int  # individuals of this generation with a score that is not finite
     filled: int  # cells with an elite
@@ -170,12 +178,12 @@ class Statistics:
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """All that one finished generation leaves behind; what the store keeps and observers see."""
+    """The result of one finished generation: what the store writes and observers see."""
 
     offspring: Offspring
     scores: Scores
     placements: Placements
     statistics: Statistics
-    archive_hash: bytes  # 32 bytes, see archive.chain_hash
+    archive_hash: bytes  # 32 bytes, see archive.cells.chain_hash
     genomes: dict[int, bytes]  # slot -> canonical bytes, of individuals that took a cell
     sizes: dict[int, tuple[int, int]]  # slot -> (nodes, connections)

@@ -20,7 +20,7 @@ from evofool.store.commits import CommitLog
 def graph(nodes: dict[int, str], connections: list[tuple[int, int, float]]) -> Graphs:
     """One genome by hand; outputs are among the nodes."""
     source, destination = (np.array([[c[i] for c in connections]], dtype=np.int64) for i in (0, 1))
-    return graphs.canonical(
+    genes = Graphs(
         np.array([list(nodes)], dtype=np.int64),
         np.array([[genome.ACTIVATIONS.index(name) for name in nodes.values()]], dtype=np.uint8),
         graphs.connection_ids(source, destination, 0).reshape(source.shape),
@@ -28,6 +28,7 @@ def graph(nodes: dict[int, str], connections: list[tuple[int, int, float]]) -> G
         destination,
         np.array([[c[2] for c in connections]], dtype=np.float32),
     )
+    return graphs.canonical(genes)
 
 
 @st.composite

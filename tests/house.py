@@ -91,7 +91,7 @@ ROOMS = (
         4,
         "tables and the chain; reading a run",
         _files(
-            "files schemas rows seeds commits remote.objects remote.working_copy writing folders run restore view "
+            "files schemas rows commits remote.objects remote.working_copy writing folders run restore view "
             "reader compaction salvage"
         ),
     ),
@@ -130,8 +130,8 @@ ROOMS = (
         7,
         "what machines can do for a run, and getting it onto them",
         _files(
-            "probe sweep tune disk rehearsal plan doctor launch submit "
-            "bench.genomes bench.archives bench.continued bench.results bench.forward bench.workbench bench.over_ray "
+            "probe sweep tune disk rehearsal plan launch submit doctor "
+            "bench.genomes bench.continued bench.results bench.forward bench.workbench bench.over_ray "
             "bench.measuring bench"
         ),
     ),

@@ -117,7 +117,7 @@ def test_a_class_name_cannot_write_to_the_terminal(
         class_names=names,
         out=tmp_path / "run",
     )
-    output.print_elites(run, None, None)
+    output.print_elites(run)
     shown = capsys.readouterr().out
     assert "owned" in shown
     assert not any((ord(character) < 32 and character != "\n") or 127 <= ord(character) < 160 for character in shown)

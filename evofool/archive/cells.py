@@ -55,20 +55,20 @@ def place(
 ) -> tuple[Archive, Placements]:
     """Let one generation compete for the cells.
 
-    An individual takes a cell where its objective is strictly greater than the elite's: the incumbent keeps a tie, and
-    within the generation the lowest slot does. (Taking ties would let neutral copies displace elites for ever.) An
-    individual with any log-odds that are not finite, or an objective that is NaN, takes no cell. At most one individual
-    enters a cell, the best of its generation: individuals that beat only the old elite leave no placement.
+    An individual takes a cell if its objective there is strictly greater than the elite's, and the greatest of its
+    generation; of several equally great ones, that of the lowest slot. An elite is not displaced by an equal, since
+    then neutral copies would displace elites for ever. An individual with any log-odds that are not finite, or any
+    objective that is NaN, takes no cell. So a cell has at most one placement in a generation.
 
     Args:
         scores: of the generation; log_odds and objective (n, K) float32. An individual competes in the cells of its
             bin.
-        cells: C of them.
+        cells: the C cells of the archive.
         insertion: "every_class", or "argmax": an individual competes only for the class of its greatest objective
-            (the lowest on a tie).
+            (on a tie, for the first of them).
 
     Returns:
-        The new archive and what changed, in cell order. The given archive is left as it is.
+        The new archive and its placements, in cell order. `archive` is left as it is.
     """
     sound = np.isfinite(scores.log_odds).all(axis=1, keepdims=True)
     sound &= ~np.isnan(scores.objective).any(axis=1, keepdims=True)
@@ -92,15 +92,11 @@ def place(
         displaced_log_odds=archive.log_odds[won],
         objective=offered[won],
     )
-    return _with(archive, placements, scores.top1_class[slots] == cells.class_indices[won]), placements
+    return restore(archive, placements, scores.top1_class[slots] == cells.class_indices[won]), placements
 
 
 def restore(archive: Archive, placements: Placements, top1: NDArray[np.bool_]) -> Archive:
-    """Apply placements that were stored; `top1` says of each whether the individual is top-1 in its cell."""
-    return _with(archive, placements, top1)
-
-
-def _with(archive: Archive, placements: Placements, top1: NDArray[np.bool_]) -> Archive:
+    """The archive with the placements applied; `top1`: of each, whether the cell's class is the individual's top-1."""
     elites, log_odds = archive.elites.copy(), archive.log_odds.copy()
     objective, is_top1 = archive.objective.copy(), archive.top1.copy()
     elites[placements.cells] = individual_id(placements.generation, placements.slots.astype(np.int64))

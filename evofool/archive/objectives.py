@@ -1,15 +1,14 @@
-"""Objectives: what the individuals that compete for a cell are ranked by.
+"""Objectives: numbers by which the individuals that compete for a cell are ranked.
 
-An objective is a function `(log_odds, cells) -> (n, cells)`: from the log-odds of every output of the target, (n,
-classes) float32, and the (cells,) indices of the outputs that have a cell, to one number for each individual and cell.
-Greater is better. -inf: the individual may not take this cell; NaN: it takes none. Nothing is lost by starting from
-log-odds: they determine every probability.
+An objective is a function `(odds, cells) -> (n, cells)`: from the log-odds of all outputs of the target, (n, classes)
+float32, and the indices of the outputs that have cells, (cells,), to one number for each individual and cell. Greater
+is better. -inf: the individual may not take this cell; NaN: it takes none. Log-odds are enough to compute any other
+objective from, since they determine all probabilities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from evofool.errors import ConfigError
 
 __all__ = ["OBJECTIVES", "Objective", "load_objective", "log_odds", "margin", "top1_required"]
 
-Objective = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[Any]]
+Objective = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 
 
 def log_odds(odds: NDArray[np.float32], cells: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -43,7 +42,7 @@ def margin(odds: NDArray[np.float32], cells: NDArray[np.int64]) -> NDArray[np.fl
 
 
 def top1_required(odds: NDArray[np.float32], cells: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Log-odds, but only the network's own answer may take a cell."""
+    """Log-odds for the class that is top-1, the lowest on a tie; -inf for all others."""
     return np.where(cells == odds.argmax(axis=1)[:, None], odds[:, cells], np.float32(-np.inf))
 
 
@@ -54,10 +53,11 @@ def load_objective(source: Source) -> tuple[Objective, str]:
     """An objective by name, or the user's own by `python:FILE.py:callable`.
 
     Returns:
-        The function, and the sha256 (hex) of the user's file, "" for one of OBJECTIVES.
+        The function, and the sha256 (hex) of the user's file, "" for one of OBJECTIVES. The user's own raises
+        ConfigError if it fails, or returns something else than (n, cells) numbers.
 
     Raises:
-        ConfigError: no such objective, code is not allowed, or it gives something else than (n, cells) numbers.
+        ConfigError: no such objective, or code is not allowed.
     """
     if source.spec in OBJECTIVES:
         return OBJECTIVES[source.spec], ""

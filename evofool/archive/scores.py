@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ __all__ = ["confidence", "log_odds", "score_outputs"]
 _SMALLEST = 2.0**-149  # the smallest positive float32: a probability of 0 means "below this"
 
 
-def log_odds(outputs: NDArray[Any], output: str) -> NDArray[np.float32]:
+def log_odds(outputs: NDArray[np.floating], output: str) -> NDArray[np.float32]:
     """z_c - logsumexp of the other classes, for every row and class; float64 inside.
 
     Unlike a probability or its logarithm, it never saturates, so a cell can always be improved. The probability is
@@ -60,7 +59,7 @@ def confidence(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def score_outputs(
-    outputs: NDArray[Any],
+    outputs: NDArray[np.floating],
     output: str,
     cells: Cells,
     images: NDArray[np.uint8],
@@ -69,11 +68,11 @@ def score_outputs(
     """Scores of images.
 
     Args:
-        outputs: (m, classes), what the network returned for the images and perhaps, behind them, for padding.
+        outputs: (m, classes), what the network returned for the n images and then m - n rows of padding.
         output: see `log_odds`.
         cells: of the archive.
-        images: (n, h, w, channels) uint8, n <= m.
-        objective: what cells rank by.
+        images: (n, h, w, channels) uint8.
+        objective: by which individuals are ranked in each cell.
     """
     rows = len(images)
     # All m rows are computed, so that a row's bits cannot depend on how many of the others are padding.

@@ -1,4 +1,4 @@
-"""What a search goes on from."""
+"""The state that a search resumes from."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["State"]
 
 @dataclass(frozen=True)
 class State:
-    """What a search needs to go on after its last commit."""
+    """What a search needs in order to go on after its last commit."""
 
     generation: int
     archive_hash: bytes
     statistics: Statistics
     start: Archive  # after generation `generation - lag + 1` (empty if that is negative)
-    start_hash: bytes  # the archive hash then
-    pending: list[tuple[Placements, NDArray[np.bool_]]]  # with top-1 flags, of the generations from there to the last
-    genomes: dict[int, bytes]  # individual id -> canonical bytes, of everyone those archives hold
+    start_hash: bytes  # the archive hash of `start`
+    pending: list[tuple[Placements, NDArray[np.bool_]]]  # placements and top-1 flags of each generation after `start`
+    genomes: dict[int, bytes]  # individual id -> canonical bytes, of all elites from `start` to the last generation

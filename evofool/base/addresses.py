@@ -1,4 +1,4 @@
-"""Addresses of Ray clusters, and whether one is of this machine."""
+"""Addresses of Ray clusters, and whether one is on this machine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["OpenCluster", "is_loopback"]
 
 
 class OpenCluster(str):
-    """The address, empty for the usual one, of a cluster that may let in whoever reaches it, without a token.
+    """The address of a cluster that is used although it lets anybody in without a token; "" for the usual cluster.
 
     On the command line: --insecure-cluster. It is never stored.
     """
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody beyond this machine is meant by a name or an address."""
+    """Whether a host name or IP address means this machine alone: localhost, 127.0.0.1, [::1]."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

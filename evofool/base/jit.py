@@ -1,9 +1,9 @@
-"""How evofool has numba compile: `jit.compiled` above a function. numba is an extra; who imports this asked for it."""
+"""How evofool compiles functions: `@jit.compiled`. numba is an extra, so whoever imports this checks for it first."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from numba import njit
 
@@ -11,10 +11,11 @@ __all__ = ["compiled"]
 
 # Never `fastmath`: additions and multiplications stay as they are written, so every machine has the same bits.
 _OPTIONS = {"error_model": "numpy", "nogil": True}
+_F = TypeVar("_F", bound=Callable[..., object])
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """The function compiled at its first call; other processes find the result on disk, where a place for it is."""
+def compiled(function: _F) -> _F:
+    """The function, compiled at its first call; the machine code is cached on disk for other processes."""
     try:
         return njit(**_OPTIONS, cache=True)(function)
     except RuntimeError:  # neither the package's folder nor a home can be written to

@@ -1,4 +1,4 @@
-"""Pictures from anywhere: found in folders, read within bounds, refused with a sentence.
+"""Pictures from anywhere: files listed from folders, read within bounds, or refused with a sentence.
 
 Whoever made a file may not mean well, so formats are few, sizes are checked before anything is unpacked, and whatever
 the decoder raises becomes a sentence that names the file.
@@ -46,11 +46,11 @@ class Picture:
 def find(paths: Iterable[str | Path], refuse: Callable[[str], None]) -> Iterator[Path]:
     """Picture files: those named, whatever their names, and those in folders, at any depth, by extension.
 
-    Hidden files and linked folders are passed over; a file that comes up twice is given once. Order: as named, then by
-    name.
+    Hidden files and linked folders are passed over; a file that comes up twice is yielded once. Order: that of `paths`,
+    and by name below each folder.
 
     Args:
-        refuse: receives a sentence about a folder that cannot be read.
+        refuse: receives a sentence about each folder that cannot be read.
 
     Raises:
         ConfigError: a path that does not exist.
@@ -61,11 +61,11 @@ def find(paths: Iterable[str | Path], refuse: Callable[[str], None]) -> Iterator
             raise ConfigError(f"{path}: no such file or folder; check the path.")
     seen: set[str] = set()
     for path in named:
-        for found in _below(path, refuse) if path.is_dir() else [path]:
-            key = os.path.realpath(found)
-            if key not in seen:
-                seen.add(key)
-                yield found
+        for file in _below(path, refuse) if path.is_dir() else [path]:
+            real = os.path.realpath(file)
+            if real not in seen:
+                seen.add(real)
+                yield file
 
 
 def _below(folder: Path, refuse: Callable[[str], None]) -> Iterator[Path]:
@@ -83,32 +83,32 @@ def read(path: Path, channels: int) -> Picture:
     """The pixels of a picture file, of its first frame, turned as its Exif orientation says.
 
     Args:
-        channels: 1 (grey) or 3 (RGB) wanted; the other kind is converted.
+        channels: of the result: 1 (grey) or 3 (RGB), to which the picture is converted.
 
     Raises:
         ConfigError: not a picture, damaged, too large, or of a kind with no one meaning as a network's input
             (transparent, CMYK, more than 8 bits); the sentence names the file, the reason and the way out.
     """
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{path}: is not a regular file; leave it out.")
-        if facts.st_size > MAX_FILE:
-            raise ConfigError(f"{path}: has {facts.st_size:,} bytes, over the limit of {MAX_FILE:,}; scale it down.")
+        if status.st_size > MAX_FILE:
+            raise ConfigError(f"{path}: has {status.st_size:,} bytes, over the limit of {MAX_FILE:,}; scale it down.")
         with warnings.catch_warnings():  # Pillow warns of large pictures, and of odd metadata; both are dealt with here
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_FORMATS) as picture:
                 _refuse(path, picture)
                 mode = picture.mode
-                shown = ImageOps.exif_transpose(picture)
-                if mode in _TRANSPARENT or "transparency" in shown.info:
-                    shown = _opaque(path, shown)
-                pixels = np.asarray(shown.convert("L" if channels == 1 else "RGB"))
+                upright = ImageOps.exif_transpose(picture)
+                if mode in _TRANSPARENT or "transparency" in upright.info:
+                    upright = _opaque(path, upright)
+                pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
     except ConfigError:
         raise
     except UnidentifiedImageError:
-        known = " ".join(extension.removeprefix(".") for extension in EXTENSIONS)
-        raise ConfigError(f"{path}: is no picture that can be read ({known}); save it anew as a PNG.") from None
+        extensions = " ".join(extension.removeprefix(".") for extension in EXTENSIONS)
+        raise ConfigError(f"{path}: is no picture that can be read ({extensions}); save it anew as a PNG.") from None
     except Image.DecompressionBombError:
         raise ConfigError(f"{path}: unpacks to far over {MAX_PIXELS:,} pixels; scale it down.") from None
     except MemoryError:
@@ -116,9 +116,7 @@ def read(path: Path, channels: int) -> Picture:
     except Exception as error:  # decoders raise nearly anything for a damaged file
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise ConfigError(f"{path}: damaged or not readable ({reason[:120]}); save it anew, or leave it out.") from None
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    return Picture(path, pixels.shape[1], pixels.shape[0], mode, pixels)
+    return Picture(path, pixels.shape[1], pixels.shape[0], mode, np.atleast_3d(pixels))
 
 
 def _refuse(path: Path, picture: Image.Image) -> None:

@@ -10,22 +10,22 @@ from evofool.errors import ConfigError
 __all__ = ["SCHEMES", "as_url"]
 
 SCHEMES = ("s3", "gs", "az")
-# pathlib makes one slash of two, so that is taken as meant where the scheme is known.
+# pathlib makes s3:/bucket of s3://bucket, so a single slash will do for our schemes.
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(s3|gs|az):/)(.*)", re.DOTALL)
 _PART = re.compile(r"(?!\.\.?$)[A-Za-z0-9_.=+-]{1,255}", re.ASCII)
 
 
 def as_url(place: str | Path) -> str | None:
-    """The URL of a place in an object store, without a slash at its end; None if it is a path.
+    """The URL of a place in an object store, without a slash at its end, e.g. "s3://bucket/runs"; None for a path.
 
     Raises:
-        ConfigError: a URL of another kind, one that holds more than names, or one with credentials in it, which it
-            does not repeat.
+        ConfigError: a URL of another scheme, one with other characters than names have, or one with credentials,
+            which the message does not repeat.
     """
-    found = _URL.fullmatch(str(place))
-    if found is None:
+    match = _URL.fullmatch(str(place))
+    if match is None:
         return None
-    scheme, rest = found[1] or found[2], found[3]
+    scheme, rest = match[1] or match[2], match[3]
     if scheme not in SCHEMES:
         raise ConfigError(f"{scheme}://: runs are kept in folders, or at s3://, gs:// and az:// URLs.")
     if any(sign in rest for sign in "@?#"):

@@ -12,12 +12,11 @@ from evofool.errors import CorruptData
 
 __all__ = ["MAX_PIXELS", "decode_png", "encode_png"]
 
-
-MAX_PIXELS = 1 << 24
+MAX_PIXELS = 1 << 24  # of an elite: 4096 x 4096
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """PNG bytes of (height, width, 1 or 3) uint8; by the least effort, which takes half the time and no more bytes."""
+    """PNG bytes of (height, width, 1 or 3) uint8, at zlib level 1: half the time, and no more bytes for our images."""
     sink = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(sink, format="PNG", compress_level=1)
     return sink.getvalue()
@@ -38,4 +37,4 @@ def decode_png(data: bytes, where: str) -> NDArray[np.uint8]:
             array = np.asarray(picture)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise CorruptData(f"{where}: its image is not a PNG ({error}).") from None
-    return array[:, :, None] if array.ndim == 2 else array
+    return np.atleast_3d(array)

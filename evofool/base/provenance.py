@@ -27,7 +27,7 @@ def facts() -> dict[str, str | int]:
 
 
 def proc(name: str) -> dict[str, str]:
-    """The `key: value` lines of a file of /proc; {} where there is none. Of a key that comes again, the first."""
+    """The `key: value` lines of a file of /proc such as "cpuinfo"; of a repeated key the first. {} without the file."""
     try:
         lines = Path("/proc", name).read_text().splitlines()
     except OSError:

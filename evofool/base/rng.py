@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,8 @@ _UNIT = 2.0**-_BITS
 def words(seed: int, domain: str, generation: int, count: int, start: int = 0) -> NDArray[np.uint64]:
     """Raw Philox words `start` .. `start + count - 1` at an address, shape (count,), uint64.
 
-    The key is blake2b of (seed, domain), 128 bits; numpy is given the counter (0, generation, 0, 0) and
-    counts up before each block, so two generations are 2**66 words apart.
+    The key is blake2b of (seed, domain), 128 bits; the counter starts at (0, generation, 0, 0) and numpy counts up
+    before each block of 4 words, so two generations are 2**66 words apart.
     """
     block, skipped = divmod(start, _BLOCK)
     stream = np.random.Philox(key=_key(seed, domain), counter=np.array([block, generation, 0, 0], dtype=np.uint64))
@@ -64,10 +64,10 @@ def chosen(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Of `uniforms(seed, domain, generation, (records, width), start)`, the rows that begin with less than `rate`.
 
-    Words that are not needed do not become numbers; where numba is installed, they are not kept either.
+    Only their words become numbers; where numba is installed, the words of other rows are not stored either.
 
     Returns:
-        (k,) which rows, ascending, and (k, width) their numbers.
+        (k,) int64 indices of these rows, ascending, and (k, width) float64 their numbers.
     """
     # The largest word whose number is less; a number is a word's upper bits.
     last = (math.ceil(min(max(rate, 0.0), 1.0) * 2**_BITS) << (64 - _BITS)) - 1
@@ -81,8 +81,8 @@ def chosen(
 
 
 @functools.cache
-def _compiled() -> Any:
-    """`rng_compiled.chosen`, or None without numba; loaded when it is first needed."""
+def _compiled() -> Callable[..., tuple[NDArray[np.int64], NDArray[np.float64]]] | None:
+    """`rng_compiled.chosen`, loaded when it is first needed; None without numba."""
     if find_spec("numba") is None:
         return None
     from evofool.base import rng_compiled

@@ -60,19 +60,19 @@ def chosen(key, generation, start, records, width, last, unit):
         unit: what the upper 53 bits of a word are multiplied with.
     """
     words = np.empty(_DRAWN + _BLOCK, np.uint64)
-    places, numbers = np.empty(records, np.int64), np.empty((records, width), np.float64)
-    found, at_a_time = 0, _DRAWN // width
+    rows, numbers = np.empty(records, np.int64), np.empty((records, width), np.float64)
+    total, at_a_time = 0, _DRAWN // width
     for first in range(0, records, at_a_time):
         count = min(at_a_time, records - first)
         block, skipped = divmod(start + first * width, _BLOCK)
         blocks = (skipped + count * width + _BLOCK - 1) // _BLOCK
         _draw(words[: blocks * _BLOCK], u64(block), key, generation)
-        known = found
-        for i in range(count):  # without a branch, which could not be foreseen
-            places[found] = i
-            found += words[skipped + i * width] <= last
-        for j in range(known, found):
+        before = total
+        for i in range(count):  # without a branch, which no processor could predict
+            rows[total] = i
+            total += words[skipped + i * width] <= last
+        for j in range(before, total):
             for k in range(width):
-                numbers[j, k] = np.float64(np.int64(words[skipped + places[j] * width + k] >> u64(11))) * unit
-            places[j] += first
-    return places[:found], numbers[:found]
+                numbers[j, k] = np.float64(np.int64(words[skipped + rows[j] * width + k] >> u64(11))) * unit
+            rows[j] += first
+    return rows[:total], numbers[:total]

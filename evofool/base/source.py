@@ -27,19 +27,22 @@ class Source:
 
     @property
     def scheme(self) -> str:
-        """What stands before the first colon."""
+        """The spec up to its first colon, e.g. "lenet"."""
         return self.spec.partition(":")[0]
 
     @property
     def argument(self) -> str:
-        """What stands behind it."""
+        """The spec after its first colon, e.g. "weights/lenet.safetensors"."""
         return self.spec.partition(":")[2]
 
     def read(self, path: str, hint: str) -> bytes:
-        """The bytes of a local file, remembered.
+        """The bytes of a local file, read once.
+
+        Args:
+            hint: the way out where it cannot be read, as the end of a sentence.
 
         Raises:
-            ConfigError: it cannot be read; `hint` is the way out.
+            ConfigError: it cannot be read.
         """
         if path not in self.files:
             try:

@@ -1,7 +1,7 @@
 """Code of the user, named by `python:FILE.py:callable` or `python:package.module:callable`.
 
-It runs only where --allow-code was given on this command line (or `allow_code=True` in Python), never because a
-configuration or a run directory says so. Neither the current directory nor the run directory is put on the import path.
+It runs only with --allow-code on this command line (or `allow_code=True` in Python), never because a configuration or a
+run directory says so. Neither the current directory nor the run directory is put on the import path.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ def load_callable(source: Source, error: type[EvofoolError] = ConfigError) -> tu
     """The callable of a spec.
 
     Args:
-        error: raised where the code itself fails.
+        error: raised if the code itself raises.
 
     Returns:
-        The callable, and the sha256 (hex) of the file it is in, "" where there is none.
+        The callable, and the sha256 (hex) of its file; "" for a module without a file.
 
     Raises:
-        ConfigError: code is not allowed, or the file, module or callable is not there.
-        IncompatibleRun: the code is not what the source says it must be; a file is not run then.
+        ConfigError: code is not allowed, or the file, module or callable does not exist.
+        IncompatibleRun: the code has another sha256 than the source says. Code in a file has not run then; a module has
+            been imported.
     """
     place, _, name = source.argument.rpartition(":")
     if source.scheme != "python" or not place or not name.isidentifier():

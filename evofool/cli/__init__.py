@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
+from typer import Exit, Option
 
 from evofool.cli import config, machines, output, reports, runs, studies, targets  # noqa: F401 - each adds its commands
 from evofool.cli.options import app
@@ -29,19 +29,18 @@ def main() -> None:
         sys.exit(StorageError.exit_code)
 
 
-def _version(wanted: bool) -> None:
-    if not wanted:
-        return
-    from evofool.base.provenance import versions
+def _print_versions(requested: bool) -> None:
+    if requested:
+        from evofool.base.provenance import versions
 
-    print(", ".join(f"{name} {version}" for name, version in versions().items()))
-    raise typer.Exit
+        print(", ".join(f"{name} {version}" for name, version in versions().items()))
+        raise Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print versions.")
+        bool, Option("--version", callback=_print_versions, is_eager=True, help="Print versions.")
     ] = False,
 ) -> None:
     pass

@@ -7,8 +7,6 @@ import json
 from evofool.cli import output
 from evofool.cli.options import ConfigPath, Json, Overrides, group
 
-__all__: list[str] = []
-
 config_app = group("config", "Look at configurations.")
 
 
@@ -17,17 +15,17 @@ def config_show(config: ConfigPath, overrides: Overrides = None, as_json: Json =
     """The whole configuration with defaults and overrides, each key with its kind and description."""
     from evofool.config import flatten, key_table, load_config
 
-    settings = load_config(config, list(overrides or []))
+    settings = load_config(config, overrides)
     if as_json:
         output.print_json(settings.model_dump())
         return
-    values, section = flatten(settings), ""
+    values, last = flatten(settings), ""
     for key, (kind, _, description) in key_table().items():
-        head, dot, name = key.rpartition(".")
-        if head != section:
-            section = head
-            print(f"{head}:")
-        print(f"{'  ' * bool(dot)}{name}: {json.dumps(values[key])}   # {kind}: {description}")
+        section, _, name = key.rpartition(".")
+        if section != last:
+            print(f"{section}:")
+        print(f"{'  ' if section else ''}{name}: {json.dumps(values[key])}   # {kind}: {description}")
+        last = section
 
 
 @config_app.command("schema")

@@ -4,44 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Exit, Option
 
-from evofool.cli import output
-from evofool.cli.options import (
-    Address,
-    AllowCode,
-    ConfigPath,
-    Insecure,
-    Json,
-    Overrides,
-    Seeds,
-    app,
-    cluster,
-    run_path,
-    seed_numbers,
-)
+from evofool.cli import options, output
+from evofool.cli.options import app, cluster, run_path, seed_numbers
 from evofool.errors import ConfigError
-from evofool.records import Facts
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from evofool.machines.bench.results import Bench
+    from evofool.machines.sweep import Choice
+    from evofool.machines.tune import Tuning
+    from evofool.records import Facts
 
 BENCHED = {"name": "bench", "target": {"spec": "lenet:weights/lenet.safetensors"}}  # without CONFIG; as the quickstart
 
 
 @app.command()
 def doctor(
-    config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="Also look at this config's target.")
-    ] = None,
-    storage: Annotated[str, typer.Option(help="Folder runs are to be kept in, or its URL.")] = "runs",
+    config: Annotated[Path | None, Argument(metavar="[CONFIG]", help="Also look at this config's target.")] = None,
+    storage: Annotated[str, Option(help="Folder runs are to be kept in, or its URL.")] = "runs",
     address: Annotated[
-        str | None, typer.Option(help="Also look at every node of this Ray cluster: HOST:PORT or auto.")
+        str | None, Option(help="Also look at every node of this Ray cluster: HOST:PORT or auto.")
     ] = None,
-    insecure_cluster: Insecure = False,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
+    insecure_cluster: options.Insecure = False,
+    allow_code: options.AllowCode = False,
+    as_json: options.Json = False,
 ) -> None:
     """What of this machine, or of a cluster, would stand in the way of a run, and what to do about it."""
     from evofool.machines.doctor import examine
@@ -54,23 +43,22 @@ def doctor(
     else:
         output.table(["", "", ""], [[f.subject, f.level, f.text + (f" -> {f.fix}" if f.fix else "")] for f in findings])
     if any(finding.level == "failure" for finding in findings):
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 @app.command()
 def tune(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    seconds: Annotated[float, typer.Option(help="About how long to measure.", min=1.0)] = 60.0,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
+    config: options.ConfigPath,
+    overrides: options.Overrides = None,
+    seconds: Annotated[float, Option(help="About how long to measure.", min=1.0)] = 60.0,
+    allow_code: options.AllowCode = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure which batch sizes, memory format and threads are fastest here, over all evaluators of this machine."""
     from evofool.config import load_config
     from evofool.machines import tune
 
-    settings = load_config(config, list(overrides or []))
-    result = tune.tune(settings, seconds=seconds, allow_code=allow_code, tell=output.tell)
+    result = tune.tune(load_config(config, overrides), seconds=seconds, allow_code=allow_code, tell=output.tell)
     lines = tune.lines_of(result.best.numerics) if result.worth_it else []
     if as_json:
         output.print_json(
@@ -89,7 +77,7 @@ def tune(
         _print_tuning(config, result, lines)
 
 
-def _choice(choice: Any, result: Any) -> Facts:
+def _choice(choice: Choice, result: Tuning) -> Facts:
     n = choice.numerics
     return {
         "present": choice is result.present,
@@ -104,15 +92,16 @@ def _choice(choice: Any, result: Any) -> Facts:
     }
 
 
-def _print_tuning(config: Path, result: Any, lines: list[str]) -> None:
+def _print_tuning(config: Path, result: Tuning, lines: list[str]) -> None:
     columns = ["memory_format", "micro_batch", "chunk", "threads", "evaluators", "per_second", "per_evaluator"]
     rows = []
     for choice in result.choices[:12]:
         facts = _choice(choice, result)
-        shown = [f"{facts[c]:.1f}" if isinstance(facts[c], float) else facts[c] for c in columns]
+        figures = [f"{facts[c]:.1f}" if isinstance(facts[c], float) else facts[c] for c in columns]
         rounds = f"{min(choice.rounds):.1f} to {max(choice.rounds):.1f}" if choice.rounds else "measured once"
-        rows.append([*shown, rounds, "present" * facts["present"] or "best" * (choice is result.best)])
-    output.table([*columns, "rounds", ""], rows, set(columns[1:]))
+        remark = "present" if choice is result.present else "best" if choice is result.best else ""
+        rows.append([*figures, rounds, remark])
+    output.table([*columns, "rounds", ""], rows, columns[1:])
     print("\nper_second: evaluations of all evaluators of this machine together; on Ray each gives per_evaluator")
     if result.not_measured:
         print(result.not_measured)
@@ -133,37 +122,36 @@ def _print_tuning(config: Path, result: Any, lines: list[str]) -> None:
 
 @app.command()
 def plan(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    address: Address = None,
-    insecure_cluster: Insecure = False,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
+    config: options.ConfigPath,
+    overrides: options.Overrides = None,
+    address: options.Address = None,
+    insecure_cluster: options.Insecure = False,
+    allow_code: options.AllowCode = False,
+    as_json: options.Json = False,
 ) -> None:
     """What a run would take, without making it: evaluations, time, evaluators, memory, disk."""
     from evofool.config import load_config
     from evofool.machines import plan
 
-    settings = load_config(config, list(overrides or []))
+    settings = load_config(config, overrides)
     result = plan.plan(settings, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=output.tell)
     if as_json:
         figures = [vars(figure) for figure in result.figures]
         output.print_json({"facts": result.facts, "figures": figures, "warnings": result.warnings})
         return
-    output.table(["", ""], [[name, value] for name, value in result.facts.items()])
+    output.table(["", ""], list(result.facts.items()))
     print()
     rows = []
     for f in result.figures:
-        known = f.low is not None and f.high is not None
-        between = f"{_amount(f.low, f.unit)} to {_amount(f.high, f.unit)}" if known else ""
-        rows.append([f.name, _amount(f.value, f.unit), between, f.how, f.rule])
+        bounds = [_amount(bound, f.unit) for bound in (f.low, f.high) if bound is not None]
+        rows.append([f.name, _amount(f.value, f.unit), " to ".join(bounds), f.how, f.rule])
     output.table(["", "about", "between", "how", "by"], rows, {"about", "between"})
     for text in result.warnings:
         output.tell(text)
 
 
-def _amount(value: Any, unit: str) -> str:
-    """A figure for people: long times as minutes or hours, small memory as KiB."""
+def _amount(value: float, unit: str) -> str:
+    """A figure for people: long times in minutes or hours, much memory in GiB and little in KiB."""
     if unit == "s" and value >= 120:
         value, unit = (value / 3600, "h") if value >= 7200 else (value / 60, "min")
     elif unit == "MiB" and value < 1:
@@ -176,30 +164,27 @@ def _amount(value: Any, unit: str) -> str:
 @app.command()
 def bench(
     config: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG]", help="YAML file; without it, the quickstart's LeNet and CPPNs.")
+        str | None, Argument(metavar="[CONFIG]", help="YAML file; without it, the quickstart's LeNet and CPPNs.")
     ] = None,
-    overrides: Overrides = None,
+    overrides: options.Overrides = None,
     run: Annotated[
         Path | None,
-        typer.Option(
-            help="Go on from this run's archive, which stays as it is. Default: one is made.", parser=run_path
-        ),
+        Option(help="Go on from this run's archive, which stays as it is. Default: one is made.", parser=run_path),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 120.0,
-    repeats: Annotated[int, typer.Option(help="Rounds, in each of which everything is measured once.")] = 5,
-    no_ray: Annotated[bool, typer.Option("--no-ray", help="Leave out what goes over Ray.")] = False,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
+    seconds: Annotated[float, Option(help="About how long to measure.")] = 120.0,
+    repeats: Annotated[int, Option(help="Rounds, in each of which everything is measured once.")] = 5,
+    no_ray: Annotated[bool, Option("--no-ray", help="Leave out what goes over Ray.")] = False,
+    allow_code: options.AllowCode = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure how near the whole search comes to the network alone here, and what each part of it costs."""
     from evofool.config import load_config
-    from evofool.machines import bench
+    from evofool.machines.bench import measuring
 
-    given = list(overrides or [])
-    if config is not None and "=" in config and not Path(config).exists():
-        given, config = [config, *given], None
-    result = bench.bench(
-        load_config(BENCHED if config is None else config, given),
+    if config is not None and "=" in config and not Path(config).exists():  # the first override; CONFIG is left out
+        overrides, config = [config, *(overrides or [])], None
+    result = measuring.bench(
+        load_config(BENCHED if config is None else config, overrides),
         seconds=seconds,
         repeats=repeats,
         run=run,
@@ -213,14 +198,14 @@ def bench(
         _print_bench(result)
 
 
-def _print_bench(result: Any) -> None:
+def _print_bench(result: Bench) -> None:
+    facts = result.as_dict()
     columns = ["", "of", "evaluations/s", "least", "most", "us each", "cores", "share"]
     rows = []
-    for s in result.shown:
+    for s in facts["stages"]:
         rates = [f"{s[key]:,.1f}" for key in ("per_second", "per_second_least", "per_second_most", "microseconds")]
         rows.append([s["name"], s["kind"], *rates, s["cores"], f"{s['share']:.1%}"])
-    output.table(columns, rows, set(columns[2:]))
-    facts = result.as_dict()
+    output.table(columns, rows, columns[2:])
     print(
         f"\nshare: of the processor time that end_to_end ({result.pool}) has for an evaluation; quantise is in render"
     )
@@ -245,30 +230,28 @@ def _print_bench(result: Any) -> None:
 @app.command()
 def launch(
     kind: Annotated[
-        str,
-        typer.Argument(metavar="KIND", help="aws, on-premise, kuberay, slurm, local or docker, as in cluster/."),
+        str, Argument(metavar="KIND", help="aws, on-premise, kuberay, slurm, local or docker, as in cluster/.")
     ],
-    config: ConfigPath,
-    overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="File to write, a new one. Default: print.")] = None,
-    nodes: Annotated[int | None, typer.Option(help="Nodes, the head among them; 2 by default.", min=1)] = None,
-    cpus: Annotated[int | None, typer.Option(help="Cores of a node for evaluators.", min=1)] = None,
-    gpus: Annotated[int | None, typer.Option(help="GPUs of a node.", min=0)] = None,
-    storage: Annotated[str | None, typer.Option(help="Shared folder; runs go to its folder runs.")] = None,
-    image: Annotated[str | None, typer.Option(help="Container image with evofool (cluster/Dockerfile).")] = None,
-    hosts: Annotated[str | None, typer.Option(help="on-premise: private addresses with commas, head first.")] = None,
-    allow_code: AllowCode = False,
+    config: options.ConfigPath,
+    overrides: options.Overrides = None,
+    out: Annotated[Path | None, Option(help="File to write, a new one. Default: print.")] = None,
+    nodes: Annotated[int | None, Option(help="Nodes, the head among them; 2 by default.", min=1)] = None,
+    cpus: Annotated[int | None, Option(help="Cores of a node for evaluators.", min=1)] = None,
+    gpus: Annotated[int | None, Option(help="GPUs of a node.", min=0)] = None,
+    storage: Annotated[str | None, Option(help="Shared folder; runs go to its folder runs.")] = None,
+    image: Annotated[str | None, Option(help="Container image with evofool (cluster/Dockerfile).")] = None,
+    hosts: Annotated[str | None, Option(help="on-premise: private addresses with commas, head first.")] = None,
+    allow_code: options.AllowCode = False,
 ) -> None:
     """Print the launch file of a cluster for a config: sizes from the config, tokens on, nothing public."""
     from evofool.config import load_config
     from evofool.machines import launch as launching
 
-    given = list(overrides or [])
-    launching.template(kind)
-    settings = load_config(config, given)
+    launching.template(kind)  # before anything else: a wrong KIND is refused
+    settings = load_config(config, overrides)
     machines = tuple(host.strip() for host in hosts.split(",")) if hosts is not None else ()
     wishes = launching.Wishes(nodes, cpus, gpus, storage, image, machines, allow_code)
-    filled = launching.fill(kind, config, given, settings, wishes)
+    filled = launching.fill(kind, config, overrides or [], settings, wishes)
     for note in filled.notes:
         output.tell(note)
     if out is None:
@@ -284,36 +267,34 @@ def launch(
 
 @app.command()
 def submit(
-    config: ConfigPath,
-    address: Annotated[str, typer.Option(help="Jobs API of the cluster: http://HOST:8265.")],
-    overrides: Overrides = None,
-    seeds: Seeds = None,
-    resume: Annotated[str, typer.Option(help="auto: go on if the run is there; must; never.")] = "auto",
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job to its end.")] = False,
+    config: options.ConfigPath,
+    address: Annotated[str, Option(help="Jobs API of the cluster: http://HOST:8265.")],
+    overrides: options.Overrides = None,
+    seeds: options.Seeds = None,
+    resume: options.Resume = "auto",
+    no_wait: Annotated[bool, Option("--no-wait", help="Do not follow the job to its end.")] = False,
     include: Annotated[
-        list[Path] | None,
-        typer.Option(help="File to send though a pattern leaves it out; may be repeated."),
+        list[Path] | None, Option(help="File to send though a pattern leaves it out; may be repeated.")
     ] = None,
-    allow_code: AllowCode = False,
-    insecure_cluster: Insecure = False,
-    as_json: Json = False,
+    allow_code: options.AllowCode = False,
+    insecure_cluster: options.Insecure = False,
+    as_json: options.Json = False,
 ) -> None:
     """Send a run to a cluster as a job, with this folder; the exit code is the run's."""
     from evofool.config import load_config
     from evofool.machines import submit as submitting
 
-    given = list(overrides or [])
-    settings = load_config(config, given)
+    settings = load_config(config, overrides)
     if seeds is not None:
         seed_numbers(seeds, settings.name)
-    job = submitting.Job(config, given, settings, resume, allow_code, insecure_cluster, seeds, include or [])
+    job = submitting.Job(config, overrides or [], settings, resume, allow_code, insecure_cluster, seeds, include or [])
     outcome = submitting.submit(job, address, wait=not no_wait, tell=output.tell, log=_log)
     if as_json:
         output.print_json(vars(outcome))
     else:
         print(outcome.submission_id + (f" {outcome.status}" if outcome.status else ""))
     if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+        raise Exit(outcome.exit_code)
 
 
 def _log(text: str) -> None:

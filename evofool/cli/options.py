@@ -5,30 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, Typer
 
 from evofool.base.addresses import OpenCluster
 from evofool.errors import ConfigError
 
-__all__ = [
-    "Address",
-    "AllowCode",
-    "ConfigPath",
-    "Grace",
-    "Insecure",
-    "Json",
-    "NumericsChange",
-    "Overrides",
-    "RunPath",
-    "Seeds",
-    "app",
-    "cluster",
-    "group",
-    "run_path",
-    "seed_numbers",
-]
-
-app = typer.Typer(
+app = Typer(
     name="evofool",
     help="Find images that a classifier is sure about and that mean nothing to a person.",
     no_args_is_help=True,
@@ -37,23 +19,26 @@ app = typer.Typer(
 )
 
 
-def group(name: str, text: str) -> typer.Typer:
-    """Commands under a common first word."""
-    commands = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
+def group(name: str, description: str) -> Typer:
+    """Commands under a common first word, e.g. `evofool targets list` and `evofool targets check`."""
+    commands = Typer(help=description, no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(commands, name=name)
     return commands
 
 
 def cluster(address: str | None, insecure: bool) -> str | None:
-    """An address as --address and --insecure-cluster give it."""
+    """The address that --address and --insecure-cluster mean together; None for the usual one."""
     return OpenCluster(address or "") if insecure else address
 
 
 def seed_numbers(text: str, name: str) -> list[int]:
-    """The seeds that --seeds means.
+    """The seeds that --seeds means: [1, 2, 3, 8] of "1-3,8".
 
     Args:
-        name: of the runs, which must hold {seed}.
+        name: that of the runs, which must hold {seed}.
+
+    Raises:
+        ConfigError: it does not, or the text is no list of seeds.
     """
     if "{seed}" not in name:
         raise ConfigError("--seeds needs {seed} in the name; say for instance name=quickstart-{seed}.")
@@ -70,38 +55,38 @@ def seed_numbers(text: str, name: str) -> list[int]:
 
 
 def run_path(text: str) -> Path:
-    """A run directory as it was given; of a URL its working copy."""
+    """The run directory that an argument names: itself, or the working copy of a URL."""
     from evofool.store.remote.working_copy import locate
 
     return locate(text)
 
 
 RunPath = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Run directory, or its s3://, gs:// or az:// URL.", parser=run_path)
+    Path, Argument(metavar="RUN", help="Run directory, or its s3://, gs:// or az:// URL.", parser=run_path)
 ]
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")]
+ConfigPath = Annotated[Path, Argument(metavar="CONFIG", help="YAML file.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. search.generations=50.")
+    list[str] | None, Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. search.generations=50.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let a python: target run its code, this time.")]
+Resume = Annotated[str, Option(help="auto: go on if the run is there; must; never.")]
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
+AllowCode = Annotated[bool, Option("--allow-code", help="Let a python: target run its code, this time.")]
 Address = Annotated[
-    str | None,
-    typer.Option(help="Ray cluster: HOST:PORT, auto or local. Default: RAY_ADDRESS, else one on this machine."),
+    str | None, Option(help="Ray cluster: HOST:PORT, auto or local. Default: RAY_ADDRESS, else one on this machine.")
 ]
-Seeds = Annotated[
-    str | None, typer.Option(help="Seeds one after another, e.g. 1-5 or 1,3,8; the name must hold {seed}.")
+Geometry = Annotated[str, Option(help="native or published, as target.geometry.")]
+Crops = Annotated[int, Option(help="1 or 10, as target.crops.")]
+Output = Annotated[
+    str, Option("--output", help="declared, logits, probabilities or log_probabilities, as target.output.")
 ]
-Insecure = Annotated[
-    bool, typer.Option("--insecure-cluster", help="Use a cluster that asks nobody for a token, this time.")
-]
+Seeds = Annotated[str | None, Option(help="Seeds one after another, e.g. 1-5 or 1,3,8; the name must hold {seed}.")]
+Insecure = Annotated[bool, Option("--insecure-cluster", help="Use a cluster that asks nobody for a token, this time.")]
 Grace = Annotated[
     float,
-    typer.Option(
+    Option(
         help="Seconds that Ctrl-C or SIGTERM leave for the generation under way; then what is done is committed.", min=0
     ),
 ]
 NumericsChange = Annotated[
-    bool,
-    typer.Option("--allow-numerics-change", help="Go on though scores may get other bits; marked in the next commit."),
+    bool, Option("--allow-numerics-change", help="Go on though scores may get other bits; marked in the next commit.")
 ]

@@ -5,24 +5,26 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from evofool.errors import ConfigError, EvofoolError, StorageError
-from evofool.store.remote.working_copy import named
+
+if TYPE_CHECKING:
+    from evofool.store.reader import Run
 
 
 def explain(error: EvofoolError) -> None:
-    """Print an error: what, what is safe, how to go on."""
-    print(f"evofool: {plain(error.message)}", file=sys.stderr)
-    if error.safe:
-        print(f"on disk: {plain(error.safe)}", file=sys.stderr)
-    if error.go_on:
-        print(f"go on with: {plain(error.go_on)}", file=sys.stderr)
+    """Print an error: its message, what is safely on disk, the command to go on with."""
+    for head, text in (("evofool", error.message), ("on disk", error.safe), ("go on with", error.go_on)):
+        if text:
+            tell(f"{head}: {text}")
 
 
 def tell(text: str) -> None:
@@ -32,22 +34,23 @@ def tell(text: str) -> None:
 
 def plain(text: str) -> str:
     """Foreign text without terminal control characters, and with URLs in the place of their working copies."""
+    from evofool.store.remote.working_copy import named  # numpy comes with it, for which --help need not wait
+
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in named(text))
 
 
 def console() -> Console:
-    """Where results are printed: stdout, without colours or folding where that is no terminal."""
-    # Away from a terminal nothing is folded, so that lines can be searched and cut.
+    """Where results are printed: stdout. Where that is no terminal, long lines stay whole, to be searched and cut."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 400)
 
 
-def print_json(data: Any) -> None:
+def print_json(data: object) -> None:
     """Print data as JSON."""
-    print(json.dumps(data, indent=1, default=plain_value, allow_nan=False))
+    print(json.dumps(data, indent=1, default=_json_value, allow_nan=False))
 
 
-def plain_value(value: Any) -> Any:
-    """numpy and pandas values as JSON's."""
+def _json_value(value: object) -> object:
+    """What JSON has for a value of numpy or pandas, for bytes (hex), and for anything else (its text)."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, bytes):
@@ -55,11 +58,11 @@ def plain_value(value: Any) -> Any:
     return str(value)
 
 
-def table(columns: list[str], rows: list[list[Any]], numeric: set[str] | None = None) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], numeric: Collection[str] = ()) -> None:
     """Print a table; columns in `numeric` are aligned to the right."""
     shown = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for column in columns:
-        shown.add_column(column, justify="right" if column in (numeric or set()) else "left", overflow="fold")
+        shown.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(escape(plain(str(value))) for value in row))
     out = console()
@@ -72,7 +75,7 @@ def table(columns: list[str], rows: list[list[Any]], numeric: set[str] | None = 
 
 
 def sort_elites(frame: Any, column: str) -> Any:
-    """Rows by a column, the surest first.
+    """A DataFrame of elites by a column, ascending; by confidence or log_odds the surest first.
 
     Raises:
         ConfigError: no such column, or one without an order.
@@ -84,27 +87,16 @@ def sort_elites(frame: Any, column: str) -> Any:
     return frame.sort_values(column, ascending=column not in ("confidence", "log_odds"), kind="stable")
 
 
-def print_elites(run: Any, sort: str | None, limit: int | None) -> None:
+def print_elites(run: Run, sort: str = "class_index", limit: int | None = None) -> None:
     """Print the table of elites and a line of counters."""
     from evofool.report.sheet import percent
 
-    frame = run.elites()
-    rows = [
-        [
-            r.class_name,
-            percent(r.confidence),
-            f"{r.log_odds:.2f}",
-            r.generation,
-            r.nodes,
-            r.connections,
-            r.individual_id,
-        ]
-        for r in sort_elites(frame, sort or "class_index")[:limit].itertuples()
-    ]
-    for row in rows:
-        row[-1] = f"{row[-1]:x}"
+    rows = []
+    for elite in sort_elites(run.elites(), sort)[:limit].itertuples():
+        figures = percent(elite.confidence), f"{elite.log_odds:.2f}", elite.generation, elite.nodes, elite.connections
+        rows.append([elite.class_name, *figures, f"{elite.individual_id:x}"])
     columns = ["class", "confidence", "log-odds", "generation", "nodes", "connections", "individual"]
-    table(columns, rows, numeric=set(columns[1:]))
+    table(columns, rows, numeric=columns[1:])
     history = run.history()
     if len(history):
         s = history.iloc[-1]
@@ -116,7 +108,7 @@ def print_elites(run: Any, sort: str | None, limit: int | None) -> None:
 
 
 def print_next(path: Path) -> None:
-    """Print what to do with a run."""
+    """Print commands for a run that was just made."""
     where = escape(plain(str(path)))
     console().print(
         f"\nThe archive is in {where}. What next:\n"
@@ -128,24 +120,20 @@ def print_next(path: Path) -> None:
     )
 
 
-def half_blocks(image: Any) -> Any:
-    """A picture as text: two pixels to a character."""
-    from rich.text import Text
+def half_blocks(image: list[list[list[int]]]) -> Text:
+    """A picture as about 14 lines of text: a character is two pixels, one above the other.
 
+    Args:
+        image: (height, width, 1 or 3), numbers from 0 to 255; of a larger one every k-th pixel is shown.
+    """
+    step = max(1, round(len(image) / 28))
     text = Text()
-    for top, bottom in zip(image[0::2], image[1::2]):
-        for upper, lower in zip(top, bottom):
+    for top, bottom in zip(image[:: 2 * step], image[step :: 2 * step]):
+        for upper, lower in zip(top[::step], bottom[::step]):
             colours = ["#{:02x}{:02x}{:02x}".format(*(p if len(p) == 3 else list(p) * 3)) for p in (upper, lower)]
             text.append("▀", style=f"{colours[0]} on {colours[1]}")
         text.append("\n")
     return text
-
-
-def png(image: Any) -> bytes:
-    """PNG bytes of an image."""
-    from evofool.base.png import encode_png
-
-    return encode_png(image)
 
 
 def write(path: Path, data: bytes) -> None:
@@ -159,11 +147,11 @@ def write(path: Path, data: bytes) -> None:
 def write_csv(path: Path, frame: Any) -> None:
     """Write a DataFrame as CSV that a spreadsheet may open."""
 
-    def cell(value: Any) -> Any:
+    def cell(value: object) -> object:
         if isinstance(value, str):
             # A spreadsheet would run a text that begins so as a formula.
             return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else value
-        return " ".join(map(str, value)) if hasattr(value, "__len__") else value
+        return " ".join(map(str, value)) if isinstance(value, Collection) else value
 
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -171,8 +159,8 @@ def write_csv(path: Path, frame: Any) -> None:
         writer.writerows([cell(value) for value in row] for row in frame.itertuples(index=False))
 
 
-def figure(value: Any) -> str:
-    """A number of a table of runs; what is missing never happened."""
+def figure(value: object) -> str:
+    """A number of a table of runs, "never" where it is missing (None, NaN): the run did not get so far."""
     if value is None or value != value:
         return "never"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from evofool.cli import output
 from evofool.cli.options import AllowCode, Json, RunPath, app
 from evofool.errors import ConfigError, StorageError
-
-__all__: list[str] = []
 
 
 @app.command()
@@ -22,22 +20,19 @@ def status(path: RunPath, as_json: Json = False) -> None:
     from evofool.store.reader import open_run
 
     run = open_run(path)
-    data = run.status()
-    sessions = run.provenance["sessions"]
-    if sessions:
-        data["last_session"] = {k: v for k, v in sessions[-1].items() if k not in ("versions", "cluster")}
+    counters, sessions = run.status(), run.provenance["sessions"]
+    last = {k: v for k, v in sessions[-1].items() if k not in ("versions", "cluster")} if sessions else {}
     if as_json:
-        output.print_json(data)
-        return
-    last = data.pop("last_session", {})
-    output.table(["", ""], [[k, v] for k, v in [*data.items(), *((f"last session: {k}", v) for k, v in last.items())]])
+        output.print_json(counters | ({"last_session": last} if sessions else {}))
+    else:
+        output.table(["", ""], [*counters.items(), *((f"last session: {k}", v) for k, v in last.items())])
 
 
 @app.command()
 def elites(
     path: RunPath,
-    sort: Annotated[str, typer.Option(help="Column to sort by.")] = "class_index",
-    limit: Annotated[int | None, typer.Option(help="Rows to print.", min=1)] = None,
+    sort: Annotated[str, Option(help="Column to sort by.")] = "class_index",
+    limit: Annotated[int | None, Option(help="Rows to print.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """The elites, one row for each class."""
@@ -47,49 +42,38 @@ def elites(
     if as_json:
         frame = output.sort_elites(run.elites(), sort)[:limit].drop(columns=["image", "genome"])
         output.print_json(frame.to_dict("records"))
-        return
-    output.print_elites(run, sort, limit)
+    else:
+        output.print_elites(run, sort, limit)
 
 
 @app.command()
 def show(
     path: RunPath,
-    class_: Annotated[str, typer.Argument(metavar="CLASS", help="Class name or output index.")],
-    png: Annotated[Path | None, typer.Option(help="Write the picture to this file.")] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side in pixels; the archived image by default.", min=1, max=8192)
-    ] = None,
+    class_: Annotated[str, Argument(metavar="CLASS", help="Class name or output index.")],
+    png: Annotated[Path | None, Option(help="Write the picture to this file.")] = None,
+    size: Annotated[int | None, Option(help="Side in pixels; the archived image by default.", min=1, max=8192)] = None,
     as_json: Json = False,
     allow_code: AllowCode = False,
 ) -> None:
     """One elite: its figures, its picture in the terminal, and the classes its ancestors were elites of."""
+    from evofool.base.png import encode_png
     from evofool.store.reader import open_run
 
     run = open_run(path)
     row = run.elite(class_)
     lineage = run.lineage(int(row["individual_id"]))
-    not_kept = lineage.attrs["evofool"]["not_kept"]
+    not_stored = lineage.attrs["evofool"]["not_kept"]
     if png is not None:
-        output.write(png, output.png(run.image(class_, size, allow_code=allow_code)))
+        output.write(png, encode_png(run.image(class_, size, allow_code=allow_code)))
     if as_json:
-        kept = {k: v for k, v in row.items() if k not in ("image", "genome", "genome_json")}
-        genome = json.loads(row["genome_json"])
-        record = {**kept, "genome": genome, "lineage": lineage.to_dict("records"), "ancestors_not_kept": not_kept}
-        output.print_json(record)
+        record = {k: v for k, v in row.items() if k not in ("image", "genome", "genome_json")}
+        record |= {"genome": json.loads(row["genome_json"]), "lineage": lineage.to_dict("records")}
+        output.print_json(record | {"ancestors_not_kept": not_stored})
         return
-    facts = (
-        "class_name",
-        "confidence",
-        "log_odds",
-        "top1_class_index",
-        "top1_confidence",
-        "generation",
-        "nodes",
-        "connections",
-    )
-    output.table(["", ""], [[name, row[name]] for name in facts])
+    scores = ["class_name", "confidence", "log_odds", "top1_class_index", "top1_confidence"]
+    output.table(["", ""], [(name, row[name]) for name in [*scores, "generation", "nodes", "connections"]])
     if sys.stdout.isatty():
-        output.console().print(output.half_blocks(_small(run.image(class_))))
+        output.console().print(output.half_blocks(run.image(class_).tolist()))
     print(f"\n{len(lineage) - 1} ancestors; those that were elites, newest first:")
     rows = [
         [f"{a.individual_id:x}", a.generation, ", ".join(a.operators), ", ".join(a.classes), a.origin or ""]
@@ -98,25 +82,19 @@ def show(
     output.table(["individual", "generation", "made by", "took the cells of", "from run"], rows, numeric={"generation"})
     if len(lineage) > 20:
         print(f"and {len(lineage) - 20} more; --json lists all")
-    if not_kept:
-        print(f"it ends early: storage.history: elites has not kept {len(not_kept)} of the ancestors")
-
-
-def _small(image: Any) -> Any:
-    """Every k-th pixel, so that about 28 rows are left."""
-    step = max(1, round(len(image) / 28))
-    return image[::step, ::step]
+    if not_stored:
+        print(f"it ends early: storage.history: elites has not kept {len(not_stored)} of the ancestors")
 
 
 @app.command()
 def verify(
     path: RunPath,
     replay: Annotated[
-        int | None, typer.Option(metavar="N", help="Also breed the first N generations again, and compare.", min=1)
+        int | None, Option(metavar="N", help="Also breed the first N generations again, and compare.", min=1)
     ] = None,
     salvage: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Of a damaged run, copy what is whole to DIR, a run that can be resumed."),
+        Option(metavar="DIR", help="Of a damaged run, copy what is whole to DIR, a run that can be resumed."),
     ] = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
@@ -157,14 +135,15 @@ def _salvage(path: Path, out: Path, as_json: bool) -> None:
 @app.command()
 def export(
     path: RunPath,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    out: Annotated[Path, Option(help="Folder to write to.")],
     size: Annotated[
-        int | None, typer.Option(help="Side of the PNGs in pixels; the archived images by default.", min=1, max=8192)
+        int | None, Option(help="Side of the PNGs in pixels; the archived images by default.", min=1, max=8192)
     ] = None,
-    sheet_only: Annotated[bool, typer.Option("--sheet-only", help="Only contact_sheet.png.")] = False,
+    sheet_only: Annotated[bool, Option("--sheet-only", help="Only contact_sheet.png.")] = False,
     allow_code: AllowCode = False,
 ) -> None:
     """Write a PNG for each class, elites.csv, genomes.jsonl and contact_sheet.png."""
+    from evofool.base.png import encode_png
     from evofool.report.sheet import contact_sheet
     from evofool.store.reader import open_run
 
@@ -183,7 +162,7 @@ def export(
     for row in frame.to_dict("records"):
         name = "".join(c if c.isalnum() and c.isascii() else "_" for c in row["class_name"])[:40]
         image = run.image(row["class_index"], size, allow_code=allow_code)
-        output.write(out / f"{row['class_index']:04d}_{name}.png", output.png(image))
+        output.write(out / f"{row['class_index']:04d}_{name}.png", encode_png(image))
     output.write_csv(out / "elites.csv", frame.drop(columns=["image", "genome", "genome_json"]))
     output.write(out / "genomes.jsonl", "".join(f"{text}\n" for text in frame["genome_json"]).encode())
     print(f"{len(frame)} PNGs, elites.csv and genomes.jsonl in {out}")

@@ -5,65 +5,46 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from evofool.cli import output
-from evofool.cli.options import (
-    Address,
-    AllowCode,
-    ConfigPath,
-    Grace,
-    Insecure,
-    Json,
-    NumericsChange,
-    Overrides,
-    RunPath,
-    Seeds,
-    app,
-    cluster,
-    run_path,
-    seed_numbers,
-)
+from evofool.cli import options, output
+from evofool.cli.options import app, cluster, run_path, seed_numbers
 from evofool.errors import ConfigError
-
-__all__: list[str] = []
 
 
 @app.command()
 def run(
-    config: ConfigPath,
-    overrides: Overrides = None,
+    config: options.ConfigPath,
+    overrides: options.Overrides = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run directory or its URL; storage.path/name by default.", parser=run_path)
+        Path | None, Option(help="Run directory or its URL; storage.path/name by default.", parser=run_path)
     ] = None,
-    seeds: Seeds = None,
-    resume: Annotated[str, typer.Option(help="auto: go on if the run is there; must; never.")] = "auto",
+    seeds: options.Seeds = None,
+    resume: options.Resume = "auto",
     seed_from: Annotated[
-        list[Path] | None,
-        typer.Option(help="Start from the elites of this run; may be repeated.", parser=run_path),
+        list[Path] | None, Option(help="Start from the elites of this run; may be repeated.", parser=run_path)
     ] = None,
-    address: Address = None,
-    insecure_cluster: Insecure = False,
-    allow_code: AllowCode = False,
-    allow_numerics_change: NumericsChange = False,
-    grace: Grace = 10.0,
+    address: options.Address = None,
+    insecure_cluster: options.Insecure = False,
+    allow_code: options.AllowCode = False,
+    allow_numerics_change: options.NumericsChange = False,
+    grace: options.Grace = 10.0,
 ) -> None:
     """Run a search, or go on with one that is there."""
     from evofool.config import load_config
     from evofool.runs.observers.progress import make_progress
 
-    given = list(overrides or [])
-    numbers: list[int | None] = [None]
+    if seeds is not None and out is not None:
+        raise ConfigError("--seeds makes several runs, so it goes without --out; say storage.path=FOLDER instead.")
+    configs = [load_config(config, overrides)]
     if seeds is not None:
-        if out is not None:
-            raise ConfigError("--seeds makes several runs, so it goes without --out; say storage.path=FOLDER instead.")
-        numbers = list(seed_numbers(seeds, load_config(config, given).name))
-    settings = [load_config(config, given if n is None else [*given, f"seed={n}"]) for n in numbers]
-    from evofool.runs import runner
+        numbers = seed_numbers(seeds, configs[0].name)
+        configs = [load_config(config, [*(overrides or []), f"seed={number}"]) for number in numbers]
+    from evofool.runs import runner  # with torch, for which a mistake in the configuration need not wait
 
-    for one in settings:
+    for settings in configs:
         finished = runner.run(
-            one,
+            settings,
             out=out,
             resume=resume,
             seed_from=seed_from or [],
@@ -71,28 +52,28 @@ def run(
             allow_code=allow_code,
             allow_numerics_change=allow_numerics_change,
             grace=grace,
-            observers=[make_progress(one.observers.progress)],
+            observers=[make_progress(settings.observers.progress)],
         )
-        output.print_elites(finished, None, None)
+        output.print_elites(finished)
         output.print_next(finished.path)
 
 
 @app.command()
 def resume(
-    path: RunPath,
-    overrides: Overrides = None,
-    address: Address = None,
-    insecure_cluster: Insecure = False,
-    allow_code: AllowCode = False,
-    allow_numerics_change: NumericsChange = False,
-    grace: Grace = 10.0,
+    path: options.RunPath,
+    overrides: options.Overrides = None,
+    address: options.Address = None,
+    insecure_cluster: options.Insecure = False,
+    allow_code: options.AllowCode = False,
+    allow_numerics_change: options.NumericsChange = False,
+    grace: options.Grace = 10.0,
 ) -> None:
     """Go on with a run; overrides may change stopping and operational keys, e.g. search.generations=500."""
     from evofool.config import load_config
     from evofool.runs.observers.progress import make_progress
     from evofool.store.run import stored_config
 
-    config = load_config(stored_config(path), list(overrides or []))
+    config = load_config(stored_config(path), overrides)
     from evofool.runs import runner
 
     finished = runner.run(
@@ -105,33 +86,33 @@ def resume(
         grace=grace,
         observers=[make_progress(config.observers.progress)],
     )
-    output.print_elites(finished, None, None)
+    output.print_elites(finished)
 
 
 @app.command()
 def merge(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Runs of one target and encoding.", parser=run_path)
+        list[Path], Argument(metavar="RUN RUN...", help="Runs of one target and encoding.", parser=run_path)
     ],
-    out: Annotated[Path, typer.Option(help="The new run directory, or its URL.", parser=run_path)],
-    address: Address = None,
-    insecure_cluster: Insecure = False,
-    allow_code: AllowCode = False,
+    out: Annotated[Path, Option(help="The new run directory, or its URL.", parser=run_path)],
+    address: options.Address = None,
+    insecure_cluster: options.Insecure = False,
+    allow_code: options.AllowCode = False,
 ) -> None:
     """Make a new run of the best elite of every class; every elite is scored again and keeps its origin."""
     from evofool.runs import runner
 
     finished = runner.merge(paths, out, address=cluster(address, insecure_cluster), allow_code=allow_code)
-    output.print_elites(finished, None, None)
+    output.print_elites(finished)
 
 
 @app.command()
 def compact(
-    path: RunPath,
+    path: options.RunPath,
     history: Annotated[
-        str | None, typer.Option(help="What to keep: full, lineage or elites; the run's storage.history by default.")
+        str | None, Option(help="What to keep: full, lineage or elites; the run's storage.history by default.")
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Put a run's many small files together, and drop what is not to be kept; elites and archive_hash stay."""
     from evofool.store.commits import HISTORIES
@@ -141,7 +122,7 @@ def compact(
 
     if history not in (None, *HISTORIES):
         raise ConfigError(f"--history: {history!r} is not {', '.join(HISTORIES[:-1])} or {HISTORIES[-1]}.")
-    RunStore(path)  # before a lock is made where there is no run
+    RunStore(path)  # refuses what is no run, before a lock is made in it
     with hold(path):
         store = RunStore(path)
         store.recover()

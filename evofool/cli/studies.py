@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Exit, Option
 
-from evofool.cli import output
-from evofool.cli.options import Address, AllowCode, Insecure, Json, RunPath, app, cluster, run_path
+from evofool.cli import options, output
+from evofool.cli.options import app, cluster, run_path
 from evofool.errors import ConfigError, StorageError
-from evofool.records import Facts
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from evofool.records import Facts
 
-PoolName = Annotated[
-    str | None, typer.Option("--pool", help="inline or ray; the run's own evaluation.pool by default.")
-]
-SHOWN = 40  # pictures listed on the screen; the file has all
+PoolName = Annotated[str | None, Option("--pool", help="inline or ray; the run's own evaluation.pool by default.")]
+LISTED = 40  # pictures on the screen; the file has all
 MEASURES = {
     "same_top1": "same answer as the source",
     "class_is_top1": "the answer is the evolved class",
@@ -32,31 +29,30 @@ MEASURES = {
 
 @app.command()
 def transfer(
-    path: RunPath,
-    to: Annotated[list[str], typer.Option(help="Target to show the elites to, as target.spec; may be repeated.")],
+    path: options.RunPath,
+    to: Annotated[list[str], Option(help="Target to show the elites to, as target.spec; may be repeated.")],
     pool: PoolName = None,
-    address: Address = None,
-    insecure_cluster: Insecure = False,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
+    address: options.Address = None,
+    insecure_cluster: options.Insecure = False,
+    allow_code: options.AllowCode = False,
+    as_json: options.Json = False,
 ) -> None:
     """Score a run's elites with other networks, as archived and drawn anew at their size."""
     from evofool.studies import transfer as study
     from evofool.studies.shared.tables import table_path
 
-    rows = study.transfer(
-        path, to, pool=pool, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=output.tell
-    )
+    address = cluster(address, insecure_cluster)
+    rows = study.transfer(path, to, pool=pool, address=address, allow_code=allow_code, tell=output.tell)
     summary = study.summarise(rows)
     file = table_path(path, "transfer")
     if as_json:
         output.print_json({"summary": summary, "rows": len(rows), "file": str(file)})
         return
-    # Where the source is sure of all its elites, the second half would only repeat the first.
-    wholes = {(e["to_fingerprint"], e["variant"]): e["n"] for e in summary if e["elites"] == "all"}
-    shown = [e for e in summary if e["elites"] == "all" or e["n"] < wholes[e["to_fingerprint"], e["variant"]]]
+    # Where the source is sure of all its elites, a summary of the sure ones would repeat that of all.
+    totals = {(e["to_fingerprint"], e["variant"]): e["n"] for e in summary if e["elites"] == "all"}
+    entries = [e for e in summary if e["elites"] == "all" or e["n"] < totals[e["to_fingerprint"], e["variant"]]]
     columns = ["to", "variant", "elites", "figure", "value", "95 % interval", "of"]
-    output.table(columns, [line for entry in shown for line in _lines(entry)], numeric=set(columns[4:]))
+    output.table(columns, [line for entry in entries for line in _lines(entry)], numeric=columns[4:])
     print(f"\n{len(rows)} rows in {output.plain(str(file))}; intervals take elites for independent")
 
 
@@ -64,42 +60,38 @@ def _lines(entry: Facts) -> list[list[str]]:
     """The lines of one target, variant and choice of elites."""
     head = [entry["to"], entry["variant"], entry["elites"]]
     elites = f"{entry['n']} elites ({entry['individuals']} individuals)"
-    lines = [[*head, "elites", elites, "", ""]]
+    lines = [["elites", elites, "", ""]]
     for name, text in (("without_class", "class unknown there"), ("not_finite", "no finite scores there")):
         if entry[name]:
-            lines.append([*head, text, str(entry[name]), "", str(entry["n"])])
+            lines.append([text, str(entry[name]), "", str(entry["n"])])
     median = entry["median_confidence"]
-    lines.append([*head, "median confidence", "-" if median is None else f"{median:.6f}", "", ""])
+    lines.append(["median confidence", "-" if median is None else f"{median:.6f}", "", ""])
     for name, text in MEASURES.items():
-        share = entry[name]
-        if share["n"]:
-            interval = f"{share['low']:.1%} to {share['high']:.1%}"
-            lines.append([*head, text, f"{share['share']:.1%}", interval, f"{share['count']} of {share['n']}"])
-        else:
-            lines.append([*head, text, "-", "", "0 of 0"])
-    return lines
+        share, interval = "-", ""
+        if entry[name]["n"]:
+            share, interval = f"{entry[name]['share']:.1%}", f"{entry[name]['low']:.1%} to {entry[name]['high']:.1%}"
+        lines.append([text, share, interval, f"{entry[name]['count']} of {entry[name]['n']}"])
+    return [[*head, *line] for line in lines]
 
 
 @app.command()
 def matrix(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Runs against at least two targets.", parser=run_path)
+        list[Path], Argument(metavar="RUN RUN...", help="Runs against at least two targets.", parser=run_path)
     ],
-    variant: Annotated[str, typer.Option(help="same_pixels: as archived; re_rendered: drawn at each size.")] = (
-        "same_pixels"
-    ),
+    variant: Annotated[str, Option(help="same_pixels: as archived; re_rendered: drawn at each size.")] = "same_pixels",
     out: Annotated[
-        Path | None, typer.Option(help="Heat map to write (.png); the numbers go beside it as .csv and .json.")
+        Path | None, Option(help="Heat map to write (.png); the numbers go beside it as .csv and .json.")
     ] = None,
     pool: PoolName = None,
-    address: Address = None,
-    insecure_cluster: Insecure = False,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
+    address: options.Address = None,
+    insecure_cluster: options.Insecure = False,
+    allow_code: options.AllowCode = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show the elites of every run to the network of every other."""
     if out is not None:
-        from evofool.report.heatmap import need_matplotlib
+        from evofool.report.heatmap import heat_map, need_matplotlib
 
         if out.suffix != ".png":
             raise ConfigError(f"--out: {out} does not end in .png.")
@@ -108,18 +100,10 @@ def matrix(
         need_matplotlib()
     from evofool.studies import transfer as study
 
-    frame = study.matrix(
-        paths,
-        variant=variant,
-        pool=pool,
-        address=cluster(address, insecure_cluster),
-        allow_code=allow_code,
-        tell=output.tell,
-    )
+    address = cluster(address, insecure_cluster)
+    frame = study.matrix(paths, variant=variant, pool=pool, address=address, allow_code=allow_code, tell=output.tell)
     records = json.loads(frame.to_json(orient="records", double_precision=15))
     if out is not None:
-        from evofool.report.heatmap import heat_map
-
         output.write(out, heat_map(frame))
         output.write_csv(out.with_suffix(".csv"), frame)
         output.write(out.with_suffix(".json"), (json.dumps(records, indent=1) + "\n").encode())
@@ -127,14 +111,12 @@ def matrix(
         output.print_json(records)
         return
     names = list(dict.fromkeys(frame["to"]))
-    for column, title in (
-        ("class_is_top1", "share whose class is the answer"),
-        ("median_confidence", "median confidence of the class"),
-    ):
+    titles = {"class_is_top1": "share whose class is the answer", "median_confidence": "median confidence of the class"}
+    for column, title in titles.items():
         print(f"{title}; evolved on (rows), shown to (columns):")
         cells = {(r["source"], r["to"]): (r[column], r["n"]) for r in records}
         rows = [[name, *(_cell(*cells[name, other]) for other in names)] for name in names]
-        output.table(["", *names], rows, numeric=set(names))
+        output.table(["", *names], rows, numeric=names)
         print()
     if out is not None:
         print(f"{out}, {out.with_suffix('.csv').name}, {out.with_suffix('.json').name}")
@@ -146,65 +128,54 @@ def _cell(value: float | None, n: int) -> str:
 
 @app.command()
 def score(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
-    target: Annotated[str, typer.Option(help="As target.spec, e.g. efficientnet-lite:0.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("scores.parquet"),
+    images: Annotated[list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
+    target: Annotated[str, Option(help="As target.spec, e.g. efficientnet-lite:0.")],
+    out: Annotated[Path, Option(help="Parquet file to write.")] = Path("scores.parquet"),
     classes: Annotated[
-        list[str] | None, typer.Option(help="Class whose scores are kept, by name or index; may be repeated.")
+        list[str] | None, Option(help="Class whose scores are kept, by name or index; may be repeated.")
     ] = None,
-    geometry: Annotated[str, typer.Option(help="native or published, as target.geometry.")] = "native",
-    crops: Annotated[int, typer.Option(help="1 or 10, as target.crops.")] = 1,
-    returns: Annotated[
-        str, typer.Option("--output", help="declared, logits, probabilities or log_probabilities, as target.output.")
-    ] = "declared",
-    pool: Annotated[str, typer.Option(help="inline or ray.")] = "inline",
-    address: Address = None,
-    insecure_cluster: Insecure = False,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
+    geometry: options.Geometry = "native",
+    crops: options.Crops = 1,
+    returns: options.Output = "declared",
+    pool: Annotated[str, Option(help="inline or ray.")] = "inline",
+    address: options.Address = None,
+    insecure_cluster: options.Insecure = False,
+    allow_code: options.AllowCode = False,
+    as_json: options.Json = False,
 ) -> None:
     """Score any pictures with a target; what cannot be scored is named, and then the exit code is 2."""
     from evofool.studies import score
 
+    address = cluster(address, insecure_cluster)
     request = score.Request(
-        images,
-        target,
-        classes or "all",
-        allow_code,
-        geometry,
-        crops,
-        returns,
-        pool=pool,
-        address=cluster(address, insecure_cluster),
+        images, target, classes or "all", allow_code, geometry, crops, returns, pool=pool, address=address
     )
     result = score.score_to(out, request, output.tell)
     if as_json:
         output.print_json({"file": str(out), "pictures": result.rows, "left_out": result.left_out})
     else:
-        rows = [_line(row) for row in result.rows[:SHOWN]]
+        rows = [_line(row) for row in result.rows[:LISTED]]
         output.table(["picture", "size", "top-1 class", "confidence", "entropy"], rows, {"confidence", "entropy"})
-        more = f", {len(result.rows) - SHOWN} of them not shown" if len(result.rows) > SHOWN else ""
+        more = f", {len(result.rows) - LISTED} of them not shown" if len(result.rows) > LISTED else ""
         print(f"\n{len(result.rows)} pictures{more}; all scores are in {output.plain(str(out))}")
     if result.left_out:
-        print(f"{len(result.left_out)} of {len(result.left_out) + len(result.rows)} left out", file=sys.stderr)
-        raise typer.Exit(2)
+        output.tell(f"{len(result.left_out)} of {len(result.left_out) + len(result.rows)} left out")
+        raise Exit(2)
 
 
 def _line(row: Facts) -> list[str]:
     size = f"{row['width']} x {row['height']} {row['mode']}"
-    sure = f"{row['top1_confidence']:.6f}"
-    return [row["path"], size, row["top1_class_name"], sure, f"{row['entropy']:.3f}"]
+    scores = f"{row['top1_confidence']:.6f}", f"{row['entropy']:.3f}"
+    return [row["path"], size, row["top1_class_name"], *scores]
 
 
 @app.command()
 def table(
     paths: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RUN...", help="Runs; those with one config but the seed form a group.", parser=run_path
-        ),
+        Argument(metavar="RUN...", help="Runs; those with one config but the seed form a group.", parser=run_path),
     ],
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Runs side by side: median over runs, 95 % bootstrap interval, Mann-Whitney between groups."""
     from evofool.studies.compare import compare, summarise
@@ -217,13 +188,15 @@ def table(
         records = json.loads(runs.to_json(orient="records", double_precision=15))
         output.print_json({"runs": records, "groups": summary, "tests": tests})
         return
-    shown = ["run", "seed", "generations", "median", "minimum", "classes_9999", "median_at", "minimum_at"]
-    output.table(shown, [[output.figure(r[c]) for c in shown] for r in runs.to_dict("records")], numeric=set(shown[1:]))
-    print()
+    columns = ["run", "seed", "generations", "median", "minimum", "classes_9999", "median_at", "minimum_at"]
+    _print_figures(columns, runs.to_dict("records"), columns[1:])
     columns = ["group", "runs", "figure", "median", "low", "high", "never"]
-    output.table(columns, [[output.figure(r[c]) for c in columns] for r in summary], numeric=set(columns[3:]))
+    print()
+    _print_figures(columns, summary, columns[3:])
     if tests:
         print()
-        output.table(
-            ["first", "second", "figure", "p"], [[output.figure(t[c]) for c in t] for t in tests], numeric={"p"}
-        )
+        _print_figures(["first", "second", "figure", "p"], tests, ["p"])
+
+
+def _print_figures(columns: list[str], rows: list[Facts], numeric: list[str]) -> None:
+    output.table(columns, [[output.figure(row[column]) for column in columns] for row in rows], numeric)

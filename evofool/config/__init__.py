@@ -11,34 +11,7 @@ Every key has a kind, which says what a change of it does to a run that is resum
 from __future__ import annotations
 
 from evofool.config.files import load_config, to_yaml
-from evofool.config.keys import Kind, differences, fingerprint, flatten, key_table
-from evofool.config.sections import (
-    Config,
-    EncodingConfig,
-    EvaluationConfig,
-    ObserversConfig,
-    SearchConfig,
-    StorageConfig,
-    TargetConfig,
-    VariationConfig,
-    parse_condition,
-)
+from evofool.config.keys import differences, fingerprint, flatten, key_table
+from evofool.config.sections import Config, parse_condition
 
-__all__ = [
-    "Config",
-    "EncodingConfig",
-    "EvaluationConfig",
-    "Kind",
-    "ObserversConfig",
-    "SearchConfig",
-    "StorageConfig",
-    "TargetConfig",
-    "VariationConfig",
-    "differences",
-    "fingerprint",
-    "flatten",
-    "key_table",
-    "load_config",
-    "parse_condition",
-    "to_yaml",
-]
+__all__ = ["Config", "differences", "fingerprint", "flatten", "key_table", "load_config", "parse_condition", "to_yaml"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from evofool.records import Facts
 __all__ = ["MAX_FILE", "load_config", "to_yaml"]
 
 MAX_FILE = 1 << 20  # bytes
-MAX_VALUES = 10_000  # of which a list of classes may take nearly all
-MAX_DEPTH = 32  # of values in one another; a config has 4
-MAX_SENTENCES = 20  # about what is wrong with one
-LONGEST = 400  # characters of one
+MAX_VALUES = 10_000  # of a file; a list of classes may take nearly all
+MAX_DEPTH = 32  # of nested values; a config has 4
+MAX_SENTENCES = 20  # of one refusal
+LONGEST = 400  # characters of pydantic's part of a sentence
 _TOO_MUCH = f"over {MAX_VALUES} values, or over {MAX_DEPTH} in one another (line {{}})"
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
@@ -34,7 +34,7 @@ _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast,
 class _Loader(_Safe):
     """SafeLoader that also refuses duplicate keys, and reads 1e-3 as a number."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen = set()
         for key_node, _ in node.value:
             if key_node.value in seen:
@@ -53,7 +53,7 @@ for _kind in (_Loader, _Dumper):
     )
 
 
-def _parse_yaml(text: str, where: str) -> Any:
+def _parse_yaml(text: str, where: str) -> object:
     try:
         if len(text.encode()) > MAX_FILE:
             raise ConfigError(f"{where}: larger than {MAX_FILE} bytes, so not a configuration.")
@@ -64,7 +64,7 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 
 def _refuse_hostile(text: str) -> None:
-    """Refuse aliases, which can stand for any amount of text, and what would take long to build."""
+    """Refuse aliases, which can stand for any amount of text, and texts of too many or too deeply nested values."""
     values = depth = line = 0
     try:
         for event in yaml.parse(text, Loader=_Safe):
@@ -85,29 +85,31 @@ def _refuse_hostile(text: str) -> None:
 
 
 def _deepest(text: str) -> int:
-    """How many brackets are open at most, quoted ones and those in comments too."""
+    """The largest number of brackets open at one point of a text; those in quotes and comments count too."""
     return max(accumulate((1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text)), initial=0))
 
 
 def load_config(
-    source: str | Path | Mapping[str, Any] | Config, overrides: list[str] | None = None, *, stored: bool = False
+    source: str | Path | Mapping[str, object] | Config, overrides: list[str] | None = None, *, stored: bool = False
 ) -> Config:
     """Read a configuration and apply overrides.
 
     Args:
         source: path of a YAML file, a nested mapping, or a Config.
         overrides: strings KEY=VALUE with a dotted key and a YAML value, applied in order.
-        stored: whether it is that of a run: a key that it lacks came later, and has the value it was introduced with
-            in place of its default.
+        stored: whether it is that of a run. A key that it lacks was introduced after the run was made, so the key has
+            the value it was introduced with (introduced.py) in place of its default.
 
     Raises:
         ConfigError: the file cannot be read, or a key is unknown or its value not valid. The sentence names the key
-            and, for an unknown one, the nearest key there is.
+            and, for an unknown one, the nearest key.
     """
+    where = "config"
+    data: object
     if isinstance(source, Config):
-        data, where = source.model_dump(), "config"
+        data = source.model_dump()
     elif isinstance(source, Mapping):
-        data, where = copy.deepcopy(dict(source)), "config"
+        data = copy.deepcopy(dict(source))
     else:
         where = str(source)
         try:
@@ -123,7 +125,7 @@ def load_config(
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a config is a mapping of sections; see `evofool config schema`.")
     if stored:
-        data = _with_later_keys(data)
+        _add_later_keys(data)
     for override in overrides or []:
         _apply(data, override)
     try:
@@ -139,13 +141,13 @@ def load_config(
     return config
 
 
-def _with_later_keys(data: Facts) -> Facts:
-    older: Facts = {}
+def _add_later_keys(data: Facts) -> None:
+    """Put the keys that a stored configuration lacks into it, with the values they were introduced with."""
     for key in key_table().keys() - {"target.spec"}:
-        section, dot, name = key.rpartition(".")
-        (older.setdefault(section, {}) if dot else older)[name] = copy.deepcopy(INTRODUCED[key])
-    sections = {name: older[name] | value for name, value in data.items() if isinstance(value, dict) and name in older}
-    return older | data | sections
+        section, _, name = key.rpartition(".")
+        place = data.setdefault(section, {}) if section else data
+        if isinstance(place, dict):  # else Config refuses it
+            place.setdefault(name, copy.deepcopy(INTRODUCED[key]))
 
 
 def _apply(data: Facts, override: str) -> None:
@@ -168,11 +170,10 @@ def _sentences(error: pydantic.ValidationError, where: str) -> Iterator[str]:
     sections = {key.partition(".")[0] for key in keys if "." in key}
     for problem in islice(error.errors(include_url=False), 2 * MAX_SENTENCES):
         parts = [_shown(part, str) for part in problem["loc"]]
-        path = next(
-            (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in keys), ".".join(parts)
-        )
+        path = ".".join(parts)
+        # pydantic's path may go on below a key, to an item of a list or to one kind of several.
+        key = next((key for key in keys if f"{path}.".startswith(f"{key}.")), path)
         if problem["type"] == "extra_forbidden":
-            path = ".".join(parts)
             # The key may be right and its section wrong.
             near = [key for key in keys if key.split(".")[-1] == parts[-1]] or difflib.get_close_matches(
                 path, [*keys, *sections], n=1, cutoff=0.5
@@ -180,15 +181,15 @@ def _sentences(error: pydantic.ValidationError, where: str) -> Iterator[str]:
             hint = f"; did you mean {near[0]}?" if near else "; `evofool config schema` lists all keys."
             yield f"{where}: {path}: unknown key{hint}"
         elif problem["type"] == "missing":
-            yield f"{where}: {path}: missing; add it, for instance target.spec=lenet:weights/lenet.safetensors."
+            yield f"{where}: {key}: missing; add it, for instance target.spec=lenet:weights/lenet.safetensors."
         else:
             message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
-            suffix = f" (got {_shown(problem['input'])})" if path in keys else ""
-            yield f"{where}: {path}: {message[:LONGEST]}{suffix}"
+            suffix = f" (got {_shown(problem['input'])})" if key in keys else ""
+            yield f"{where}: {key}: {message[:LONGEST]}{suffix}"
 
 
-def _shown(value: Any, form: Callable[[Any], str] = repr) -> str:
-    """A value for people, who need not see all of it."""
+def _shown(value: object, form: Callable[[object], str] = repr) -> str:
+    """A value for people, cut at 80 characters."""
     try:
         text = form(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -13,12 +12,12 @@ from evofool.config.introduced import INTRODUCED
 from evofool.config.sections import Config
 from evofool.records import Facts
 
-__all__ = ["Kind", "differences", "fingerprint", "flatten", "key_table"]
+__all__ = ["differences", "fingerprint", "flatten", "key_table"]
 
 
-def key_table() -> dict[str, tuple[Kind, Any, str]]:
+def key_table() -> dict[str, tuple[Kind, object, str]]:
     """{dotted key: (kind, default, description)} for every key of the schema, in the order of the file."""
-    table: dict[str, tuple[Kind, Any, str]] = {}
+    table: dict[str, tuple[Kind, object, str]] = {}
 
     def walk(model: type[BaseModel], prefix: str) -> None:
         for name, info in model.model_fields.items():
@@ -36,14 +35,11 @@ def key_table() -> dict[str, tuple[Kind, Any, str]]:
 
 
 def flatten(config: Config) -> Facts:
-    """{dotted key: value}, the value as YAML would have it."""
-    values: Facts = {}
-    dumped = config.model_dump()
+    """{dotted key: value}, e.g. {"search.lag": 2}; values as in YAML, so a section of schedules is a dict."""
+    values, dumped = {}, config.model_dump()
     for key in key_table():
-        value: Any = dumped
-        for part in key.split("."):
-            value = value[part]
-        values[key] = value
+        section, _, name = key.rpartition(".")
+        values[key] = (dumped[section] if section else dumped)[name]
     return values
 
 
@@ -61,7 +57,7 @@ def fingerprint(config: Config, *, without_seed: bool = False) -> str:
     return hashlib.sha256(json.dumps(semantic, sort_keys=True).encode()).hexdigest()
 
 
-def differences(old: Config, new: Config) -> dict[str, tuple[Kind, Any, Any]]:
+def differences(old: Config, new: Config) -> dict[str, tuple[Kind, object, object]]:
     """{dotted key: (kind, old value, new value)} of the keys that differ."""
     kinds, before, after = key_table(), flatten(old), flatten(new)
     return {key: (kinds[key][0], before[key], after[key]) for key in kinds if before[key] != after[key]}

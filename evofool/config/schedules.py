@@ -19,7 +19,7 @@ class Halving(Section):
     floor: Rate = 0.0
 
     def rate(self, start: float, generation: int) -> float:
-        """The rate of a generation, never raised to the floor."""
+        """The rate of a generation, which never falls below the floor; one that starts below it stays as it is."""
         return max(start * 0.5 ** (generation // self.every), min(self.floor, start))
 
 
@@ -31,7 +31,6 @@ class Linear(Section):
     to: Rate
 
     def rate(self, start: float, generation: int) -> float:
-        """The rate of a generation."""
         return self.to if generation >= self.until else start + (self.to - start) * generation / self.until
 
 
@@ -42,7 +41,6 @@ class Steps(Section):
     at: Annotated[dict[int, Rate], Field(min_length=1)]
 
     def rate(self, start: float, generation: int) -> float:
-        """The rate of a generation."""
         past = [g for g in self.at if g <= generation]
         return self.at[max(past)] if past else start
 

@@ -1,4 +1,5 @@
-"""The sections of a configuration, in the order data flows; each field is a key with a kind and a sentence."""
+"""The sections of a configuration, in the order data flows; each field is a key with a sentence and a kind, which is
+semantic unless it is named."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import BeforeValidator, Field
 
-from evofool.config.fields import Positive, PositiveOrAuto, Rate, Seconds, Section, key, refuse_bool
+from evofool.config.fields import NotNegative, Positive, PositiveOrAuto, Rate, Seconds, Section, key, refuse_bool
 from evofool.config.schedules import SCHEDULED, Schedule
 
 __all__ = [
@@ -24,7 +25,8 @@ __all__ = [
     "parse_condition",
 ]
 
-MAX_INDIVIDUALS = 1 << 24  # of a generation: an individual id has 24 bits for the slot
+# Of one generation: an individual id has 24 bits for the slot.
+Individuals = Annotated[int, Field(gt=0, lt=1 << 63, le=1 << 24), BeforeValidator(refuse_bool)]
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]|\{seed\})*")
 _CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
 OBJECTIVES = ("log_odds", "margin", "top1_required")  # those of archive/objectives.py, which a test compares
@@ -48,23 +50,19 @@ class TargetConfig(Section):
     """The network under test."""
 
     spec: str = key(
-        "semantic",
-        ...,
-        "What to fool: lenet:FILE, efficientnet-lite:0, torchvision:NAME, timm:NAME or python:FILE.py:callable.",
+        ..., "What to fool: lenet:FILE, efficientnet-lite:0, torchvision:NAME, timm:NAME or python:FILE.py:callable."
     )
     classes: Literal["all"] | Annotated[list[str | int], Field(min_length=1)] = key(
-        "semantic", "all", "Classes that get a cell: all, or a list of class names or output indices."
+        "all", "Classes that get a cell: all, or a list of class names or output indices."
     )
     geometry: Literal["native", "published"] = key(
-        "semantic",
         "native",
         "native: the image is the network's input; published: resize and crop it as the weights' publisher does.",
     )
     output: Literal["declared", "logits", "probabilities", "log_probabilities"] = key(
-        "semantic", "declared", "What the network returns; declared: what the target itself says."
+        "declared", "What the network returns; declared: what the target itself says."
     )
     crops: Annotated[int, BeforeValidator(refuse_bool)] = key(
-        "semantic",
         1,
         "10: the mean of the probabilities of ten crops (corners, centre, mirrored) of an image larger than the input.",
     )
@@ -80,35 +78,31 @@ class TargetConfig(Section):
 class EncodingConfig(Section):
     """What evolves."""
 
-    kind: Literal["direct", "cppn"] = key("semantic", "cppn", "direct: pixels; cppn: a pattern-producing network.")
+    kind: Literal["direct", "cppn"] = key("cppn", "direct: pixels; cppn: a pattern-producing network.")
     colour: Literal["auto", "grey", "hsv", "rgb", "hls2015"] = key(
-        "semantic",
         "auto",
         "Colour space of the genome; auto: grey for a one-channel target, hsv for a colour one; hls2015: hue, "
         "lightness, saturation as bytes whose hue wraps at 180, as in the 2015 code.",
     )
     quantisation: Literal["round", "truncate"] = key(
-        "semantic", "round", "How a number in [0, 1] becomes 0 .. 255; truncate: as in the 2015 code."
+        "round", "How a number in [0, 1] becomes 0 .. 255; truncate: as in the 2015 code."
     )
     coordinates: Literal["unit", "raw"] = key(
-        "semantic", "unit", "cppn: x and y on [-1, 1] (unit), or the raw pixel index as in the 2015 code (raw)."
+        "unit", "cppn: x and y on [-1, 1] (unit), or the raw pixel index as in the 2015 code (raw)."
     )
     output: Literal["shifted", "absolute"] = key(
-        "semantic", "shifted", "cppn: an output v becomes (v + 1) / 2 (shifted) or |v| as in the 2015 code (absolute)."
+        "shifted", "cppn: an output v becomes (v + 1) / 2 (shifted) or |v| as in the 2015 code (absolute)."
     )
     activations: Annotated[list[str], Field(min_length=1)] = key(
-        "semantic",
-        ["sine", "sigmoid", "gaussian", "linear"],
-        "cppn: activations that new nodes and mutations draw from.",
+        ["sine", "sigmoid", "gaussian", "linear"], "cppn: activations that new nodes and mutations draw from."
     )
     arithmetic: Literal["torch", "portable"] = key(
-        "semantic",
         "torch",
         "cppn: sine and exponential of torch; or portable ones: the same pictures on every processor, drawn several "
         "times as fast on CPUs where numba is installed (pip install 'evofool[fast]').",
     )
     weight_limit: Annotated[float, Field(gt=0.0, le=1e6), BeforeValidator(refuse_bool)] = key(
-        "semantic", 10.0, "cppn: weights lie in [-limit, limit]."
+        10.0, "cppn: weights lie in [-limit, limit]."
     )
 
 
@@ -116,46 +110,33 @@ class VariationConfig(Section):
     """How offspring differ from their parents; every operator is tried once for each offspring, in this order."""
 
     crossover_rate: Rate = key(
-        "semantic",
-        0.0,
-        "Chance that an offspring has two parents: SBX (direct) or genes aligned on innovation ids (cppn).",
+        0.0, "Chance that an offspring has two parents: SBX (direct) or genes aligned on innovation ids (cppn)."
     )
-    crossover_eta: Annotated[float, Field(ge=0.0), BeforeValidator(refuse_bool)] = key(
-        "semantic", 10.0, "direct: distribution index of the simulated binary crossover."
-    )
+    crossover_eta: NotNegative = key(10.0, "direct: distribution index of the simulated binary crossover.")
     mutation: Literal["polynomial", "polynomial_clipped"] = key(
-        "semantic",
         "polynomial",
         "polynomial: bounded, as DEAP's; polynomial_clipped: unbounded step, then clipped, as in the 2015 code.",
     )
-    mutation_rate: Rate = key("semantic", 0.1, "Chance of each pixel (direct) or connection weight (cppn) to mutate.")
-    mutation_eta: Annotated[float, Field(ge=0.0), BeforeValidator(refuse_bool)] = key(
-        "semantic", 15.0, "Distribution index of the polynomial mutation; larger means smaller steps."
-    )
-    activation_rate: Rate = key("semantic", 0.1, "cppn: chance of each node to redraw its activation.")
-    add_connection: Rate = key("semantic", 0.5, "cppn: chance to try one new connection.")
-    delete_connection: Rate = key("semantic", 0.3, "cppn: chance to delete one connection.")
-    rewire_connection: Rate = key(
-        "semantic", 0.0, "cppn: chance to move one end of a connection (never happens in the 2015 code)."
-    )
-    split_connection: Rate = key("semantic", 0.5, "cppn: chance to put a node on a connection.")
+    mutation_rate: Rate = key(0.1, "Chance of each pixel (direct) or connection weight (cppn) to mutate.")
+    mutation_eta: NotNegative = key(15.0, "Distribution index of the polynomial mutation; larger means smaller steps.")
+    activation_rate: Rate = key(0.1, "cppn: chance of each node to redraw its activation.")
+    add_connection: Rate = key(0.5, "cppn: chance to try one new connection.")
+    delete_connection: Rate = key(0.3, "cppn: chance to delete one connection.")
+    rewire_connection: Rate = key(0.0, "cppn: chance to move one end of a connection (never happens in the 2015 code).")
+    split_connection: Rate = key(0.5, "cppn: chance to put a node on a connection.")
     split: Literal["neutral", "both_halves"] = key(
-        "semantic",
         "neutral",
         "cppn: neutral: an identity node that changes no pixel; both_halves: a random activation, and both new "
         "connections keep the old weight, as in the 2015 code.",
     )
     parallel_connections: bool = key(
-        "semantic", False, "cppn: whether two nodes may be connected more than once, as in the 2015 code."
+        False, "cppn: whether two nodes may be connected more than once, as in the 2015 code."
     )
-    delete_node: Rate = key("semantic", 0.2, "cppn: chance to delete one hidden node with its connections.")
+    delete_node: Rate = key(0.2, "cppn: chance to delete one hidden node with its connections.")
     operators: dict[Literal["select", "mate", "mutate"], str] = key(
-        "semantic",
-        {},
-        "Operators of your own in place of the built-in ones, e.g. {mutate: python:FILE.py:callable}.",
+        {}, "Operators of your own in place of the built-in ones, e.g. {mutate: python:FILE.py:callable}."
     )
     schedules: dict[str, Schedule] = key(
-        "semantic",
         {},
         "How rates change with the generation, e.g. {mutation_rate: {kind: halving, every: 1000}}; kinds: halving "
         "(every, floor), linear (until, to) and steps (at: {GENERATION: RATE}).",
@@ -188,35 +169,29 @@ class VariationConfig(Section):
 class SearchConfig(Section):
     """MAP-Elites with one cell for each class."""
 
-    offspring: Positive = key("semantic", 200, "Individuals bred in each generation.", le=MAX_INDIVIDUALS)
-    initial: Positive = key(
-        "semantic", 200, "Random individuals in each of the first `lag` generations.", le=MAX_INDIVIDUALS
-    )
+    offspring: Individuals = key(200, "Individuals bred in each generation.")
+    initial: Individuals = key(200, "Random individuals in each of the first `lag` generations.")
     lag: Annotated[int, Field(ge=1, le=64), BeforeValidator(refuse_bool)] = key(
-        "semantic", 2, "Generation g breeds from the archive after g - lag, so lag generations can be in flight."
+        2, "Generation g breeds from the archive after g - lag, so lag generations can be in flight."
     )
     insertion: Literal["every_class", "argmax"] = key(
-        "semantic",
-        "every_class",
-        "every_class: an image competes in every cell; argmax: only in that of its best class.",
+        "every_class", "every_class: an image competes in every cell; argmax: only in that of its best class."
     )
     objective: str = key(
-        "semantic",
-        "log_odds",
-        "What cells rank by: log_odds, margin, top1_required, or your own as python:FILE.py:callable.",
+        "log_odds", "What cells rank by: log_odds, margin, top1_required, or your own as python:FILE.py:callable."
     )
     selection: Literal["cells", "individuals"] = key(
-        "semantic", "cells", "Parents uniform over filled cells, or over distinct individuals holding them."
+        "cells", "Parents uniform over filled cells, or over distinct individuals holding them."
     )
-    generations: Positive | None = key("stopping", 200, "Stop after this many generations (null: no limit).")
+    generations: Positive | None = key(200, "Stop after this many generations (null: no limit).", "stopping")
     max_evaluations: Positive | None = key(
-        "stopping", None, "Stop at the generation that reaches this many evaluations."
+        None, "Stop at the generation that reaches this many evaluations.", "stopping"
     )
-    max_time: Seconds | None = key("stopping", None, "Stop after this many seconds of one session.")
+    max_time: Seconds | None = key(None, "Stop after this many seconds of one session.", "stopping")
     stop_when: list[str] = key(
-        "stopping",
         [],
         f"Stop when all hold, each NAME OP NUMBER, e.g. 'median >= 0.9999'; names: {', '.join(CONDITION_NAMES)}.",
+        "stopping",
     )
 
     @pydantic.field_validator("objective")
@@ -237,32 +212,32 @@ class SearchConfig(Section):
 class EvaluationConfig(Section):
     """Where and in what shapes images are scored."""
 
-    pool: Literal["inline", "ray"] = key("operational", "ray", "inline: in this process; ray: actors on a Ray cluster.")
+    pool: Literal["inline", "ray"] = key("ray", "inline: in this process; ray: actors on a Ray cluster.", "operational")
     evaluators: PositiveOrAuto = key(
-        "operational", "auto", "Ray actors; auto: usable cores // threads, or GPUs x evaluators_per_gpu."
+        "auto", "Ray actors; auto: usable cores // threads, or GPUs x evaluators_per_gpu.", "operational"
     )
-    evaluators_per_gpu: Positive = key("operational", 1, "Evaluators that share one GPU.")
+    evaluators_per_gpu: Positive = key(1, "Evaluators that share one GPU.", "operational")
     device: Literal["auto", "cpu", "cuda"] = key(
-        "numerics", "auto", "auto: cuda where the evaluators have one, else cpu."
+        "auto", "auto: cuda where the evaluators have one, else cpu.", "numerics"
     )
     chunk: PositiveOrAuto = key(
-        "numerics", "auto", "Individuals sent to one evaluator at a time; a multiple of micro_batch."
+        "auto", "Individuals sent to one evaluator at a time; a multiple of micro_batch.", "numerics"
     )
-    micro_batch: PositiveOrAuto = key("numerics", "auto", "Rows of one forward pass; short ones are padded.")
-    threads: Positive = key("numerics", 1, "Torch threads of one evaluator; another number gives other bits.")
+    micro_batch: PositiveOrAuto = key("auto", "Rows of one forward pass; short ones are padded.", "numerics")
+    threads: Positive = key(1, "Torch threads of one evaluator; another number gives other bits.", "numerics")
     memory_format: Literal["auto", "contiguous", "channels_last"] = key(
-        "numerics", "auto", "Memory layout of the network and its input."
+        "auto", "Memory layout of the network and its input.", "numerics"
     )
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = key(
-        "numerics", "float32", "Arithmetic of the network; less is faster where the device has units for it."
+        "float32", "Arithmetic of the network; less is faster where the device has units for it.", "numerics"
     )
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = key(
-        "numerics", "none", "Mode of torch.compile for the network; reduce-overhead uses CUDA graphs on a GPU."
+        "none", "Mode of torch.compile for the network; reduce-overhead uses CUDA graphs on a GPU.", "numerics"
     )
     chunk_timeout: Seconds = key(
-        "operational", 600.0, "Seconds after which a silent evaluator is killed and its chunk scored elsewhere."
+        600.0, "Seconds after which a silent evaluator is killed and its chunk scored elsewhere.", "operational"
     )
-    ready_timeout: Seconds = key("operational", 120.0, "Seconds to wait for the first evaluator.")
+    ready_timeout: Seconds = key(120.0, "Seconds to wait for the first evaluator.", "operational")
 
     @pydantic.model_validator(mode="after")
     def _whole_micro_batches(self) -> EvaluationConfig:
@@ -276,15 +251,15 @@ class EvaluationConfig(Section):
 class StorageConfig(Section):
     """Where the run is kept and how often."""
 
-    path: str = key("operational", "runs", "Folder of runs, or its s3://, gs:// or az:// URL; a run is PATH/NAME.")
+    path: str = key("runs", "Folder of runs, or its s3://, gs:// or az:// URL; a run is PATH/NAME.", "operational")
     history: Literal["full", "lineage", "elites"] = key(
-        "operational",
         "full",
         "Individuals and placements to keep: all; those of the elites' ancestors; or the elites alone.",
+        "operational",
     )
-    commit_every: Positive = key("operational", 10, "Generations between commits; a kill costs at most these.")
-    snapshot_every: Annotated[float, Field(ge=0.0), BeforeValidator(refuse_bool)] = key(
-        "operational", 30.0, "Seconds between rewrites of elites/elites.parquet; 0: at every commit."
+    commit_every: Positive = key(10, "Generations between commits; a kill costs at most these.", "operational")
+    snapshot_every: NotNegative = key(
+        30.0, "Seconds between rewrites of elites/elites.parquet; 0: at every commit.", "operational"
     )
 
 
@@ -292,18 +267,16 @@ class ObserversConfig(Section):
     """Who is told."""
 
     progress: Literal["auto", "live", "lines", "none"] = key(
-        "operational", "auto", "auto: a live table on a terminal, plain lines elsewhere; always on stderr."
+        "auto", "auto: a live table on a terminal, plain lines elsewhere; always on stderr.", "operational"
     )
 
 
 class Config(Section):
     """A whole run."""
 
-    schema_version: Annotated[Literal[1], BeforeValidator(refuse_bool)] = key("semantic", 1, "Version of this schema.")
-    name: str = key("operational", "run", "Name of the run's folder; {seed} is replaced.")
-    seed: Annotated[int, Field(ge=0, lt=1 << 256), BeforeValidator(refuse_bool)] = key(
-        "semantic", 1, "Seed of all random numbers."
-    )
+    schema_version: Annotated[Literal[1], BeforeValidator(refuse_bool)] = key(1, "Version of this schema.")
+    name: str = key("run", "Name of the run's folder; {seed} is replaced.", "operational")
+    seed: Annotated[int, Field(ge=0, lt=1 << 256), BeforeValidator(refuse_bool)] = key(1, "Seed of all random numbers.")
     target: TargetConfig
     encoding: EncodingConfig = EncodingConfig()
     variation: VariationConfig = VariationConfig()

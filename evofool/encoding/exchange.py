@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,55 +17,51 @@ from evofool.encoding.cppn.graphs import Graphs, canonical
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import reference
 from evofool.errors import ConfigError, InvalidGenome
+from evofool.records import Facts, Genomes
 
 __all__ = ["from_json", "render"]
 
-MAX_JSON = 8 << 20
+GenomeJson: TypeAlias = str | Mapping[str, Any]  # what `Encoding.to_json` gives, as text or parsed
+
+MAX_JSON = 8 << 20  # characters
 MAX_PIXELS = 1 << 26
 
 
-def from_json(genome: str | Mapping[str, Any], code: Mapping[str, str] | None = None) -> tuple[Encoding, Any]:
-    """The encoding and a batch of one genome, of what `to_json` gave.
+def from_json(genome: GenomeJson, code: Mapping[str, str] | None = None) -> tuple[Encoding, Genomes]:
+    """The encoding of a genome, and a batch of that one.
 
     Args:
-        code: the sha256 (hex) of the files that its own activations are from, by spec; by default whatever is
-            registered here under their names, if that is one function each.
+        code: the sha256 (hex) of the files that its own activations are from, by spec. By default the functions that
+            are registered in this process under their names, which must be one each.
 
     Raises:
         InvalidGenome: not such JSON, or a genome that breaks a rule.
     """
     try:
-        if isinstance(genome, str):
-            if len(genome) > MAX_JSON:
-                raise InvalidGenome(f"a genome of {len(genome)} characters is too long.")
-            genome = json.loads(genome)
-        data: Mapping[str, Any] = genome  # type: ignore[assignment]
+        if isinstance(genome, str) and len(genome) > MAX_JSON:
+            raise InvalidGenome(f"a genome of {len(genome)} characters is too long.")
+        data = json.loads(genome) if isinstance(genome, str) else genome
         if data["encoding"] == "direct":
-            height, width, channels = (_size(v) for v in data["shape"])
+            height, width, channels = map(_side, data["shape"])
             encoding: Encoding = DirectEncoding(height, width, _colour(data["colour"], channels), _quantisation(data))
             pixels = np.frombuffer(base64.b64decode(data["float32_base64"], validate=True), dtype="<f4")
             if pixels.size != height * width * channels:
                 raise InvalidGenome(
                     f"a genome has {pixels.size} pixels where its shape says {height * width * channels}."
                 )
-            batch: Any = pixels.reshape(1, height, width, channels).astype(np.float32)
+            batch: Genomes = pixels.reshape(1, height, width, channels).astype(np.float32)
         elif data["encoding"] == "cppn":
             encoding, batch = _graph(data, code)
         else:
             raise InvalidGenome(f"a genome has the encoding {str(data['encoding'])[:40]!r}, which is unknown.")
-        # One door for every genome: what the bytes of it would be refused for is refused here.
+        # By way of its bytes, so that the same rules hold for both.
         return encoding, encoding.from_bytes([encoding.to_bytes(batch, 0)])
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, binascii.Error) as error:
-        if isinstance(error, InvalidGenome):
-            raise
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise InvalidGenome(f"not the JSON of a genome ({type(error).__name__}: {str(error)[:200]}).") from None
 
 
 def render(
-    genome: str | Mapping[str, Any],
-    size: int | tuple[int, int] | None = None,
-    *,
-    code: Mapping[str, str] | None = None,
+    genome: GenomeJson, size: int | tuple[int, int] | None = None, *, code: Mapping[str, str] | None = None
 ) -> NDArray[np.uint8]:
     """Draw a genome at any size.
 
@@ -89,13 +84,13 @@ def render(
     return reference.render(encoding, batch, 0, shape)
 
 
-def _size(value: Any) -> int:
+def _side(value: object) -> int:
     if not isinstance(value, int) or not 1 <= value <= 8192:
         raise InvalidGenome(f"a genome has a side of {value!r:.40} pixels.")
     return value
 
 
-def _colour(name: Any, channels: int | None = None) -> str:
+def _colour(name: object, channels: int | None = None) -> str:
     if name not in ("grey", "hsv", "rgb", "hls2015") or (channels is not None and (name == "grey") != (channels == 1)):
         raise InvalidGenome(
             f"a genome has the colour space {name!r:.40}, which is none, or none for {channels} channels."
@@ -103,7 +98,7 @@ def _colour(name: Any, channels: int | None = None) -> str:
     return str(name)
 
 
-def _quantisation(data: Mapping[str, Any]) -> str:
+def _quantisation(data: Mapping[str, object]) -> str:
     name = data.get("quantisation", "round")
     if name not in ("round", "truncate"):
         raise InvalidGenome(f"a genome has the quantisation {str(name)[:40]!r}, which is unknown.")
@@ -116,7 +111,7 @@ def _graph(data: Mapping[str, Any], code: Mapping[str, str] | None) -> tuple[Cpp
         raise InvalidGenome(f"a genome claims {len(nodes)} nodes and {len(connections)} connections.")
     if data["coordinates"] not in ("unit", "raw") or data["output"] not in ("shifted", "absolute"):
         raise InvalidGenome("a genome has unknown coordinates or an unknown output.")
-    height, width = (_size(v) for v in data["image_size"])
+    height, width = map(_side, data["image_size"])
     names = dict.fromkeys(str(row["activation"]) for row in nodes)
     hashes = {name: _version(name, code) for name in names if name not in ACTIVATIONS}
     encoding = CppnEncoding(
@@ -130,10 +125,10 @@ def _graph(data: Mapping[str, Any], code: Mapping[str, str] | None) -> tuple[Cpp
         code=tuple(hashes.items()),
     )
 
-    def column(rows: Any, name: str) -> NDArray[np.int64]:
-        return np.array([[int(row[name], 16) for row in rows]], dtype=np.int64)
+    def column(genes: list[Facts], name: str) -> NDArray[np.int64]:
+        return np.array([[int(gene[name], 16) for gene in genes]], dtype=np.int64)
 
-    graphs = canonical(
+    genes = Graphs(
         column(nodes, "id"),
         np.array([[encoding.codes[row["activation"]] for row in nodes]], dtype=np.uint8),
         column(connections, "id"),
@@ -141,7 +136,7 @@ def _graph(data: Mapping[str, Any], code: Mapping[str, str] | None) -> tuple[Cpp
         column(connections, "destination"),
         np.array([[row["weight"] for row in connections]], dtype=np.float32),
     )
-    return encoding, graphs
+    return encoding, canonical(genes)
 
 
 def _version(name: str, code: Mapping[str, str] | None) -> str:

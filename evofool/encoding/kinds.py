@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
-from evofool.config import EncodingConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.config.sections import EncodingConfig
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import breeding as cppn_breeding
 from evofool.encoding.cppn.activations import is_known
@@ -20,10 +22,9 @@ from evofool.encoding.cppn.genome import ACTIVATIONS, CppnEncoding
 from evofool.encoding.direct import breeding as direct_breeding
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.errors import ConfigError
+from evofool.records import Genomes
 
 __all__ = ["KINDS", "Kind", "make_encoding"]
-
-_NO_CODE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Kind:
     """
 
     make: Callable[[EncodingConfig, tuple[int, int], str, Mapping[str, str]], Encoding]
-    initial: Callable[..., Any]
-    mate: Callable[..., Any]
-    mutate: Callable[..., Any]
+    initial: Callable[..., Genomes]
+    mate: Callable[..., Genomes]
+    mutate: Callable[..., tuple[Genomes, NDArray[np.uint32]]]
 
 
 def make_encoding(
-    config: EncodingConfig, image_size: tuple[int, int], channels: int, code: Mapping[str, str] = _NO_CODE
+    config: EncodingConfig, image_size: tuple[int, int], channels: int, code: Mapping[str, str] = MappingProxyType({})
 ) -> Encoding:
     """The encoding a configuration asks for, for images of a target.
 

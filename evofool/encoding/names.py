@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 __all__ = ["OPERATORS", "operator_bit", "operator_names"]
-
 
 # An individual stores which of these made it as a bit set, so entries are only ever appended.
 OPERATORS = (
@@ -28,12 +25,7 @@ OPERATORS = (
 
 def operator_names(bits: int) -> list[str]:
     """Names of the operators in a bit set."""
-    return list(_names(bits))
-
-
-@lru_cache(maxsize=1 << len(OPERATORS))
-def _names(bits: int) -> tuple[str, ...]:
-    return tuple(name for i, name in enumerate(OPERATORS) if bits >> i & 1)
+    return [name for i, name in enumerate(OPERATORS) if bits >> i & 1]
 
 
 def operator_bit(name: str) -> np.uint32:

@@ -1,6 +1,6 @@
 """Operators on arrays of numbers in [0, 1]: polynomial mutation and simulated binary crossover.
 
-Pure functions of genes and numbers already drawn. `polynomial` and `crossover` have the distributions of DEAP's
+Pure functions of genes and numbers already drawn. `polynomial` and `cross` have the distributions of DEAP's
 `mutPolynomialBounded` and `cxSimulatedBinaryBounded` (tested); `polynomial_clipped` is that of the 2015 code.
 Mutation: Deb and Agrawal 1999, "A niched-penalty approach for constraint handling in genetic algorithms"; crossover:
 Deb and Agrawal 1995, "Simulated binary crossover for continuous search space", with the bounds of Deb's NSGA-II code.
@@ -8,35 +8,47 @@ Deb and Agrawal 1995, "Simulated binary crossover for continuous search space", 
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CROSSED", "MUTATIONS", "cross", "crossover", "mutate", "polynomial", "polynomial_clipped"]
+__all__ = ["CROSSED", "MUTATIONS", "cross", "mutate", "polynomial", "polynomial_clipped"]
 
 Array = NDArray[np.float64]
 
-CROSSED = 0.5  # the chance of each gene of a pair
-_SAME = 1e-14  # apart; DEAP's limit
+CROSSED = 0.5  # the chance of each gene of a pair to be crossed, as DEAP's
+_SAME = 1e-14  # genes nearer to each other than that count as equal, as DEAP's
+
+
+def _log2(degree: float) -> int | None:
+    """k where degree = 2 ** k for a whole number k >= 0, else None.
+
+    Powers and roots of such degrees, as eta + 1 = 16, are made of products and square roots, which have the same bits
+    on every machine; those of `np.power` need not.
+    """
+    mantissa, exponent = math.frexp(degree)
+    return exponent - 1 if mantissa == 0.5 and exponent > 0 else None
 
 
 def _root(values: Array, degree: float) -> Array:
-    """values ** (1 / degree), values >= 0. Exact on every machine where degree is a power of two (eta 15: 16)."""
-    if degree >= 1 and degree == int(degree) and not int(degree) & (int(degree) - 1):
-        for _ in range(int(degree).bit_length() - 1):
-            values = np.sqrt(values)
-        return values
-    return np.power(values, 1.0 / degree)
+    """values ** (1 / degree), values >= 0."""
+    times = _log2(degree)
+    if times is None:
+        return np.power(values, 1.0 / degree)
+    for _ in range(times):
+        values = np.sqrt(values)
+    return values
 
 
 def _power(values: Array, degree: float) -> Array:
-    """values ** degree, by squaring where that is exact on every machine, as in `_root`."""
-    if degree >= 1 and degree == int(degree) and not int(degree) & (int(degree) - 1):
-        for _ in range(int(degree).bit_length() - 1):
-            values = values * values
-        return values
-    return np.power(values, degree)
+    """values ** degree."""
+    times = _log2(degree)
+    if times is None:
+        return np.power(values, degree)
+    for _ in range(times):
+        values = values * values
+    return values
 
 
 def polynomial(genes: Array, uniform: Array, eta: float) -> Array:
@@ -73,7 +85,13 @@ MUTATIONS = {"polynomial": polynomial, "polynomial_clipped": polynomial_clipped}
 
 
 def mutate(
-    genes: NDArray[np.float32], uniform: Array, *, rate: float, eta: float, kind: str, where: Any = True
+    genes: NDArray[np.float32],
+    uniform: Array,
+    *,
+    rate: float,
+    eta: float,
+    kind: str,
+    where: NDArray[np.bool_] | bool = True,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Mutate each gene with probability `rate`.
 
@@ -82,7 +100,7 @@ def mutate(
         uniform: (n, k) in [0, 1). One number serves twice: whether it is below `rate` decides, and divided by `rate`
             it is again uniform and shapes the step.
         kind: a key of MUTATIONS.
-        where: (n, k) bool, genes that exist.
+        where: (n, k) bool, genes that exist; True where all do.
 
     Returns:
         The new genes and which of them were mutated, (n, k) each.
@@ -94,34 +112,20 @@ def mutate(
     return result, chosen
 
 
-def crossover(
-    first: NDArray[np.float32], second: NDArray[np.float32], uniform: Array, *, eta: float
-) -> NDArray[np.float32]:
-    """One child of each pair by simulated binary crossover within [0, 1].
-
-    Each gene is crossed with probability 1/2 (as DEAP's) and is copied from `first` otherwise or where both parents
-    agree, so that genes that agree are never lost (the 2015 code left 0.5 there).
-
-    Args:
-        first, second: (n, k) float32 in [0, 1].
-        uniform: (n, k, 3) in [0, 1): whether to cross, the spread, and which of the two children's genes to keep.
-        eta: distribution index, >= 0; larger means closer to the parents.
-    """
-    result = first.copy()
-    places = np.flatnonzero(uniform[..., 0] < CROSSED)
-    cross(result.reshape(-1), second.ravel(), places, uniform.reshape(-1, 3)[places], eta=eta)
-    return result
-
-
 def cross(
     genes: NDArray[np.float32], others: NDArray[np.float32], places: NDArray[np.int64], uniform: Array, *, eta: float
 ) -> None:
-    """`crossover` of the genes that are to be crossed, in place.
+    """One child of each pair by simulated binary crossover within [0, 1].
+
+    A child's gene is the first parent's where it is not crossed, and where both parents agree, so that what they agree
+    on is never lost (the 2015 code left 0.5 there).
 
     Args:
-        genes, others: (m,) of all pairs.
-        places: (k,) which of them.
-        uniform: (k, 3), as in `crossover`.
+        genes: (m,) float32 in [0, 1] of all first parents; becomes those of the children.
+        others: (m,) of the second parents.
+        places: (k,) the genes to cross, each of them chosen with probability CROSSED.
+        uniform: (k, 3) in [0, 1): what made the choice, the spread, and which of a pair's two children to take.
+        eta: distribution index, >= 0; larger means closer to the parents.
     """
     a, b = (parents[places].astype(np.float64) for parents in (genes, others))
     width = np.abs(a - b)

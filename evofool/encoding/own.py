@@ -7,81 +7,84 @@ addresses (rng.uniforms) and a resumed run breeds the same children:
     mate(seed, generation, first, second) -> (children, crossed)        crossed: (n,) bool, which have two parents
     select(seed, generation, archive, count) -> ids                     (count, 2) int64, ids of elites
 
-`genomes` is (n, height, width, channels) float32 in [0, 1] for direct encodings, `cppn.Graphs` for CPPNs.
+`genomes` is (n, height, width, channels) float32 in [0, 1] for direct encodings, `cppn.graphs.Graphs` for CPPNs.
 Configurations name own operators in `variation.operators`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evofool.archive.cells import Archive
 from evofool.base import rng
 from evofool.base.source import Source
 from evofool.base.usercode import load_callable
 from evofool.config import Config
+from evofool.encoding.contract import Pixels
 from evofool.encoding.names import operator_bit
 from evofool.errors import ConfigError
 from evofool.records import Genomes
 
-__all__ = ["deap_crossover", "deap_mutation", "load_operators"]
+__all__ = ["Operator", "deap_crossover", "deap_mutation", "load_operators"]
+
+Operator: TypeAlias = Callable[..., Any]  # of a toolbox, or one of the user's: the module's docstring has their kinds
 
 
 def load_operators(
     config: Config, allow_code: bool, code: Mapping[str, str] = MappingProxyType({})
-) -> tuple[dict[str, Callable[..., Any]], dict[str, str]]:
+) -> tuple[dict[str, Operator], dict[str, str]]:
     """The operators that `variation.operators` names, ready for a toolbox, and {spec: sha256 (hex) of its file}.
 
     Args:
-        code: the sha256 (hex) that their files must have, by spec; whatever they have, where it is not there.
+        code: the sha256 (hex) that the file of each spec must have; that of a spec without one may have any.
 
     Raises:
-        ConfigError: code is not allowed, or is not there.
+        ConfigError: code is not allowed, or no such file, module or callable exists.
         IncompatibleRun: a file is not the one it has to be.
     """
-    wrappers = {"select": _select, "mate": _mate, "mutate": _mutate}
-    ready: dict[str, Callable[..., Any]] = {}
+    adapters: dict[str, Operator] = {"select": _select, "mate": _mate, "mutate": _mutate}
+    operators: dict[str, Operator] = {}
     hashes: dict[str, str] = {}
     for name, spec in config.variation.operators.items():
         source = Source(spec, allow_code, key="variation.operators", sha256=code.get(spec, ""))
         function, hashes[spec] = load_callable(source)
-        ready[name] = wrappers[name](function, config.seed, spec)
-    return ready, hashes
+        operators[name] = partial(adapters[name], function, spec, config.seed)
+    return operators, hashes
 
 
-def _mutate(function: Callable[..., Any], seed: int, spec: str) -> Callable[..., Any]:
-    def mutate(generation: int, genomes: Genomes) -> tuple[Any, NDArray[np.uint32]]:
-        children, changed = _call(function, spec, len(genomes), 2, seed, generation, genomes)
-        return children, np.asarray(changed, dtype=bool) * operator_bit("own")
-
-    return mutate
-
-
-def _mate(function: Callable[..., Any], seed: int, spec: str) -> Callable[..., Any]:
-    def mate(generation: int, first: Any, second: Any) -> tuple[Any, NDArray[np.bool_]]:
-        children, crossed = _call(function, spec, len(first), 2, seed, generation, first, second)
-        return children, np.asarray(crossed, dtype=bool)
-
-    return mate
+def _mutate(
+    function: Operator, spec: str, seed: int, generation: int, genomes: Genomes
+) -> tuple[Genomes, NDArray[np.uint32]]:
+    children, changed = _call(function, spec, len(genomes), 2, seed, generation, genomes)
+    return children, np.asarray(changed, dtype=bool) * operator_bit("own")
 
 
-def _select(function: Callable[..., Any], seed: int, spec: str) -> Callable[..., Any]:
-    def select(archive: Any, generation: int, count: int) -> NDArray[np.int64]:
-        ids = np.asarray(_call(function, spec, count, 1, seed, generation, archive, count), dtype=np.int64)
-        if ids.shape != (count, 2) or not np.isin(ids, archive.elites[archive.filled]).all():
-            raise ConfigError(f"variation.operators: {spec} must return ({count}, 2) ids of current elites.")
-        return ids
-
-    return select
+def _mate(
+    function: Operator, spec: str, seed: int, generation: int, first: Genomes, second: Genomes
+) -> tuple[Genomes, NDArray[np.bool_]]:
+    children, crossed = _call(function, spec, len(first), 2, seed, generation, first, second)
+    return children, np.asarray(crossed, dtype=bool)
 
 
-def _call(function: Callable[..., Any], spec: str, rows: int, parts: int, *arguments: Any) -> Any:
+def _select(
+    function: Operator, spec: str, seed: int, archive: Archive, generation: int, count: int
+) -> NDArray[np.int64]:
+    ids = np.asarray(_call(function, spec, count, 1, seed, generation, archive, count), dtype=np.int64)
+    if ids.shape != (count, 2) or not np.isin(ids, archive.elites[archive.filled]).all():
+        raise ConfigError(f"variation.operators: {spec} must return ({count}, 2) ids of current elites.")
+    return ids
+
+
+def _call(function: Operator, spec: str, rows: int, parts: int, *arguments: Any) -> Any:
+    """What the user's function returns, if that is one thing of `rows` rows, or two of them where `parts` is 2."""
     try:
         result = function(*arguments)
         sizes = [len(part) for part in result] if parts == 2 else [len(result)]
@@ -95,7 +98,7 @@ def _call(function: Callable[..., Any], spec: str, rows: int, parts: int, *argum
 # ------------------------------------------------------------------------------------------------- DEAP's operators
 
 
-def deap_mutation(operator: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:
+def deap_mutation(operator: Operator, **arguments: Any) -> Operator:
     """A DEAP mutation such as `tools.mutGaussian` as an own operator for direct genomes.
 
     Args:
@@ -103,16 +106,16 @@ def deap_mutation(operator: Callable[..., Any], **arguments: Any) -> Callable[..
         arguments: of the operator, e.g. mu=0.0, sigma=0.1, indpb=0.05. Children are clipped to [0, 1].
     """
 
-    def mutate(seed: int, generation: int, genomes: NDArray[np.float32]) -> tuple[Any, NDArray[np.bool_]]:
+    def mutate(seed: int, generation: int, genomes: Pixels) -> tuple[Pixels, NDArray[np.bool_]]:
         with _seeded(seed, "own.mutate", generation):
             rows = [operator(genome.ravel().tolist(), **arguments)[0] for genome in genomes]
-        children = _genes(rows, genomes)
+        children = _pixels(rows, genomes.shape)
         return children, (children != genomes).reshape(len(genomes), -1).any(axis=1)
 
     return mutate
 
 
-def deap_crossover(operator: Callable[..., Any], rate: float = 0.5, **arguments: Any) -> Callable[..., Any]:
+def deap_crossover(operator: Operator, rate: float = 0.5, **arguments: Any) -> Operator:
     """A DEAP crossover such as `tools.cxBlend` as an own operator for direct genomes.
 
     Args:
@@ -121,23 +124,21 @@ def deap_crossover(operator: Callable[..., Any], rate: float = 0.5, **arguments:
         arguments: of the operator. Children are clipped to [0, 1].
     """
 
-    def mate(
-        seed: int, generation: int, first: NDArray[np.float32], second: NDArray[np.float32]
-    ) -> tuple[Any, NDArray[np.bool_]]:
+    def mate(seed: int, generation: int, first: Pixels, second: Pixels) -> tuple[Pixels, NDArray[np.bool_]]:
         crossed = rng.uniforms(seed, "own.mate.apply", generation, (len(first),)) < rate
         with _seeded(seed, "own.mate", generation):
             rows = [
-                operator(a.ravel().tolist(), b.ravel().tolist(), **arguments)[0] if chosen else a.ravel()
-                for a, b, chosen in zip(first, second, crossed)
+                operator(a.ravel().tolist(), b.ravel().tolist(), **arguments)[0] if is_crossed else a.ravel()
+                for a, b, is_crossed in zip(first, second, crossed)
             ]
-        return _genes(rows, first), crossed
+        return _pixels(rows, first.shape), crossed
 
     return mate
 
 
-def _genes(rows: list[Any], like: NDArray[np.float32]) -> NDArray[np.float32]:
+def _pixels(rows: list[Sequence[float]], shape: tuple[int, ...]) -> Pixels:
     values = np.array(rows, dtype=np.float64)
-    return np.clip(np.nan_to_num(values), 0.0, 1.0).astype(np.float32).reshape(like.shape)
+    return np.clip(np.nan_to_num(values), 0.0, 1.0).astype(np.float32).reshape(shape)
 
 
 @contextmanager

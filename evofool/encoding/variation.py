@@ -6,13 +6,11 @@ Numbers are drawn by their address (rng.py) in the `breeding.py` of each kind of
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from evofool.base import rng
-from evofool.config import VariationConfig
+from evofool.config.sections import VariationConfig
 from evofool.encoding.contract import Encoding
 from evofool.encoding.kinds import KINDS
 from evofool.records import Genomes
@@ -20,18 +18,18 @@ from evofool.records import Genomes
 __all__ = ["initial", "mate", "mutate"]
 
 
-def initial(encoding: Encoding, seed: int, generation: int, rows: int) -> Any:
+def initial(encoding: Encoding, seed: int, generation: int, rows: int) -> Genomes:
     """A batch of `rows` random genomes."""
     return KINDS[encoding.kind].initial(encoding, seed, generation, rows)
 
 
 def mate(
-    encoding: Encoding, config: VariationConfig, seed: int, generation: int, first: Any, second: Any
-) -> tuple[Any, NDArray[np.bool_]]:
-    """Cross the pairs that chance picks; the others are copies of their first parent.
+    encoding: Encoding, config: VariationConfig, seed: int, generation: int, first: Genomes, second: Genomes
+) -> tuple[Genomes, NDArray[np.bool_]]:
+    """Cross each pair with the probability `crossover_rate`; the children of the others are their first parents.
 
     Returns:
-        A batch of children and, (n,) bool, which of them have two parents.
+        A batch of children, which is `first` itself where none is crossed, and, (n,) bool, which have two parents.
     """
     apply = rng.uniforms(seed, "mate.apply", generation, (len(first),)) < config.crossover_rate
     if not apply.any():
@@ -47,7 +45,7 @@ def mutate(
     genomes: Genomes,
     *,
     overwrite: bool = False,
-) -> tuple[Any, NDArray[np.uint32]]:
+) -> tuple[Genomes, NDArray[np.uint32]]:
     """Apply the mutation operators to every genome.
 
     Args:

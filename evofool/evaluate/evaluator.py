@@ -1,11 +1,10 @@
-"""An evaluator: renders and scores on one device; and the table of all it can be asked."""
+"""An evaluator: draws genomes and scores images on one device; and the table of verbs, what it can be asked to do."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +16,12 @@ from evofool.base import rng
 from evofool.encoding import variation
 from evofool.encoding.contract import Encoding
 from evofool.encoding.drawing.render import render
-from evofool.errors import EvofoolError
+from evofool.errors import EvofoolError, IncompatibleRun
+from evofool.evaluate.pool import Batch, Result
 from evofool.records import Cells, Genomes, Numerics, Scores
 from evofool.targets.target import Target
 
-__all__ = ["VERBS", "Evaluator", "Verb"]
+__all__ = ["VERBS", "Evaluator", "Verb", "other_numerics"]
 
 _CANARY_SEED = 20150607  # a constant: every evaluator of every run scores the same genomes
 
@@ -32,10 +32,10 @@ class Evaluator:
     Torch's settings must be those that the numerics need (settings.py).
 
     Args:
-        target: as `load_target` gives it.
+        target: its network is moved to the device.
         encoding: of the genomes; None where only images are scored.
         cells: of the archive.
-        numerics: shapes, threads and layout.
+        numerics: device, shapes, layout and precision.
         objective: what cells rank by.
     """
 
@@ -50,47 +50,44 @@ class Evaluator:
         target = target.to(numerics.device, numerics.memory_format)
         self.target = target.with_arithmetic(numerics.precision, numerics.compile)
         self.encoding, self.cells, self.numerics, self.objective = encoding, cells, numerics, objective
-        self._is_checked = False  # whether the network's outputs can be what they are said to be
+        self._is_checked = False  # whether outputs were compared with what `target.output` says of them
 
     def score(self, genomes: Genomes) -> Scores:
-        """Scores of a batch of genomes of any length.
+        """Scores of the images that genomes draw, however many; raises as `render` and `score_images` do."""
+        return self.score_images(self.render(genomes))
+
+    def score_images(self, images: NDArray[np.uint8]) -> Scores:
+        """Scores of images, (n, height, width, channels) uint8: the bits of a row depend on its image and the numerics.
 
         Raises:
             TargetError: the network fails, or returns what cannot be scores.
         """
-        return self.score_images(self.render(genomes))
-
-    def score_images(self, images: NDArray[np.uint8]) -> Scores:
-        """Scores of images, (n, h, w, channels) uint8.
-
-        A row's bits depend on the image and the numerics only.
-        """
         kind, cells, objective = self.target.returns, self.cells, self.objective
         passes = self.passes(images)
-        return Scores.concatenate([score_outputs(outputs, kind, cells, shown, objective) for shown, outputs in passes])
+        return Scores.concatenate([score_outputs(outputs, kind, cells, rows, objective) for rows, outputs in passes])
 
     def passes(self, images: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-        """Images, `micro_batch` at a time, with the network's outputs, whose last rows may be of padding."""
+        """Images, up to `micro_batch` at a time, with `micro_batch` rows of outputs: the last may be of padding."""
         size = self.numerics.micro_batch
         for start in range(0, len(images), size):
-            block = shown = images[start : start + size]
-            if len(shown) < size:
-                block = np.concatenate([shown, np.zeros((size - len(shown), *shown.shape[1:]), dtype=np.uint8)])
+            block = rows = images[start : start + size]
+            if len(rows) < size:
+                block = np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), dtype=np.uint8)])
             with torch.inference_mode():
                 outputs = self.target.outputs(torch.from_numpy(block).to(self.numerics.device))
             if not self._is_checked:
-                self.target.check_outputs(outputs[: len(shown)])
+                self.target.check_outputs(outputs[: len(rows)])
                 self._is_checked = True
-            yield shown, outputs
+            yield rows, outputs
 
     def render(self, genomes: Genomes) -> NDArray[np.uint8]:
-        """The images that `score` judges."""
+        """The images that genomes draw, (n, height, width, channels) uint8; EvofoolError without an encoding."""
         if self.encoding is None:
             raise EvofoolError("this evaluator scores images alone; it has no encoding to draw genomes with.")
         return render(self.encoding, genomes, self.numerics.device)
 
     def canary(self) -> str:
-        """sha256 (hex) of the scores and images of one fixed chunk: equal where the numerics are."""
+        """sha256 (hex) of the scores of fixed genomes, or of noise. Where it is the same, scores have the same bits."""
         rows = self.numerics.micro_batch
         if self.encoding is None:
             shape = (rows, *self.target.image_size, self.target.channels)
@@ -103,21 +100,29 @@ class Evaluator:
         return digest.hexdigest()
 
 
+def other_numerics(where: str) -> IncompatibleRun:
+    """The error where a canary is not the run's; `where` begins its sentence, e.g. "this machine"."""
+    return IncompatibleRun(
+        f"{where} does not score the canary as the run's evaluators did (another processor, device or version of "
+        "torch), so scores could have other bits; use a machine like the old one, or run and resume with "
+        "--allow-numerics-change, which marks it in the next commit."
+    )
+
+
 @dataclass(frozen=True)
 class Verb:
     """Something an evaluator can do with a batch.
 
     Attributes:
-        perform: from some rows of a batch to their results, row by row; of a row, whatever the others are, the same
-            bits.
-        join: one result of those of consecutive rows.
-        stand_in: what stands for (rows, classes) whose evaluators were all lost, so that the others count. None: such
-            a job fails.
+        perform: makes a result of some rows of a batch; a row's bits must not depend on the other rows.
+        join: makes one result of those of consecutive rows.
+        stand_in: from (rows, classes), the result of rows that take down every evaluator, so that the job can go on
+            without them. None: the job fails.
     """
 
-    perform: Callable[[Evaluator, Any], Any]
-    join: Callable[[list[Any]], Any] = np.concatenate
-    stand_in: Callable[[int, int], Any] | None = None
+    perform: Callable[[Evaluator, Batch], Result]
+    join: Callable[[list[Result]], Result] = np.concatenate
+    stand_in: Callable[[int, int], Result] | None = None
 
     @property
     def evaluates(self) -> bool:
@@ -125,7 +130,7 @@ class Verb:
         return self.stand_in is not None
 
 
-# To add a verb: one row. Pools, also those of other processes, take it from here.
+# A new verb is a row of this table: pools take it from here, and send it to evaluators in other processes.
 VERBS: dict[str, Verb] = {
     "score": Verb(Evaluator.score, Scores.concatenate, Scores.not_finite),
     "score_images": Verb(Evaluator.score_images, Scores.concatenate, Scores.not_finite),

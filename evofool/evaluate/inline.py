@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from evofool.evaluate.evaluator import VERBS, Evaluator
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
-from evofool.evaluate.pool import Job, Overdue, PoolReport, chunks, never, part
+from evofool.evaluate.pool import Job, Overdue, PoolReport, Result, chunks, never, part
 from evofool.evaluate.settings import applied
 from evofool.records import Numerics
 
@@ -17,14 +16,15 @@ __all__ = ["InlinePool"]
 
 
 class InlinePool:
-    """The pool in this process: works when a result is collected. Only then torch's settings are its own.
+    """The pool in this process: it evaluates when a result is collected, and changes torch's settings only meanwhile.
 
     Args:
-        build: makes the evaluator.
+        build: makes the evaluator, under torch's settings for the numerics.
+        numerics: of that evaluator.
     """
 
     def __init__(self, build: Callable[[], Evaluator], numerics: Numerics) -> None:
-        self._pending: dict[int, Job] = {}
+        self._jobs: dict[int, Job] = {}  # by ticket
         self._report = PoolReport(evaluators=1)
         self._numerics = numerics
         self.overdue = never
@@ -34,12 +34,11 @@ class InlinePool:
             self.canary = self._evaluator.canary()
 
     def submit(self, job: Job) -> None:
-        """Remember a job."""
-        self._pending[job.ticket] = job
+        self._jobs[job.ticket] = job
 
-    def collect(self, ticket: int) -> Any:
-        """Do a remembered job, chunk by chunk."""
-        job = self._pending.pop(ticket)
+    def collect(self, ticket: int) -> Result:
+        """Do a job, chunk by chunk; `overdue` is asked before each."""
+        job = self._jobs.pop(ticket)
         verb, encoding, results = VERBS[job.verb], self._evaluator.encoding, []
         started = time.perf_counter()
         with applied(self._numerics):
@@ -57,7 +56,6 @@ class InlinePool:
         return result
 
     def report(self) -> PoolReport:
-        """What was done so far."""
         return self._report
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from evofool.base.provenance import proc
 
-__all__ = ["keep_freed_memory", "peak_rss_mib"]
+__all__ = ["available_mib", "gpu_peak_mib", "gpus", "keep_freed_memory", "memory_mib", "peak_rss_mib"]
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of malloc.h
 
@@ -32,12 +32,12 @@ def peak_rss_mib() -> float:
 
 
 def gpus() -> int:
-    """CUDA devices that torch sees."""
+    """How many CUDA devices torch sees."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def gpu_peak_mib() -> float:
-    """The most memory of a GPU that tensors of this process took, in MiB; 0 without one."""
+    """The most memory that tensors of this process took on the current GPU, in MiB; 0 without one."""
     return torch.cuda.max_memory_allocated() / (1 << 20) if gpus() else 0.0
 
 

@@ -1,21 +1,20 @@
-"""Opening a pool: inline or over Ray, with numerics from the configuration. Runs and studies both come through here."""
+"""Opening a pool: inline or over Ray, with numerics from the configuration. Runs and studies both open theirs here."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
 
 import torch
 
-from evofool.config import EvaluationConfig
-from evofool.encoding.contract import Encoding
+from evofool.config.sections import EvaluationConfig
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.drawing.render import has_compiler
 from evofool.errors import ConfigError, IncompatibleRun
+from evofool.evaluate.evaluator import other_numerics
 from evofool.evaluate.inline import InlinePool
-from evofool.evaluate.pool import Pool, other_numerics
+from evofool.evaluate.pool import Pool
 from evofool.evaluate.problem import Problem
 from evofool.records import Facts, Numerics
 from evofool.targets.numerics import default_numerics
@@ -28,29 +27,27 @@ def open_pool(
     problem: Problem,
     *,
     address: str | None = None,
-    stored: Mapping[str, Any] | None = None,
+    stored: Facts | None = None,
     canary: str | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[Pool, Numerics, Facts]]:
-    """A pool, its numerics, and facts about the cluster; closed at the end.
+    """A pool, its numerics, and facts about the cluster ({} inline); the pool is closed at the end.
 
     Args:
-        problem: the section `evaluation` of its configuration counts; its `auto` numerics come from `stored` or from
-            the fixed table.
+        problem: its configuration's section `evaluation` says what is opened.
         address: of a Ray cluster.
-        stored: the numerics of a run that goes on.
+        stored: the numerics of a run that goes on, which stand for `auto` in the configuration.
         canary: what evaluators must give; None: whatever they give.
-        warn: receives a sentence when something was lost.
+        warn: receives a sentence whenever evaluators are slow, missing or lost.
 
     Raises:
-        IncompatibleRun: another canary, or a GPU is asked for and there is none.
-        ResourcesMissing: no evaluator was ready in time.
+        ConfigError: the numerics contradict each other, or the cluster is open to everybody.
+        IncompatibleRun: the canary is another, or `evaluation.device` is cuda without a GPU.
+        ResourcesMissing: the cluster does not answer, or no evaluator was ready in time.
     """
-    settings, family = problem.config.evaluation, problem.target.family
+    settings = problem.config.evaluation
     if settings.pool == "inline":
-        numerics = resolve_numerics(settings, family, torch.cuda.is_available(), stored)
-        _need_device(numerics, torch.cuda.is_available())
-        _warn_of_slow_drawing(problem.encoding, numerics, warn)
+        numerics = _usable_numerics(problem, torch.cuda.is_available(), stored, warn)
         inline = InlinePool(lambda: problem.evaluator(numerics), numerics)
         if canary not in (None, inline.canary):
             raise other_numerics("this machine")
@@ -60,11 +57,8 @@ def open_pool(
     from evofool.evaluate.over_ray.pool import RayPool
 
     with connected(settings, address) as cluster:
-        has_gpu = cluster.supply("GPU") > 0
-        numerics = resolve_numerics(settings, family, has_gpu, stored)
-        _need_device(numerics, has_gpu)
-        _warn_of_slow_drawing(problem.encoding, numerics, warn)
-        pool = RayPool(
+        numerics = _usable_numerics(problem, cluster.supply("GPU") > 0, stored, warn)
+        ray_pool = RayPool(
             cluster,
             problem.recipe(numerics),
             evaluators=settings.evaluators,
@@ -74,49 +68,46 @@ def open_pool(
             canary=canary,
             warn=warn,
         )
-        try:
-            yield pool, numerics, cluster.facts()
-        finally:
-            pool.close()
+        with contextlib.closing(ray_pool):
+            yield ray_pool, numerics, cluster.facts()
 
 
-def resolve_numerics(
-    settings: EvaluationConfig, family: str, has_gpu: bool, stored: Mapping[str, Any] | None = None
-) -> Numerics:
-    """Numerics from the configuration, with `auto` from the stored run or the fixed table.
+def resolve_numerics(settings: EvaluationConfig, family: str, has_gpu: bool, stored: Facts | None = None) -> Numerics:
+    """Numerics from the configuration; `auto` stands for what a run has stored, else for the fixed table's.
 
     Args:
         family: of the target.
+        has_gpu: whether the table's are for a GPU, where the device is `auto` as well.
+        stored: the numerics of a run that goes on.
 
     Raises:
         ConfigError: a chunk that is no multiple of the micro-batch, or a precision that the device does not have.
     """
     device = settings.device if settings.device != "auto" else "cuda" if has_gpu else "cpu"
-    if stored and settings.device == "auto":
-        device = stored["device"]
-    base = asdict(Numerics.of(stored) if stored else default_numerics(device, family))
-    chosen = {name: base[name] if getattr(settings, name) == "auto" else getattr(settings, name) for name in base}
+    auto = asdict(Numerics.of(stored) if stored else default_numerics(device, family))
+    values = {name: auto[name] if getattr(settings, name) == "auto" else getattr(settings, name) for name in auto}
     if not stored and settings.chunk == "auto" and settings.micro_batch != "auto":
-        chosen["chunk"] = settings.micro_batch * max(1, chosen["chunk"] // settings.micro_batch)
-    if chosen["chunk"] % chosen["micro_batch"]:
+        # The table's chunk, rounded down to a multiple of the user's micro-batch.
+        values["chunk"] = settings.micro_batch * max(1, values["chunk"] // settings.micro_batch)
+    if values["chunk"] % values["micro_batch"]:
         raise ConfigError(
-            f"evaluation.chunk ({chosen['chunk']}) must be a multiple of micro_batch ({chosen['micro_batch']})."
+            f"evaluation.chunk ({values['chunk']}) must be a multiple of micro_batch ({values['micro_batch']})."
         )
-    if chosen["precision"] == "tf32" and chosen["device"] != "cuda":
+    if values["precision"] == "tf32" and values["device"] != "cuda":
         raise ConfigError("evaluation.precision: tf32 is arithmetic of GPUs; say float32 on a CPU.")
-    return Numerics(**chosen)
+    return Numerics(**values)
 
 
-def _warn_of_slow_drawing(encoding: Encoding | None, numerics: Numerics, warn: Callable[[str], None]) -> None:
-    """Say so where numba would draw `arithmetic: portable` if it were there; the bits are the same."""
+def _usable_numerics(problem: Problem, has_gpu: bool, stored: Facts | None, warn: Callable[[str], None]) -> Numerics:
+    """As `resolve_numerics`; raises IncompatibleRun without the GPU they need, warns where numba would draw faster."""
+    numerics = resolve_numerics(problem.config.evaluation, problem.target.family, has_gpu, stored)
+    if numerics.device == "cuda" and not has_gpu:
+        raise IncompatibleRun("evaluation.device is cuda, but there is no GPU here; say evaluation.device=cpu.")
+    encoding = problem.encoding
     is_portable = isinstance(encoding, CppnEncoding) and encoding.arithmetic == "portable"
     if is_portable and numerics.device == "cpu" and not has_compiler():
         warn(
             "encoding.arithmetic: portable draws more slowly than torch where numba is missing; pip install "
             "'evofool[fast]' makes it several times as fast, with the same pictures."
         )
-
-
-def _need_device(numerics: Numerics, has_gpu: bool) -> None:
-    if numerics.device == "cuda" and not has_gpu:
-        raise IncompatibleRun("evaluation.device is cuda, but there is no GPU here; say evaluation.device=cpu.")
+    return numerics

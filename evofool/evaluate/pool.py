@@ -1,8 +1,8 @@
-"""Pools: whoever has evaluators do something with a batch.
+"""Pools: evaluators that share out the rows of a batch among them.
 
-A pool is handed jobs and gives each one's result back in the order of the batch's rows, whoever did what and whatever
-finished first. `InlinePool` (inline.py) is the pool in this process; the one over Ray actors is in over_ray/. What can
-be asked of an evaluator is the table VERBS (evaluator.py).
+A pool is handed jobs and gives back the result of each in the order of its rows, whichever evaluator worked on them and
+whichever finished first. `InlinePool` (inline.py) evaluates in this process, `RayPool` (over_ray/pool.py) in actors of
+Ray. What evaluators can do with a batch is the table VERBS (evaluator.py).
 """
 
 from __future__ import annotations
@@ -11,27 +11,30 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evofool.encoding.contract import Encoding
-from evofool.errors import IncompatibleRun
-from evofool.records import Facts
+from evofool.records import Facts, Genomes
 
-__all__ = ["Job", "Overdue", "Pool", "PoolReport", "at_once", "chunks", "never", "other_numerics", "part", "stream"]
+__all__ = ["Batch", "Job", "Overdue", "Pool", "PoolReport", "Result", "at_once", "chunks", "never", "part", "stream"]
+
+Batch: TypeAlias = Genomes | NDArray[np.uint8]  # genomes of an encoding, or images (n, height, width, channels)
+Result: TypeAlias = Any  # what a verb makes of a batch, one row for each of its rows: Scores, images, ...
 
 IN_FLIGHT = 2  # batches of a stream: one is worked on while the next is made
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a pool is handed."""
+    """A batch, and what evaluators are to do with it."""
 
-    ticket: int  # to collect the result by; a generation, or below 0 for something else
+    ticket: int  # to collect the result by: a generation's number; negative for other work
     verb: str  # a key of VERBS
-    batch: Any  # genomes or images
-    first: bool = False  # before what waits
+    batch: Batch
+    first: bool = False  # before the jobs that wait
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -48,7 +51,7 @@ class PoolReport:
     out_of_order: int = 0  # chunks that finished before one submitted earlier
     compared: int = 0  # chunks that two evaluators scored, with the same bits
     peak_rss_mib: float = 0.0  # of the largest evaluator
-    nodes: tuple[Facts, ...] = ()  # of Ray: id, host, and whose answers for how many chunks were taken
+    nodes: tuple[Facts, ...] = ()  # of Ray: id, host, and for how many chunks its answer came first
 
     def facts(self) -> Facts:
         """For provenance."""
@@ -69,12 +72,12 @@ class Overdue(Exception):
 
 
 def never() -> bool:
-    """The `overdue` of a pool that nobody hurries."""
+    """The `overdue` of a pool that has no deadline."""
     return False
 
 
 class Pool(Protocol):
-    """What the rest of the house needs of whoever evaluates."""
+    """What the rest of the house needs of evaluators."""
 
     @property
     def canary(self) -> str:
@@ -85,54 +88,45 @@ class Pool(Protocol):
     def submit(self, job: Job) -> None:
         """Begin a job."""
 
-    def collect(self, ticket: int) -> Any:
-        """The result of a submitted job, in the order of its rows; waits for it."""
+    def collect(self, ticket: int) -> Result:
+        """Wait for the result of a submitted job, in the order of its rows. Each is collected once."""
 
     def report(self) -> PoolReport:
         """What was done so far."""
 
     def close(self) -> None:
-        """Let go of evaluators and of nothing that this pool did not start."""
+        """End the evaluators, but nothing that this pool did not start."""
 
 
-_errands = itertools.count(-1, -1)
+_tickets = itertools.count(-1, -1)  # of jobs that are not generations
 
 
-def at_once(pool: Pool, verb: str, batch: Any) -> Any:
-    """The result of a job that goes before what waits."""
-    job = Job(next(_errands), verb, batch, first=True)
+def at_once(pool: Pool, verb: str, batch: Batch) -> Result:
+    """The result of a job that goes before those that wait."""
+    job = Job(next(_tickets), verb, batch, first=True)
     pool.submit(job)
     return pool.collect(job.ticket)
 
 
-def stream(pool: Pool, verb: str, batches: Iterable[Any]) -> Iterator[Any]:
+def stream(pool: Pool, verb: str, batches: Iterable[Batch]) -> Iterator[Result]:
     """The results of batches, in order; the next batch is made while evaluators work on the last."""
-    waiting: deque[int] = deque()
+    tickets: deque[int] = deque()
     for batch in batches:
-        job = Job(next(_errands), verb, batch)
+        job = Job(next(_tickets), verb, batch)
         pool.submit(job)
-        waiting.append(job.ticket)
-        if len(waiting) == IN_FLIGHT:
-            yield pool.collect(waiting.popleft())
-    for ticket in waiting:
+        tickets.append(job.ticket)
+        if len(tickets) == IN_FLIGHT:
+            yield pool.collect(tickets.popleft())
+    for ticket in tickets:
         yield pool.collect(ticket)
 
 
 def chunks(rows: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover `rows`. A function of the config alone, never of the evaluators."""
+    """Slices of at most `size` that cover `rows`. A function of the configuration alone, never of the evaluators."""
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
 
 
-def part(batch: Any, rows: slice, encoding: Encoding | None) -> Any:
-    """Some rows of images, or of genomes of an encoding."""
+def part(batch: Batch, rows: slice, encoding: Encoding | None) -> Batch:
+    """Some rows of a batch: of images, or of genomes of an encoding."""
     return batch[rows] if isinstance(batch, np.ndarray) or encoding is None else encoding.take(batch, rows)
-
-
-def other_numerics(where: str) -> IncompatibleRun:
-    """The error where a canary is not the run's."""
-    return IncompatibleRun(
-        f"{where} does not score the canary as the run's evaluators did (another processor, device or version of "
-        "torch), so scores could have other bits; use a machine like the old one, or run and resume with "
-        "--allow-numerics-change, which marks it in the next commit."
-    )

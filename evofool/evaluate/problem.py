@@ -1,4 +1,4 @@
-"""What a run, a study or a measurement is about, made in one place; and what evaluators elsewhere are built from."""
+"""Problems: what a run, a study or a measurement scores, and the recipes that evaluators elsewhere are built from."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from evofool.archive.objectives import load_objective
 from evofool.base.source import Source
-from evofool.config import Config, TargetConfig
+from evofool.config.sections import Config, TargetConfig
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn.activations import activation_sources, load_activations
 from evofool.encoding.kinds import make_encoding
@@ -23,16 +23,18 @@ from evofool.records import Cells, Numerics
 from evofool.targets.opening import OpenTarget, built
 from evofool.targets.target import Target
 
-__all__ = ["Problem", "Recipe", "picture_problem", "problem_of"]
+__all__ = ["Operators", "Problem", "Recipe", "cells_of", "picture_problem", "problem_of"]
+
+Operators: TypeAlias = Mapping[str, Callable[..., Any]]  # the user's own, by the name they take in the toolbox
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All an evaluator is built from, anywhere. A live target travels itself, any other as its source."""
+    """All that an evaluator is built from, in any process."""
 
     section: TargetConfig
-    source: Source | Target
-    fingerprint: str
+    source: Source | Target  # a live target is sent as it is, any other as its source
+    fingerprint: str  # of the target
     encoding: Encoding | None
     cells: Cells
     objective: Source
@@ -64,9 +66,9 @@ class Problem:
         opened: the target in this process, and what builds it elsewhere.
         encoding: of the genomes; None where pictures are scored that no genome drew.
         objective: what cells rank by.
-        activations: of the user's own, that genomes use.
-        operators: of the user's own, in place of a toolbox's `select`, `mate` or `mutate`.
-        code: sha256 (hex) of the user's files that were loaded, by spec.
+        activations: the user's own, that genomes use.
+        operators: the user's own, in place of the toolbox's `select`, `mate` or `mutate`.
+        code: sha256 (hex) of the user's files with activations, objective and operators, by spec.
     """
 
     config: Config
@@ -75,17 +77,16 @@ class Problem:
     cells: Cells
     objective: Source
     activations: tuple[Source, ...] = ()
-    operators: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    operators: Operators = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def target(self) -> Target:
-        """In this process."""
         return self.opened.target
 
     @property
     def genomes(self) -> Encoding:
-        """The encoding of a problem that has one."""
+        """The encoding, of a problem that has one."""
         assert self.encoding is not None
         return self.encoding
 
@@ -125,22 +126,24 @@ def problem_of(
         searches: whether individuals will be bred and ranked; else neither operators nor the objective are loaded.
 
     Raises:
-        ConfigError: no such class or activation, or code that may not run.
+        ConfigError: no such class, activation, objective or operator, or code that may not run.
         IncompatibleRun: code is not what it was.
     """
     target = opened.target
     activations = activation_sources(config, allow_code, code)
-    loaded = load_activations(activations)
-    encoding = make_encoding(config.encoding, target.image_size, target.channels, loaded)
+    hashes = load_activations(activations)
+    encoding = make_encoding(config.encoding, target.image_size, target.channels, hashes)
     objective = Source("log_odds")
-    operators: Mapping[str, Callable[..., Any]] = {}
+    operators: Operators = {}
     if searches:
         spec = config.search.objective
         objective = Source(spec, allow_code, key="search.objective", sha256=code.get(spec, ""))
         _, sha256 = load_objective(objective)
-        operators, hashes = load_operators(config, allow_code, code)
-        loaded |= ({spec: sha256} if sha256 else {}) | hashes
-    return Problem(config, opened, encoding, cells_of(config, target), objective, activations, operators, loaded)
+        if sha256:
+            hashes[spec] = sha256
+        operators, more = load_operators(config, allow_code, code)
+        hashes |= more
+    return Problem(config, opened, encoding, cells_of(config, target), objective, activations, operators, hashes)
 
 
 def cells_of(config: Config, target: Target) -> Cells:
@@ -149,10 +152,6 @@ def cells_of(config: Config, target: Target) -> Cells:
 
 
 def picture_problem(config: Config, opened: OpenTarget, objective: str = "log_odds") -> Problem:
-    """Pictures that no genome drew, scored against all outputs of a target.
-
-    Args:
-        objective: by name.
-    """
+    """Pictures that no genome drew, scored for every output of a target; `objective` by name."""
     cells = Cells(np.arange(len(opened.target.class_names)))
     return Problem(config, opened, None, cells, Source(objective, key="search.objective"))

@@ -8,7 +8,7 @@ __all__ = ["demand", "room"]
 
 
 def demand(threads: int, device: str, per_gpu: int) -> dict[str, float]:
-    """What one evaluator takes of "CPU" and "GPU".
+    """How much of "CPU" (a core for each thread) and "GPU" one evaluator occupies.
 
     Args:
         device: "cpu" or "cuda".
@@ -18,5 +18,5 @@ def demand(threads: int, device: str, per_gpu: int) -> dict[str, float]:
 
 
 def room(supply: Mapping[str, float], each: Mapping[str, float]) -> int:
-    """For how many evaluators there is room, of which each takes so much."""
+    """How many evaluators fit into a supply: `room({"CPU": 8}, {"CPU": 3})` is 2."""
     return int(min(supply.get(name, 0.0) / amount for name, amount in each.items()) + 1e-9)  # 1 / (1 / 49) is below 49

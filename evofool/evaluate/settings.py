@@ -1,4 +1,4 @@
-"""Torch's settings, which are the whole process's: made to fit numerics, and put back."""
+"""Torch's settings, which belong to the whole process: set as numerics need them, and put back afterwards."""
 
 from __future__ import annotations
 
@@ -16,32 +16,25 @@ __all__ = ["Settings", "applied", "settle"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What an evaluator needs of torch beside its threads."""
+    """Torch's settings that scores depend on, besides the number of threads; by default as evaluators need them."""
 
-    deterministic: bool
-    warn_only: bool
-    fill_uninitialized_memory: bool
-    cudnn_benchmark: bool
-    cudnn_tf32: bool
-    matmul_tf32: bool
+    deterministic: bool = True
+    warn_only: bool = False
+    # Deterministic algorithms fill memory that is about to be overwritten, to catch operators that read it first.
+    fill_uninitialized_memory: bool = False
+    cudnn_benchmark: bool = False
+    cudnn_tf32: bool = False
+    matmul_tf32: bool = False
 
     @classmethod
     def of(cls, numerics: Numerics) -> Settings:
-        """Those that numerics need."""
+        """The settings that numerics need."""
         tf32 = numerics.precision == "tf32"
-        # Deterministic algorithms fill memory that is about to be overwritten, to catch operators that read it first.
-        return cls(
-            deterministic=True,
-            warn_only=False,
-            fill_uninitialized_memory=False,
-            cudnn_benchmark=False,
-            cudnn_tf32=tf32,
-            matmul_tf32=tf32,
-        )
+        return cls(cudnn_tf32=tf32, matmul_tf32=tf32)
 
     @classmethod
     def present(cls) -> Settings:
-        """Those of now."""
+        """The settings that torch has now."""
         return cls(
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -52,7 +45,7 @@ class Settings:
         )
 
     def apply(self) -> None:
-        """Make them torch's."""
+        """Set torch to these settings."""
         torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
         torch.utils.deterministic.fill_uninitialized_memory = self.fill_uninitialized_memory
         torch.backends.cudnn.benchmark = self.cudnn_benchmark
@@ -61,26 +54,26 @@ class Settings:
 
 
 _turn = threading.Condition()
-_applied: Settings | None = None
-_before: Settings | None = None
-_users = 0
+_users = 0  # calls of `applied` under way
+_current: Settings | None = None  # what they all need
+_before: Settings | None = None  # what was set before the first of them
 
 
 @contextlib.contextmanager
 def applied(numerics: Numerics) -> Iterator[None]:
-    """Torch's settings as numerics need them; afterwards they are what they were.
+    """Torch's settings as numerics need them, inside the `with`; afterwards they are what they were.
 
-    Threads that need the same settings work at once; one that needs others waits its turn. The number of threads is
-    each thread's own.
+    Threads that need the same settings work at the same time; a thread that needs others waits until those are done.
+    Torch keeps its number of threads for each thread separately.
     """
-    global _applied, _before, _users
-    wanted, threads = Settings.of(numerics), torch.get_num_threads()
+    global _users, _current, _before
+    settings, threads = Settings.of(numerics), torch.get_num_threads()
     with _turn:
-        while _users and _applied != wanted:
+        while _users and _current != settings:
             _turn.wait()
         if not _users:
-            _before, _applied = Settings.present(), wanted
-            wanted.apply()
+            _before, _current = Settings.present(), settings
+            settings.apply()
         _users += 1
     torch.set_num_threads(numerics.threads)
     try:
@@ -95,6 +88,6 @@ def applied(numerics: Numerics) -> Iterator[None]:
 
 
 def settle(numerics: Numerics) -> None:
-    """The same for good, in a process that is an evaluator's own."""
+    """Set torch as numerics need it and leave it so, in a process that does nothing but evaluate."""
     torch.set_num_threads(numerics.threads)
     Settings.of(numerics).apply()

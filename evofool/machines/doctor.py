@@ -17,6 +17,8 @@ from evofool.base.places import as_url
 from evofool.base.provenance import versions
 from evofool.config import load_config
 from evofool.errors import EvofoolError
+from evofool.evaluate.memory import gpus
+from evofool.machines.submit import token_file
 from evofool.store import files
 from evofool.store.remote.objects import Objects
 from evofool.targets.opening import open_target
@@ -46,38 +48,39 @@ class Look:
     versions: dict[str, str]  # "" where a package is missing
     cores: int
     gpus: int
-    auth: str  # RAY_AUTH_MODE there
-    storage: str  # why a run could not be kept there, "" if it could
-    shared: bool  # whether the driver's mark is seen there
+    auth: str  # its RAY_AUTH_MODE
+    storage: str  # why it cannot write to the storage folder, "" if it can
+    shared: bool  # whether it sees the driver's mark
 
 
 def examine(config: str | None, storage: str, allow_code: bool, address: str | None = None) -> list[Finding]:
-    """Look at versions, processors, Ray's environment, storage, and at a config's target and a cluster if given."""
-    findings = [_versions(), _processors(), _gpu(), _ray_address(), _ray_token(), _storage(storage)]
+    """Look at versions, processors, Ray's environment, storage, and at a config's target and a cluster, if any.
+
+    Args:
+        config: path of a YAML file.
+        storage: folder of the runs, or its URL.
+        address: of the cluster: HOST:PORT or "auto".
+    """
+    findings = [*_machine(), _ray_address(), _ray_token(), _storage(storage)]
     if config is not None:
         findings.append(_target(config, allow_code))
     if address is not None:
-        on_nodes = _cluster(address, Path(storage).absolute() if not as_url(storage) else Path.cwd())
+        url = as_url(storage)
+        on_nodes = _cluster(address, Path.cwd() if url else Path(storage).absolute())
         # Nodes do not touch an object store: only the driver writes.
-        findings += [f for f in on_nodes if f.subject != "storage on nodes" or not as_url(storage)]
+        findings += [finding for finding in on_nodes if not (url and finding.subject == "storage on nodes")]
     return findings
 
 
-def _versions() -> Finding:
-    return Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions("pandas").items()))
-
-
-def _processors() -> Finding:
-    usable = len(os.sched_getaffinity(0))
-    text = f"{usable} cores usable, so evaluation.evaluators: auto is {usable} with one thread each"
-    return Finding("processors", "ok", text)
-
-
-def _gpu() -> Finding:
-    if not torch.cuda.is_available():
-        return Finding("gpu", "ok", "none seen by torch; evaluators use the CPU")
-    names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-    return Finding("gpu", "ok", names)
+def _machine() -> list[Finding]:
+    cores = len(os.sched_getaffinity(0))
+    text = f"{cores} cores usable, so evaluation.evaluators: auto is {cores} with one thread each"
+    names = [torch.cuda.get_device_name(i) for i in range(gpus())]
+    return [
+        Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions("pandas").items())),
+        Finding("processors", "ok", text),
+        Finding("gpu", "ok", ", ".join(names) or "none seen by torch; evaluators use the CPU"),
+    ]
 
 
 def _ray_address() -> Finding:
@@ -92,15 +95,13 @@ def _ray_address() -> Finding:
         try:
             socket.create_connection((host, int(port)), timeout=3).close()
         except OSError as error:
-            return Finding(
-                "RAY_ADDRESS", "failure", f"{address} does not answer ({error})", "start the head node, or unset it"
-            )
+            text = f"{address} does not answer ({error})"
+            return Finding("RAY_ADDRESS", "failure", text, "start the head node, or unset it")
     return Finding("RAY_ADDRESS", "ok", address)
 
 
 def _ray_token() -> Finding:
-    mode = os.environ.get("RAY_AUTH_MODE", "not set")
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    mode, token = os.environ.get("RAY_AUTH_MODE", "not set"), token_file()
     if not token.is_file():
         return Finding("ray token", "ok", f"RAY_AUTH_MODE {mode}; no token at {token}")
     if token.stat().st_mode & 0o077:
@@ -110,29 +111,29 @@ def _ray_token() -> Finding:
 
 
 def _storage(place: str) -> Finding:
-    if url := as_url(place):
-        try:
-            Objects(url).probe()
-        except EvofoolError as error:
-            return Finding("storage", "failure", error.message, "choose another storage.path, or see docs/cluster.md")
-        return Finding("storage", "ok", f"{url} puts objects only where there is none")
-    folder = Path(place)
-    problem = _refusal(folder)
-    if problem:
-        return Finding("storage", "failure", problem, "choose another storage.path, or make room")
-    return Finding("storage", "ok", f"{_place(folder)} takes files, links and fsync")
+    url = as_url(place)
+    if problem := _refusal(place):
+        fix = "choose another storage.path, or " + ("see docs/cluster.md" if url else "make room")
+        return Finding("storage", "failure", problem, fix)
+    folder = _existing(Path(place))
+    text = f"{url} puts objects only where there is none" if url else f"{folder} takes files, links and fsync"
+    return Finding("storage", "ok", text)
 
 
-def _place(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
+def _existing(folder: Path) -> Path:
+    """The folder, or its nearest ancestor that exists."""
     while not folder.exists():
         folder = folder.absolute().parent
     return folder
 
 
-def _refusal(folder: Path) -> str:
+def _refusal(place: str) -> str:
+    """Why a folder or URL cannot take what a run writes; "" if it can."""
     try:
-        files.probe(_place(folder))
+        if url := as_url(place):
+            Objects(url).probe()
+        else:
+            files.probe(_existing(Path(place)))
     except EvofoolError as error:
         return error.message
     return ""
@@ -140,8 +141,7 @@ def _refusal(folder: Path) -> str:
 
 def _target(config: str, allow_code: bool) -> Finding:
     try:
-        settings = load_config(config)
-        opened = open_target(settings.target, allow_code=allow_code)
+        opened = open_target(load_config(config).target, allow_code=allow_code)
     except EvofoolError as error:
         return Finding("target", "failure", error.message, "see the README on targets")
     target = opened.target
@@ -158,17 +158,16 @@ def look(folder: str, mark: str) -> Look:
 
     Args:
         folder: absolute path of the storage folder.
-        mark: a file the driver has written there.
+        mark: absolute path of a file that the driver has written into that folder, or above it.
     """
-    # num_gpus=0 hides GPUs from torch in some versions of Ray, but not from the driver's folder.
-    driver = Path("/proc/driver/nvidia/gpus")
-    gpus = max(torch.cuda.device_count(), len(list(driver.iterdir())) if driver.is_dir() else 0)
+    # num_gpus=0 hides GPUs from torch in some versions of Ray, but not from the folder of NVIDIA's driver.
+    nvidia = Path("/proc/driver/nvidia/gpus")
     return Look(
         versions=versions("pandas"),
         cores=len(os.sched_getaffinity(0)),
-        gpus=gpus,
+        gpus=max(torch.cuda.device_count(), len(list(nvidia.iterdir())) if nvidia.is_dir() else 0),
         auth=os.environ.get("RAY_AUTH_MODE", ""),
-        storage=_refusal(Path(folder)),
+        storage=_refusal(folder),
         shared=Path(mark).is_file(),
     )
 
@@ -182,7 +181,7 @@ def _cluster(address: str, folder: Path) -> list[Finding]:
         cluster = connect(address, local_cpus=1)
     except EvofoolError as error:
         return [*findings, Finding("cluster", "failure", error.message, "see docs/cluster.md")]
-    mark = _place(folder) / f"_tmp-{secrets.token_hex(8)}"
+    mark = _existing(folder) / f"_tmp-{secrets.token_hex(8)}"
     with contextlib.suppress(OSError):  # the finding on storage says so already
         mark.touch()
     try:
@@ -210,18 +209,17 @@ def judge(answers: Sequence[Answer], driver: dict[str, str], marked: bool) -> li
 
     Args:
         answers: of `look`, from every node.
-        driver: versions of the driver.
-        marked: whether the driver could write its mark, without which nothing is known of sharing.
+        driver: its versions, by package.
+        marked: whether the driver could write its mark; if not, nobody can tell whether nodes share its folder.
     """
-    cpus, gpus = (sum(answer.declared.get(name, 0) for answer in answers) for name in ("CPU", "GPU"))
-    findings = [Finding("cluster", "ok", f"{len(answers)} nodes, {cpus:g} CPU, {gpus:g} GPU")]
+    total = {name: sum(answer.declared.get(name, 0) for answer in answers) for name in ("CPU", "GPU")}
+    findings = [Finding("cluster", "ok", f"{len(answers)} nodes, {total['CPU']:g} CPU, {total['GPU']:g} GPU")]
     for answer in answers:
         if answer.error:
             fix = "install evofool there as here" if "No module named" in answer.error else "see its Ray logs"
             findings.append(Finding(f"node {_name(answer)}", "failure", answer.error, fix))
     looks = [(answer, answer.value) for answer in answers if not answer.error]
-    findings += [_alike(looks, driver), _open(looks), *_declared(looks), _kept(looks, marked)]
-    return findings
+    return [*findings, _alike(looks, driver), _tokens(looks), *_resources(looks), _storage_on_nodes(looks, marked)]
 
 
 def _name(answer: Answer) -> str:
@@ -239,11 +237,10 @@ def _alike(looks: Sequence[tuple[Answer, Look]], driver: dict[str, str]) -> Find
         fix = "give all nodes one image or environment: evaluators whose scores differ by a bit cannot join a run"
         serious = any(f" has {name} " in text for text in different for name in ("evofool", "ray"))
         return Finding("versions on nodes", "failure" if serious else "warning", "; ".join(different), fix)
-    shown = ", ".join(f"{name} {driver.get(name)}" for name in ALIKE)
-    return Finding("versions on nodes", "ok", f"everywhere {shown}")
+    return Finding("versions on nodes", "ok", "everywhere " + ", ".join(f"{name} {driver.get(name)}" for name in ALIKE))
 
 
-def _open(looks: Sequence[tuple[Answer, Look]]) -> Finding:
+def _tokens(looks: Sequence[tuple[Answer, Look]]) -> Finding:
     exposed = [answer for answer, seen in looks if seen.auth.lower() != "token"]
     if not exposed:
         return Finding("auth", "ok", "RAY_AUTH_MODE token on every node")
@@ -253,29 +250,25 @@ def _open(looks: Sequence[tuple[Answer, Look]]) -> Finding:
     return Finding("auth", "warning" if local else "failure", text, fix)
 
 
-def _declared(looks: Sequence[tuple[Answer, Look]]) -> list[Finding]:
+def _resources(looks: Sequence[tuple[Answer, Look]]) -> list[Finding]:
     findings = []
     for answer, seen in looks:
-        said, there = answer.declared.get("GPU", 0), seen.gpus
-        if said > there:
-            text = f"{_name(answer)} declares {said:g} GPUs and has {there}"
-            findings.append(
-                Finding("gpus on nodes", "failure", text, "start it with the right --num-gpus; see nvidia-smi")
-            )
-        elif said < there:
-            text = f"{_name(answer)} has {there} GPUs and declares {said:g}, so some stay idle"
-            findings.append(Finding("gpus on nodes", "warning", text, "start it with the right --num-gpus"))
+        declared, fix = answer.declared.get("GPU", 0), "start it with the right --num-gpus"
+        if declared > seen.gpus:
+            text = f"{_name(answer)} declares {declared:g} GPUs and has {seen.gpus}"
+            findings.append(Finding("gpus on nodes", "failure", text, f"{fix}; see nvidia-smi"))
+        elif declared < seen.gpus:
+            text = f"{_name(answer)} has {seen.gpus} GPUs and declares {declared:g}, so some stay idle"
+            findings.append(Finding("gpus on nodes", "warning", text, fix))
         if answer.declared.get("CPU", 0) > seen.cores:
             text = f"{_name(answer)} declares {answer.declared['CPU']:g} CPU and may use {seen.cores}"
             findings.append(Finding("cores on nodes", "warning", text, "start it with the right --num-cpus"))
-    subjects = {finding.subject for finding in findings}
-    for subject in ("gpus on nodes", "cores on nodes"):
-        if subject not in subjects:
-            findings.append(Finding(subject, "ok", "as declared"))
-    return findings
+    bad = {finding.subject for finding in findings}
+    good = [subject for subject in ("gpus on nodes", "cores on nodes") if subject not in bad]
+    return [*findings, *(Finding(subject, "ok", "as declared") for subject in good)]
 
 
-def _kept(looks: Sequence[tuple[Answer, Look]], marked: bool) -> Finding:
+def _storage_on_nodes(looks: Sequence[tuple[Answer, Look]], marked: bool) -> Finding:
     refused = [f"{_name(answer)}: {seen.storage}" for answer, seen in looks if seen.storage]
     apart = [_name(answer) for answer, seen in looks if marked and not seen.shared]
     # Only the driver writes, so this stands in the way of the next driver, if that starts on another node.

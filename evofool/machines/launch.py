@@ -1,7 +1,8 @@
 """`evofool launch`: the launch files of `cluster/`, filled in for a configuration.
 
-Each file there works as it is; filling in replaces its sizes, names and paths, and refuses what cannot be meant. The
-folder `evofool/cluster` is a link to it, so an installed package has the same files.
+Each of these files works as it is. `fill` puts a configuration's sizes, names and paths in place of those in it, and
+refuses what no such cluster could have. The folder `evofool/cluster` is a link to `cluster/`, so an installed package
+has the same files.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ import os
 import re
 import shlex
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from evofool.base.places import as_url
-from evofool.config import Config, to_yaml
+from evofool.config import Config, load_config, to_yaml
 from evofool.errors import ConfigError
 from evofool.evaluate.room import demand, room
 
-__all__ = ["KINDS", "Filled", "Node", "Wishes", "fill", "named_files", "needs_code", "node_for", "template"]
+__all__ = ["KINDS", "Filled", "Node", "Wishes", "check_settings", "fill", "named_files", "node_for", "template"]
 
 KINDS = {  # kind -> file of cluster/
     "aws": "aws.yaml",
@@ -37,19 +37,9 @@ SHARED = "/mnt/evofool"  # the shared folder, as the files have it
 CPUS = 8  # of a node, for evaluators, where nothing says otherwise
 GIB_EVALUATOR, GIB_DRIVER = 2, 4  # measured: 0.8 to 1.4 and 0.7 to 3.3 (README, "Results")
 # AWS instance types with their vCPUs and GPUs, smallest first.
-CPU_INSTANCES = {f"m7i.{name}": (cpus, 0) for name, cpus in (
-    ("xlarge", 4), ("2xlarge", 8), ("4xlarge", 16), ("8xlarge", 32), ("16xlarge", 64), ("24xlarge", 96),
-    ("48xlarge", 192),
-)}  # fmt: skip
-GPU_INSTANCES = {
-    "g5.xlarge": (4, 1),
-    "g5.2xlarge": (8, 1),
-    "g5.4xlarge": (16, 1),
-    "g5.8xlarge": (32, 1),
-    "g5.16xlarge": (64, 1),
-    "g5.12xlarge": (48, 4),
-    "g5.24xlarge": (96, 4),
-    "g5.48xlarge": (192, 8),
+CPU_INSTANCES = {"m7i.xlarge": (4, 0)} | {f"m7i.{n}xlarge": (4 * n, 0) for n in (2, 4, 8, 16, 24, 48)}
+GPU_INSTANCES = {"g5.xlarge": (4, 1)} | {
+    f"g5.{n}xlarge": (4 * n, gpus) for n, gpus in ((2, 1), (4, 1), (8, 1), (16, 1), (12, 4), (24, 4), (48, 8))
 }
 CPU_IMAGE = "canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
 GPU_IMAGE = "deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
@@ -91,54 +81,67 @@ class Filled:
     """A launch file, and sentences about what it cannot settle itself."""
 
     text: str
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
 
 
 # ----------------------------------------------------------------------------------------------------- configurations
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _strings(item)
 
 
-def needs_code(settings: Config) -> bool:
-    """Whether a key names code of the user, which runs only with --allow-code."""
-    return any(text.startswith("python:") for text in _strings(settings.model_dump()))
+def _code(settings: Config) -> list[str]:
+    """What keys name of the user's code: FILE.py:callable or package.module:callable, which needs --allow-code."""
+    return [text.removeprefix("python:") for text in _strings(settings.model_dump()) if text.startswith("python:")]
+
+
+def check_settings(settings: Config, allow_code: bool, runner: str) -> None:
+    """Refuse a configuration that a cluster could not run.
+
+    Args:
+        runner: what would run it there, e.g. "the job".
+
+    Raises:
+        ConfigError: its pool is not Ray's, or it names code that may not run.
+    """
+    if settings.evaluation.pool != "ray":
+        raise ConfigError("evaluation.pool: inline uses no cluster; add evaluation.pool=ray.")
+    if _code(settings) and not allow_code:
+        raise ConfigError(f"the config names code (python:...); add --allow-code if {runner} may run it.")
 
 
 def named_files(settings: Config) -> list[Path]:
-    """The local files that keys name: weights of the target, Python files; as named, each once."""
-    names = [text.removeprefix("python:").rpartition(":")[0] for text in _strings(settings.model_dump())
-             if text.startswith("python:")]  # fmt: skip
+    """The local files that keys name: Python files, and weights of the target; as named, each once."""
+    modules = [name.rpartition(":")[0] for name in _code(settings)]
+    files = [Path(name) for name in modules if name.endswith(".py") or Path(name).is_file()]
     scheme, _, argument = settings.target.spec.partition(":")
-    if scheme == "lenet":
-        names.append(argument)
+    if scheme == "lenet" and argument:
+        files.append(Path(argument))
     elif scheme in ("torchvision", "timm"):
-        names.append(argument.partition("/")[2])
-    sure = scheme == "lenet"  # with other kinds, what follows the slash may be the name of published weights
-    files = [Path(name) for name in names if name.endswith(".py") or (name and (sure or Path(name).is_file()))]
+        weights = Path(argument.partition("/")[2])  # which may be the name of published ones
+        files += [weights] if weights.is_file() else []
     return list(dict.fromkeys(files))
 
 
 def node_for(settings: Config, nodes: int, cpus: int | None, gpus: int | None, free: int = CPUS) -> Node:
-    """The size of each node: what the evaluators of the configuration take, or what was asked for if that fits.
+    """The size of each node: what the evaluators of the configuration take, or `cpus` and `gpus` if they fit on that.
 
     Args:
+        nodes: of the cluster.
+        cpus, gpus: of a node; None where the configuration decides.
         free: cores of a node where neither says.
 
     Raises:
         ConfigError: evaluators of the configuration would not fit on such a node.
     """
     evaluation = settings.evaluation
-    threads, wanted = evaluation.threads, evaluation.evaluators
-    each = None if wanted == "auto" else math.ceil(int(wanted) / nodes)  # evaluators of a node
+    threads, count = evaluation.threads, evaluation.evaluators
+    each = None if count == "auto" else math.ceil(int(count) / nodes)  # evaluators of a node
     if evaluation.device == "cuda" and gpus is None:
         gpus = 1 if each is None else math.ceil(each / evaluation.evaluators_per_gpu)
     gpus = gpus or 0
@@ -177,18 +180,16 @@ def fill(kind: str, config: Path, overrides: list[str], settings: Config, wishes
 
     Args:
         config, overrides: as on the command line, for kinds that repeat it.
-        settings: what they give.
+        settings: what the two resolve to.
 
     Raises:
-        ConfigError: an unknown kind, or sizes, names or a configuration that kind can do nothing with.
+        ConfigError: an unknown kind, or sizes, names or a configuration that the kind can do nothing with.
     """
     text = template(kind)
     if kind == "docker":
-        return Filled(_docker(text, settings))
-    if settings.evaluation.pool != "ray":
-        raise ConfigError("evaluation.pool: inline uses no cluster; add evaluation.pool=ray.")
-    if needs_code(settings) and not wishes.allow_code:
-        raise ConfigError("the config names code (python:...); add --allow-code if the launched run may run it.")
+        extra = EXTRAS.get(settings.target.spec.partition(":")[0])
+        return Filled(_swap(text, r"^ARG EXTRAS=.*", f"ARG EXTRAS={','.join(filter(None, ['fast', extra]))}"))
+    check_settings(settings, wishes.allow_code, "the launched run")
     nodes = _nodes(kind, wishes)
     free = max(1, len(os.sched_getaffinity(0)) // nodes) if kind == "local" else CPUS
     node = node_for(settings, nodes, wishes.cpus, wishes.gpus, free)
@@ -196,15 +197,19 @@ def fill(kind: str, config: Path, overrides: list[str], settings: Config, wishes
     if kind in ("slurm", "local"):
         if wishes.image:
             raise ConfigError(f"--image: {kind} starts evofool from the environment it is installed in; leave it out.")
-        return Filled(_script(text, kind, nodes, node, _arguments(config, overrides, wishes)), tuple(notes))
+        storage = f"{wishes.storage.rstrip('/')}/runs" if wishes.storage else None
+        arguments = _arguments(config, overrides, storage, wishes.allow_code)
+        return Filled(_script(text, kind, nodes, node, arguments), notes)
+    if wishes.image and not _IMAGE.fullmatch(wishes.image):
+        raise ConfigError(f"--image: {wishes.image!r} is not the name of an image, such as evofool:0.1.0.")
     shared, runs = _storage(kind, settings, wishes)
     if kind == "kuberay":
         notes += [f"{file}: the run looks for it at {shared}/{file}; put it there." for file in named_files(settings)]
-        return Filled(_kuberay(text, settings, nodes, node, wishes, runs).replace(SHARED, shared), tuple(notes))
+        return Filled(_kuberay(text, settings, nodes, node, wishes, runs).replace(SHARED, shared), notes)
     text = _machines(text, kind, nodes, node, wishes)
-    submit = shlex.join([str(config), *overrides, f"storage.path={runs}"]) + " --allow-code" * wishes.allow_code
-    text = text.replace(f"CONFIG storage.path={SHARED}/runs", " ".join(submit.splitlines())).replace(SHARED, shared)
-    return Filled(text, tuple(notes))
+    submit = " ".join(_arguments(config, overrides, runs, wishes.allow_code).splitlines())  # it is in a comment
+    text = text.replace(f"CONFIG storage.path={SHARED}/runs", submit).replace(SHARED, shared)
+    return Filled(text, notes)
 
 
 def _nodes(kind: str, wishes: Wishes) -> int:
@@ -237,32 +242,35 @@ def _good_host(host: str) -> None:
 
 
 def _idle(settings: Config, nodes: int, node: Node) -> Iterator[str]:
-    wanted, evaluation = settings.evaluation.evaluators, settings.evaluation
+    """A note if the cluster has room for more evaluators than the configuration names."""
+    evaluation, count = settings.evaluation, settings.evaluation.evaluators
     each = demand(evaluation.threads, "cuda" if node.gpus else "cpu", evaluation.evaluators_per_gpu)
     most = nodes * room({"CPU": node.cpus, "GPU": node.gpus}, each)
-    if wanted != "auto" and int(wanted) < most:
-        yield f"evaluation.evaluators is {wanted}, and there is room for {most}; evaluation.evaluators=auto uses all."
+    if count != "auto" and int(count) < most:
+        yield f"evaluation.evaluators is {count}, and there is room for {most}; evaluation.evaluators=auto uses all."
 
 
 def _storage(kind: str, settings: Config, wishes: Wishes) -> tuple[str, str]:
     """(shared folder, folder of runs or its URL), both absolute."""
-    given, path = wishes.storage, settings.storage.path
+    path = settings.storage.path
     shared, runs = SHARED, f"{SHARED}/runs"
-    if given is not None:
-        shared, runs = given.rstrip("/"), f"{given.rstrip('/')}/runs"
+    if wishes.storage is not None:
+        shared = wishes.storage.rstrip("/")
+        runs = f"{shared}/runs"
     elif url := as_url(path):
         runs = url
     elif path.startswith("/"):
         shared = runs = path.rstrip("/")
     if not _FOLDER.fullmatch(shared) or ".." in shared.split("/"):
-        where = "--storage" if given is not None else "storage.path"
+        where = "--storage" if wishes.storage is not None else "storage.path"
         raise ConfigError(f"{where}: {kind} needs an absolute path of plain characters, such as {SHARED}.")
     return shared, runs
 
 
-def _arguments(config: Path, overrides: list[str], wishes: Wishes) -> str:
-    storage = [f"storage.path={wishes.storage.rstrip('/')}/runs"] if wishes.storage else []
-    return shlex.join([str(config), *overrides, *storage, *["--allow-code"] * wishes.allow_code])
+def _arguments(config: Path, overrides: list[str], runs: str | None, allow_code: bool) -> str:
+    """The words of a shell behind `evofool run` or `evofool submit`."""
+    storage = [f"storage.path={runs}"] if runs else []
+    return shlex.join([str(config), *overrides, *storage, *["--allow-code"] * allow_code])
 
 
 def _swap(text: str, pattern: str, new: str) -> str:
@@ -284,12 +292,6 @@ def _script(text: str, kind: str, nodes: int, node: Node, arguments: str) -> str
     return _swap(text, r"^##SBATCH --gpus-per-node=0\n", f"#SBATCH --gpus-per-node={node.gpus}\n" * bool(node.gpus))
 
 
-def _good_image(image: str) -> str:
-    if not _IMAGE.fullmatch(image):
-        raise ConfigError(f"--image: {image!r} is not the name of an image, such as evofool:0.1.0.")
-    return image
-
-
 def _machines(text: str, kind: str, nodes: int, node: Node, wishes: Wishes) -> str:
     """aws.yaml and on-premise.yaml, for Ray's cluster launcher."""
     text = _swap(text, r"max_workers: \d+", f"max_workers: {nodes - 1}")
@@ -306,7 +308,7 @@ def _machines(text: str, kind: str, nodes: int, node: Node, wishes: Wishes) -> s
     if wishes.image:
         text = _swap(text, r"^.*  # checkout\n", "")
         options = f"['--volume={SHARED}:{SHARED}', '--ulimit=nofile=65536:65536']"
-        docker = f"{{image: '{_good_image(wishes.image)}', container_name: evofool, run_options: {options}}}"
+        docker = f"{{image: '{wishes.image}', container_name: evofool, run_options: {options}}}"
         text = _swap(text, r"^docker: {}", f"docker: {docker}")
         if kind == "aws":
             install = "sudo apt-get -o DPkg::Lock::Timeout=300 install -y docker.io"
@@ -329,8 +331,7 @@ def _instance(node: Node) -> str:
 
 
 def _kuberay(text: str, settings: Config, nodes: int, node: Node, wishes: Wishes, runs: str) -> str:
-    resolved = settings.model_copy(update={"storage": settings.storage.model_copy(update={"path": runs})})
-    block = textwrap.indent(to_yaml(resolved), "    ")
+    block = textwrap.indent(to_yaml(load_config(settings, [f"storage.path={runs}"])), "    ")
     text = _swap(text, r"(?<=  config\.yaml: \|\n)(?:    .*\n)+", block)
     text = _swap(text, r"num-cpus: '\d+'", f"num-cpus: '{node.cpus}'")
     gpus = f", nvidia.com/gpu: {node.gpus}" * bool(node.gpus)
@@ -339,9 +340,4 @@ def _kuberay(text: str, settings: Config, nodes: int, node: Node, wishes: Wishes
     text = _swap(text, r"maxReplicas: \d+", f"maxReplicas: {nodes - 1}")
     if wishes.allow_code:
         text = _swap(text, r"--resume auto(?=')", "--resume auto --allow-code")
-    return _swap(text, r"(?<=image: ).*", _good_image(wishes.image)) if wishes.image else text
-
-
-def _docker(text: str, settings: Config) -> str:
-    needed = EXTRAS.get(settings.target.spec.partition(":")[0])
-    return _swap(text, r"^ARG EXTRAS=.*", f"ARG EXTRAS={','.join(filter(None, ['fast', needed]))}")
+    return _swap(text, r"(?<=image: ).*", wishes.image) if wishes.image else text

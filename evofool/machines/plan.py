@@ -9,26 +9,26 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
 from evofool.base.source import Source
 from evofool.config import Config, fingerprint
 from evofool.evaluate.memory import available_mib, gpus
 from evofool.evaluate.opening import resolve_numerics
-from evofool.evaluate.pool import chunks
 from evofool.evaluate.problem import Problem
 from evofool.evaluate.room import demand, room
 from evofool.machines.disk import disk_bytes
 from evofool.machines.probe import Probe, Reading, opened_problem
-from evofool.machines.rehearsal import Bred, Rehearsal, Rehearsed
-from evofool.machines.tune import share_used
+from evofool.machines.rehearsal import MIB, BreedingMemory, FirstGenerations, Rehearsal
+from evofool.machines.sweep import passes, share_used
 from evofool.records import Facts, Numerics
 
 __all__ = ["Figure", "Plan", "generations_of", "plan"]
 
+HERE = "this machine"
 PROBE_SECONDS = 3.0
-OPEN_END = 1000  # generations that figures are given for where the configuration names no limit
-MIB = 1 << 20
+OPEN_END = 1000  # generations that the figures are for where the configuration names no limit
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,21 @@ def generations_of(config: Config) -> int | None:
     search = config.search
     limits = [search.generations] if search.generations is not None else []
     if search.max_evaluations is not None:
-        random = search.lag * search.initial
-        if search.max_evaluations <= random:
-            limits.append(math.ceil(search.max_evaluations / search.initial))
-        else:
-            limits.append(search.lag + math.ceil((search.max_evaluations - random) / search.offspring))
+        bred = search.max_evaluations - search.lag * search.initial  # the others are random
+        random_alone = math.ceil(search.max_evaluations / search.initial)
+        limits.append(search.lag + math.ceil(bred / search.offspring) if bred > 0 else random_alone)
     return min(limits, default=None)
 
 
 def evaluations_in(config: Config, generations: int) -> int:
     """Individuals scored in the first generations of a run."""
-    search = config.search
-    random = min(generations, search.lag)
-    return random * search.initial + (generations - random) * search.offspring
+    return sum(individuals * count for individuals, count in _sizes(config, generations))
+
+
+def _sizes(config: Config, generations: int) -> list[tuple[int, int]]:
+    """[(individuals of a generation, generations of that size)] of the first generations of a run."""
+    random = min(generations, config.search.lag)
+    return [(config.search.initial, random), (config.search.offspring, generations - random)]
 
 
 def plan(
@@ -99,32 +101,31 @@ def plan(
     """
     source = Source(config.target.spec, allow_code)
     problem = opened_problem(config, source)
+    family, settings, search = problem.target.family, config.evaluation, config.search
     warnings: list[str] = []
     supply, where = _supply(config, address)
-    numerics = resolve_numerics(config.evaluation, problem.target.family, supply["GPU"] > 0)
+    numerics = resolve_numerics(settings, family, supply["GPU"] > 0)
     evaluators = _evaluators(config, numerics, supply, where, warnings)
     generations = generations_of(config)
     result = Plan(_facts(problem, numerics, evaluators, where), warnings=warnings)
     if generations is None:
         generations = OPEN_END
-        limit = "search.max_time" if config.search.max_time is not None else "search.stop_when or an interrupt"
+        limit = "search.max_time" if search.max_time is not None else "search.stop_when or an interrupt"
         warnings.append(f"only {limit} ends this run; the figures are for {generations} generations.")
-    elif config.search.stop_when or config.search.max_time is not None:
+    elif search.stop_when or search.max_time is not None:
         warnings.append("search.stop_when or search.max_time may end this run earlier; the figures are upper limits.")
-    if where != "this machine":
+    if where != HERE:
         warnings.append("speed and memory were measured on this machine; the cluster's nodes may differ.")
     measured = numerics
     if numerics.device == "cuda" and not gpus():
-        measured = resolve_numerics(
-            config.evaluation.model_copy(update={"device": "cpu"}), problem.target.family, False
-        )
+        measured = resolve_numerics(settings.model_copy(update={"device": "cpu"}), family, False)
         warnings.append("there is no GPU here, so speed was measured on a processor; a GPU is many times faster.")
     tell("measuring, for about a quarter of a minute ...")
-    found = _measure(config, source, measured, evaluators > 1)
+    measurement = _measure(config, source, measured, evaluators > 1)
     _work(result, config, numerics, generations)
-    _time(result, config, numerics, evaluators, generations, found)
-    _memory(result, problem, evaluators, found, local=where == "this machine")
-    _disk(result, config, generations, found.rehearsed)
+    _time(result, config, numerics, evaluators, generations, measurement)
+    _memory(result, problem, evaluators, measurement, local=where == HERE)
+    _disk(result, config, generations, measurement.first)
     return result
 
 
@@ -133,8 +134,8 @@ class _Measurement:
     alone: Reading  # one evaluator
     beside: Reading  # one beside another
     memory: tuple[float, float]  # of one, resident and peak, in MiB
-    bred: Bred
-    rehearsed: Rehearsed
+    breeding: BreedingMemory
+    first: FirstGenerations
 
 
 def _facts(problem: Problem, numerics: Numerics, evaluators: int, where: str) -> Facts:
@@ -167,40 +168,33 @@ def _supply(config: Config, address: str | None) -> tuple[dict[str, float], str]
 
         with connected(config.evaluation, address) as cluster:
             return {name: cluster.supply(name) for name in ("CPU", "GPU")}, f"the cluster at {named}"
-    return {"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(gpus())}, "this machine"
+    return {"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(gpus())}, HERE
 
 
 def _evaluators(config: Config, numerics: Numerics, supply: dict[str, float], where: str, warnings: list[str]) -> int:
     """How many evaluators would be scheduled at once (as RayPool has it)."""
-    settings = config.evaluation
+    settings, threads = config.evaluation, numerics.threads
     if settings.pool == "inline":
         return 1
-    asked = settings.evaluators
-    processors = supply["CPU"]
-    if where == "this machine" and asked != "auto":
-        processors = max(processors, asked * numerics.threads)  # a cluster that the run starts offers what was asked
-        if asked * numerics.threads > supply["CPU"]:
-            warnings.append(
-                f"{asked} evaluators of {numerics.threads} threads share {supply['CPU']:g} cores; fewer are as fast."
-            )
-    each = demand(numerics.threads, numerics.device, settings.evaluators_per_gpu)
-    possible = room({**supply, "CPU": processors}, each)
+    count, cores = settings.evaluators, supply["CPU"]
+    if where == HERE and count != "auto" and count * threads > cores:
+        warnings.append(f"{count} evaluators of {threads} threads share {cores:g} cores; fewer are as fast.")
+        cores = count * threads  # which a cluster that the run starts here offers
+    possible = room({**supply, "CPU": cores}, demand(threads, numerics.device, settings.evaluators_per_gpu))
     if possible < 1:
-        warnings.append(
-            f"no evaluator can be scheduled on {where}: each needs {numerics.threads} cores; lower threads."
-        )
+        warnings.append(f"no evaluator can be scheduled on {where}: each needs {threads} cores; lower threads.")
         return 1
-    if asked == "auto":
+    if count == "auto":
         return possible
-    if asked > possible:
-        warnings.append(f"{asked} evaluators are asked for, {possible} can be scheduled; {asked - possible} will wait.")
-    return min(asked, possible)
+    if count > possible:
+        warnings.append(f"{count} evaluators are asked for, {possible} can be scheduled; {count - possible} will wait.")
+    return min(count, possible)
 
 
 def _measure(config: Config, source: Source, numerics: Numerics, several: bool) -> _Measurement:
     """One evaluator alone and beside another, the memory of one, and a rehearsal."""
-    with Probe(Rehearsal, config, source, 0) as one, Probe(Rehearsal, config, source, 1) as two:
-        bred = two.call("breeding")
+    with closing(Probe(Rehearsal, config, source, 0)) as one, closing(Probe(Rehearsal, config, source, 1)) as two:
+        breeding = two.call("breeding")
         one.call("prepare", numerics)
         alone = beside = one.call("measure", PROBE_SECONDS)
         memory = one.call("memory")
@@ -210,92 +204,62 @@ def _measure(config: Config, source: Source, numerics: Numerics, several: bool) 
                 probe.ask("measure", PROBE_SECONDS / 2)
             beside = one.answer()
             two.answer()
-        return _Measurement(alone, beside, memory, bred, two.call("evolve", numerics, 2 * PROBE_SECONDS))
+        return _Measurement(alone, beside, memory, breeding, two.call("evolve", numerics, 2 * PROBE_SECONDS))
 
 
 def _work(result: Plan, config: Config, numerics: Numerics, generations: int) -> None:
-    search = config.search
     result.add("generations", generations, "", "exact")
     result.add("evaluations", evaluations_in(config, generations), "", "exact")
-    counts = [search.initial] * min(generations, search.lag) + [search.offspring] * max(0, generations - search.lag)
-    passes = {
-        n: sum(math.ceil((p.stop - p.start) / numerics.micro_batch) for p in chunks(n, numerics.chunk))
-        for n in set(counts)
-    }
-    rows = sum(passes[n] for n in counts) * numerics.micro_batch
-    result.add("forward passes", sum(passes[n] for n in counts) * config.target.crops, "", "exact")
-    result.add("images through the network", rows * config.target.crops, "", "exact", rule="with padding, and crops")
+    sizes, crops = _sizes(config, generations), config.target.crops
+    count = sum(passes(individuals, numerics) * number for individuals, number in sizes) * crops
+    result.add("forward passes", count, "", "exact")
+    images = count * numerics.micro_batch
+    result.add("images through the network", images, "", "exact", rule="with padding, and crops")
 
 
 def _time(
-    result: Plan,
-    config: Config,
-    numerics: Numerics,
-    evaluators: int,
-    generations: int,
-    found: _Measurement,
+    result: Plan, config: Config, numerics: Numerics, evaluators: int, generations: int, measurement: _Measurement
 ) -> None:
-    search = config.search
-    alone, beside, driver_seconds = found.alone.per_second, found.beside.per_second, found.rehearsed.driver_seconds
+    search, driver = config.search, measurement.first.driver_seconds
+    alone, beside = measurement.alone.per_second, measurement.beside.per_second
+    slow, fast = sorted((alone, beside))
     share = share_used(numerics, evaluators, search.offspring, search.lag)
-    result.add(
-        "evaluations a second of one evaluator",
-        beside,
-        "/s",
-        "measured",
-        low=min(alone, beside),
-        high=max(alone, beside),
-        rule="low and high: beside another, and alone",
-    )
-    whole = beside * evaluators * share
-    result.add(
-        "evaluations a second of all",
-        whole,
-        "/s",
-        "estimated",
-        rule=f"{evaluators} times that, times {share:.2f} for padding and waiting",
-    )
-    result.add("driver's seconds a generation", driver_seconds, "s", "measured")
+    rule = "low and high: beside another, and alone"
+    result.add("evaluations a second of one evaluator", beside, "/s", "measured", low=slow, high=fast, rule=rule)
+    rule = f"{evaluators} times that, times {share:.2f} for padding and waiting"
+    result.add("evaluations a second of all", beside * evaluators * share, "/s", "estimated", rule=rule)
+    result.add("driver's seconds a generation", driver, "s", "measured")
 
     def seconds(rate: float) -> float:
         scoring = search.offspring / (rate * evaluators * share)
-        both = config.evaluation.pool == "inline" or search.lag == 1
-        each = scoring + driver_seconds if both else max(scoring, driver_seconds)
-        return generations * each
+        waits = config.evaluation.pool == "inline" or search.lag == 1  # evaluators for the driver, and it for them
+        return generations * (scoring + driver if waits else max(scoring, driver))
 
     expected = seconds(beside)
-    low, high = seconds(max(alone, beside)), 1.5 * expected
+    low, high = seconds(fast), 1.5 * expected
     rule = "range: evaluators as fast as one alone; half as slow again, as genomes grow"
-    if config.search.max_time is not None:
-        expected, low, high = (min(config.search.max_time, value) for value in (expected, low, high))
+    if search.max_time is not None:
+        expected, low, high = (min(search.max_time, value) for value in (expected, low, high))
     result.add("time", expected, "s", "estimated", low=low, high=high, rule=rule)
 
 
-def _memory(result: Plan, problem: Problem, evaluators: int, found: _Measurement, *, local: bool) -> None:
-    config, cells = problem.config, len(problem.cells)
-    search, bred = config.search, found.bred
-    _, peak = found.memory
-    breeding = bred.bytes_a_row * max(search.offspring, search.initial) / MIB
-    flying = search.lag * search.offspring * bred.genome_bytes / MIB
-    elites = cells * (bred.genome_bytes + found.rehearsed.png_bytes * 2) / MIB
-    driver = bred.base_mib + breeding + flying + elites
-    parts = f"measured; a generation bred {breeding:.0f}, in flight {flying:.0f}, elites {elites:.0f}"
-    if config.evaluation.pool == "inline":
-        total = peak + breeding + flying + elites
-        result.add(
-            "memory of the process",
-            total,
-            "MiB",
-            "estimated",
-            rule=f"evaluator {peak:.0f} {parts}",
-        )
+def _memory(result: Plan, problem: Problem, evaluators: int, measurement: _Measurement, *, local: bool) -> None:
+    search, breeding, (_, peak) = problem.config.search, measurement.breeding, measurement.memory
+    bred = breeding.bytes_a_row * max(search.offspring, search.initial) / MIB
+    in_flight = search.lag * search.offspring * breeding.genome_bytes / MIB
+    elites = len(problem.cells) * (breeding.genome_bytes + measurement.first.sizes.png * 2) / MIB
+    driver = breeding.base_mib + bred + in_flight + elites
+    parts = f"measured; a generation bred {bred:.0f}, in flight {in_flight:.0f}, elites {elites:.0f}"
+    if problem.config.evaluation.pool == "inline":
+        total = peak + bred + in_flight + elites
+        result.add("memory of the process", total, "MiB", "estimated", rule=f"evaluator {peak:.0f} {parts}")
     else:
         result.add("memory of one evaluator", peak, "MiB", "measured", rule="its peak; may grow with the genomes")
-        result.add("memory of the driver", driver, "MiB", "estimated", rule=f"{bred.base_mib:.0f} {parts}")
+        result.add("memory of the driver", driver, "MiB", "estimated", rule=f"{breeding.base_mib:.0f} {parts}")
         total = driver + evaluators * peak
         result.add("memory of all", total, "MiB", "estimated")
-    if found.rehearsed.gpu_mib:
-        result.add("GPU memory of one evaluator", found.rehearsed.gpu_mib, "MiB", "measured")
+    if measurement.first.gpu_mib:
+        result.add("GPU memory of one evaluator", measurement.first.gpu_mib, "MiB", "measured")
     free = available_mib()
     if local and total > free:
         result.warnings.append(
@@ -306,28 +270,27 @@ def _memory(result: Plan, problem: Problem, evaluators: int, found: _Measurement
         result.warnings.append(f"the driver would take about {driver:.0f} MiB; this machine has {free:.0f} free.")
 
 
-def _disk(result: Plan, config: Config, generations: int, found: Rehearsed) -> None:
-    evaluations = evaluations_in(config, generations)
-    expected, low, high = (found.placements.at(evaluations, how) for how in ("expected", "low", "high"))
-    rule = f"{found.placements.total} measured in {found.placements.evaluations} evaluations, then a power law"
+def _disk(result: Plan, config: Config, generations: int, first: FirstGenerations) -> None:
+    evaluations, curve = evaluations_in(config, generations), first.placements
+    expected, low, high = (curve.at(evaluations, how) for how in ("expected", "low", "high"))
+    rule = f"{curve.total} measured in {curve.evaluations} evaluations, then a power law"
     result.add("placements", round(expected), "", "estimated", low=round(low), high=round(high), rule=rule)
-    kept = config.storage.history
 
     def disk(placements: float, history: str) -> dict[str, float]:
         # The first individuals take many cells each; later nearly every placement has an individual of its own
         # (measured: 0.93 to 0.96 individuals a placement over 25,000 evaluations against 50 ImageNet classes).
-        people = min(placements, found.individuals + max(0.0, placements - found.placements.total))
-        return disk_bytes(found.disk, config.storage, generations, placements, people, history)
+        people = min(placements, first.individuals + max(0.0, placements - curve.total))
+        return disk_bytes(first.sizes, config.storage, generations, placements, people, history)
 
-    likely, least, most = {"lineage": ("full", "elites", "full")}.get(kept, (kept,) * 3)
+    history, rule = config.storage.history, "bytes of a row measured"
+    # With "lineage", something between nothing and everything is dropped.
+    likely, least, most = ("full", "elites", "full") if history == "lineage" else (history,) * 3
+    if history != "full":
+        rule += f"; storage.history: {history}, "
+        rule += "before a compaction" if history == "elites" else "if all were ancestors"
     parts = disk(expected, likely)
     for name, value in parts.items():
         result.add(f"disk: {name}", value / MIB, "MiB", "estimated")
     # A run with fewer placements may never be compacted, and take more.
     whole, *others = (sum(p.values()) / MIB for p in (parts, disk(low, least), disk(high, most)))
-    rule = "bytes of a row measured"
-    if kept != "full":
-        rule += f"; storage.history: {kept}, " + (
-            "before a compaction" if kept == "elites" else "if all were ancestors"
-        )
     result.add("disk", whole, "MiB", "estimated", low=min(whole, *others), high=max(whole, *others), rule=rule)

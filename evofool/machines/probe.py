@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -28,23 +29,13 @@ from evofool.records import Numerics
 from evofool.search.breeding import Breeder
 from evofool.targets.opening import open_target
 
-__all__ = [
-    "Probe",
-    "Reading",
-    "Subject",
-    "grown",
-    "opened_problem",
-    "repeated",
-]
+__all__ = ["EvaluatorSubject", "Probe", "Reading", "Subject", "opened_problem", "repeated"]
 
-GROWN = 20  # generations of mutation, after which a CPPN has hidden nodes as an elite's has
+MUTATIONS = 20  # of each genome, after which a CPPN has hidden nodes as an elite's has
 
 
 def opened_problem(config: Config, source: Source) -> Problem:
-    """The problem of a configuration.
-
-    Args:
-        source: of its target.
+    """The problem of a configuration, whose target comes from `source`.
 
     Raises:
         ConfigError: no such target, class or activation, or code that may not run.
@@ -53,75 +44,95 @@ def opened_problem(config: Config, source: Source) -> Problem:
     return problem_of(config, open_target(config.target, source=source), allow_code=source.allow_code)
 
 
-def grown(problem: Problem, rows: int, generations: int = GROWN) -> Any:
-    """A batch of random genomes after some generations of mutation."""
-    config, encoding = problem.config, problem.genomes
-    genomes = variation.initial(encoding, config.seed, 0, rows)
-    mutate = problem.operators.get("mutate", Breeder(config, encoding, 1, None).mutate)
-    for generation in range(generations):
-        genomes, _ = mutate(generation, genomes)
-    return genomes
-
-
 @dataclass(frozen=True)
 class Reading:
-    """What one evaluator did in a stretch of time."""
+    """What was done in a stretch of time."""
 
-    rows: int
+    evaluations: int  # individuals scored; of a part of the work, individuals that went through it
     seconds: float
-    slowest: float  # seconds of its slowest chunk
-    fastest: float
 
     @property
     def per_second(self) -> float:
-        """Individuals a second."""
-        return self.rows / self.seconds
+        """Evaluations a second."""
+        return self.evaluations / self.seconds
 
 
-def repeated(work: Callable[[], Any], rows: int, seconds: float) -> Reading:
-    """Do some work on `rows` individuals again and again, at least once, for so many seconds."""
-    slowest, fastest, total, times = 0.0, float("inf"), 0.0, 0
+def repeated(work: Callable[[], object], rows: int, seconds: float) -> Reading:
+    """Do some work on `rows` individuals again and again, at least once, until it has taken so many seconds."""
+    total, times = 0.0, 0
     while not times or total < seconds:
         started = time.perf_counter()
         work()
-        taken = time.perf_counter() - started
-        slowest, fastest, total, times = max(slowest, taken), min(fastest, taken), total + taken, times + 1
-    return Reading(times * rows, total, slowest, fastest)
+        total += time.perf_counter() - started
+        times += 1
+    return Reading(times * rows, total)
 
 
-class Subject:
-    """An evaluator to be measured, in this process."""
+class Subject(ABC):
+    """What a Probe measures.
+
+    Args:
+        index: its number among the subjects of this machine; on CUDA, they take the GPUs in turn.
+    """
 
     def __init__(self, config: Config, source: Source, index: int) -> None:
-        self.problem = opened_problem(config, source)
         self.index = index
-        self.breeder = Breeder(config, self.problem.genomes, 1, None)
-        direct = isinstance(self.problem.encoding, DirectEncoding)
-        # Pixels stay as large whatever happens to them, and many would take long to mutate.
-        self.genomes = grown(self.problem, 16, 1) if direct else grown(self.problem, 256)
 
     def prepare(self, numerics: Numerics) -> bool:
-        """Build the evaluator and warm it with one chunk; False if that does not fit into memory."""
+        """Build what is measured and let it score once; False if that does not fit into memory."""
         if numerics.device == "cuda":
             torch.cuda.set_device(self.index % gpus())
         keep_freed_memory()
-        settle(numerics)
         try:
-            self.evaluator = self.problem.evaluator(numerics)
-            rows = np.arange(numerics.chunk) % len(self.genomes)
-            self.chunk = self.problem.genomes.take(self.genomes, rows)
-            self.evaluator.score(self.chunk)
+            self.build(numerics)
         except (MemoryError, torch.OutOfMemoryError):
             return False
         return True
+
+    @abstractmethod
+    def build(self, numerics: Numerics) -> None:
+        """Build what is measured and let it score once."""
+
+    @abstractmethod
+    def measure(self, seconds: float) -> Reading:
+        """Score again and again, at least once."""
+
+    def memory(self) -> tuple[float, float]:
+        """Resident memory of this process now and at its peak, in MiB."""
+        return memory_mib()
+
+
+class EvaluatorSubject(Subject):
+    """An evaluator of a run, which scores one chunk."""
+
+    def __init__(self, config: Config, source: Source, index: int) -> None:
+        super().__init__(config, source, index)
+        self.problem = opened_problem(config, source)
+        breeder, operators = Breeder(config, self.problem.genomes, 1, None), self.problem.operators
+        self.mate, self.mutate = (operators.get(name, getattr(breeder, name)) for name in ("mate", "mutate"))
+        # Pixels stay as large whatever happens to them, and many would take long to mutate.
+        direct = isinstance(self.problem.encoding, DirectEncoding)
+        rows, generations = (16, 1) if direct else (256, MUTATIONS)
+        self.genomes = variation.initial(self.problem.genomes, config.seed, 0, rows)
+        for generation in range(generations):
+            self.genomes, _ = self.mutate(generation, self.genomes)
+
+    def build(self, numerics: Numerics) -> None:
+        """Build the evaluator and let it score one chunk."""
+        settle(numerics)
+        self.evaluator = self.problem.evaluator(numerics)
+        rows = np.arange(numerics.chunk) % len(self.genomes)
+        self.chunk = self.problem.genomes.take(self.genomes, rows)
+        self.evaluator.score(self.chunk)
 
     def measure(self, seconds: float) -> Reading:
         """Score the chunk again and again, at least once."""
         return repeated(lambda: self.evaluator.score(self.chunk), len(self.chunk), seconds)
 
-    def memory(self) -> tuple[float, float]:
-        """Resident memory of this process now and at its peak, in MiB."""
-        return memory_mib()
+    def pace(self, numerics: Numerics) -> float:
+        """About how many evaluations a second this process makes: of one chunk, after one to warm up."""
+        self.prepare(numerics)
+        return self.measure(0.0).per_second
 
 
 class Probe:
@@ -132,19 +143,19 @@ class Probe:
         config, source, index: the arguments it is made of.
     """
 
-    def __init__(self, kind: type[Any], config: Config, source: Source, index: int = 0) -> None:
+    def __init__(self, kind: type[Subject], config: Config, source: Source, index: int = 0) -> None:
         context = multiprocessing.get_context("spawn")
         self._end, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, kind, config, source, index), daemon=True)
         self._process.start()
         other.close()
 
-    def ask(self, method: str, *arguments: Any) -> None:
+    def ask(self, method: str, *arguments: object) -> None:
         """Have the subject do something."""
         self._end.send((method, arguments))
 
     def answer(self) -> Any:
-        """What the oldest question gave.
+        """What the method returned; of several that were asked for, the one that waits longest.
 
         Raises:
             EvofoolError: what the subject raised, or that its process died.
@@ -159,18 +170,10 @@ class Probe:
             raise answer
         return answer
 
-    def call(self, method: str, *arguments: Any) -> Any:
+    def call(self, method: str, *arguments: object) -> Any:
         """Ask, and wait for the answer."""
         self.ask(method, *arguments)
         return self.answer()
-
-    def __enter__(self) -> Probe:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the process."""
@@ -179,8 +182,8 @@ class Probe:
         self._process.join()
 
 
-def _serve(end: Any, kind: type[Any], config: Config, source: Source, index: int) -> None:
-    """Answer questions until nobody asks any more."""
+def _serve(end: Connection, kind: type[Subject], config: Config, source: Source, index: int) -> None:
+    """Answer a Probe until it is closed."""
     try:
         subject = kind(config, source, index)
         while True:

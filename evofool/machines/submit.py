@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pathspec import GitIgnoreSpec
@@ -24,11 +24,15 @@ from evofool.base.addresses import is_loopback
 from evofool.base.places import as_url
 from evofool.config import Config
 from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped, StorageError, first_line
-from evofool.machines.launch import named_files, needs_code
+from evofool.machines.launch import check_settings, named_files
 
-__all__ = ["LEFT_OUT", "LIMIT", "Job", "Outcome", "check_address", "entrypoint", "gather", "pack", "submit"]
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
 
-LIMIT = 100 << 20  # bytes; Ray's dashboard refuses a larger upload
+__all__ = ["LEFT_OUT", "Job", "Outcome", "check_address", "entrypoint", "gather", "submit", "token_file"]
+
+MIB = 1 << 20
+LIMIT = 100 * MIB  # bytes; Ray's dashboard refuses a larger upload
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 # Ray puts the job's folder in front of PYTHONPATH, and a torch.py that lies there would be taken for torch.
 _NOT_FROM_HERE = 'PYTHONPATH="${PYTHONPATH#"$PWD"}"; export PYTHONPATH="${PYTHONPATH#:}";'
@@ -66,10 +70,9 @@ class Outcome:
 # ---------------------------------------------------------------------------------------------------------- addresses
 
 
-def _has_token() -> bool:
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        return True
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").is_file()
+def token_file() -> Path:
+    """The file in which this machine has a cluster's token, if it has one."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
 
 
 def check_address(address: str, tell: Callable[[str], None] = lambda text: None, *, insecure: bool = False) -> None:
@@ -92,11 +95,12 @@ def check_address(address: str, tell: Callable[[str], None] = lambda text: None,
         raise ConfigError("--address: leave name and password out; the token comes from RAY_AUTH_TOKEN_PATH.")
     if port == 6379:
         raise ConfigError(f"--address: {address} is the port of drivers; the Jobs API has 8265 unless set otherwise.")
-    if _has_token():
+    has_token = bool(os.environ.get("RAY_AUTH_TOKEN")) or token_file().is_file()
+    if has_token:
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray sends the token only in this mode
     if insecure or is_loopback(parts.hostname):
         return
-    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or not _has_token():
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or not has_token:
         raise ConfigError(
             f"--address: {address} is beyond this machine, so a token is needed: set RAY_AUTH_MODE=token, and "
             "RAY_AUTH_TOKEN_PATH unless it is in ~/.ray/auth_token; or open a tunnel and give http://127.0.0.1:8265, "
@@ -116,11 +120,12 @@ def gather(folder: Path, needed: Sequence[Path]) -> dict[str, Path]:
         needed: files inside `folder` that are sent whatever the patterns say.
 
     Raises:
-        ConfigError: more than LIMIT; names the largest files.
+        ConfigError: more than LIMIT, and names the largest files; or a needed file is not in the folder.
     """
     file = folder / ".rayignore"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    left_out, found = GitIgnoreSpec.from_lines([*LEFT_OUT, *lines]), {}
+    left_out = GitIgnoreSpec.from_lines([*LEFT_OUT, *lines])
+    paths = {}
     for place, folders, files in os.walk(folder):
         here = Path(place).relative_to(folder)
         folders[:] = sorted(f for f in folders if not left_out.match_file(f"{(here / f).as_posix()}/"))
@@ -128,29 +133,29 @@ def gather(folder: Path, needed: Sequence[Path]) -> dict[str, Path]:
             path = (here / name).as_posix()
             # Ray would obey ignore files a second time, and leave out what is needed.
             if name not in (".gitignore", ".rayignore") and not left_out.match_file(path):
-                found[path] = Path(place) / name
+                paths[path] = Path(place) / name
     for file in needed:
-        found[file.absolute().relative_to(folder.absolute()).as_posix()] = file
-    found = {name: file for name, file in found.items() if file.is_file()}  # no pipes, no dangling links
-    sizes = {name: file.stat().st_size for name, file in found.items()}
+        paths[_within(file, folder)] = file
+    paths = {name: file for name, file in paths.items() if file.is_file()}  # no pipes, no dangling links
+    sizes = {name: file.stat().st_size for name, file in paths.items()}
     if sum(sizes.values()) > LIMIT:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:5]
-        shown = ", ".join(f"{name} ({sizes[name] / (1 << 20):.1f} MiB)" for name in largest)
+        names = ", ".join(f"{name} ({sizes[name] / MIB:.1f} MiB)" for name in largest)
         raise ConfigError(
-            f"{folder}: {sum(sizes.values()) / (1 << 20):.0f} MiB would be sent, and Ray takes {LIMIT >> 20}; the "
-            f"largest are {shown}: name what the run does not need in .rayignore, or put it on the shared storage."
+            f"{folder}: {sum(sizes.values()) / MIB:.0f} MiB would be sent, and Ray takes {LIMIT // MIB}; the "
+            f"largest are {names}: name what the run does not need in .rayignore, or put it on the shared storage."
         )
-    return found
+    return paths
 
 
-def pack(found: dict[str, Path], archive: Path) -> None:
-    """A zip that is the same bytes for the same files, so that Ray stores it once."""
+def pack(files: dict[str, Path], archive: Path) -> None:
+    """Write a zip of {name: file} that is the same bytes for the same files, so that Ray stores it once."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
-        for name in sorted(found):
+        for name, file in sorted(files.items()):
             info = zipfile.ZipInfo(name)  # with the date of 1980
-            info.external_attr = (0o755 if os.access(found[name], os.X_OK) else 0o644) << 16
+            info.external_attr = (0o755 if os.access(file, os.X_OK) else 0o644) << 16
             info.compress_type = zipfile.ZIP_DEFLATED
-            out.writestr(info, found[name].read_bytes())
+            out.writestr(info, file.read_bytes())
 
 
 # --------------------------------------------------------------------------------------------------------- submitting
@@ -174,16 +179,13 @@ def _within(file: Path, folder: Path) -> str:
 
 
 def _refuse(job: Job) -> None:
-    settings = job.settings
-    if settings.evaluation.pool != "ray":
-        raise ConfigError("evaluation.pool: inline uses no cluster; add evaluation.pool=ray.")
-    if not settings.storage.path.startswith("/") and not as_url(settings.storage.path):
+    check_settings(job.settings, job.allow_code, "the job")
+    place = job.settings.storage.path
+    if not place.startswith("/") and not as_url(place):
         raise ConfigError(
-            f"storage.path: {settings.storage.path} would lie in the job's folder, which Ray removes; give a folder of "
+            f"storage.path: {place} would lie in the job's folder, which Ray removes; give a folder of "
             "the cluster that stays, e.g. storage.path=/mnt/evofool/runs, or s3://BUCKET/runs."
         )
-    if needs_code(settings) and not job.allow_code:
-        raise ConfigError("the config names code (python:...); add --allow-code if the job may run it.")
     if job.resume not in ("auto", "must", "never"):
         raise ConfigError(f"--resume: is auto, must or never, not {job.resume!r}.")
 
@@ -200,8 +202,6 @@ def _needed(job: Job, folder: Path, tell: Callable[[str], None]) -> list[Path]:
         if file.is_absolute() and file not in job.include:
             raise ConfigError(f"{file}: the job has another folder; name it as {_within(file, folder)}.")
         needed.append(file)
-    for file in needed:
-        _within(file, folder)
     return needed
 
 
@@ -210,32 +210,30 @@ def submit(
     address: str,
     *,
     wait: bool = True,
-    folder: Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
     log: Callable[[str], None] = lambda text: None,
-    client: Callable[[str], Any] | None = None,
+    client: Callable[[str], JobSubmissionClient] | None = None,
 ) -> Outcome:
-    """Send a run to a cluster and, if `wait`, follow it to its end.
+    """Send a run to a cluster, with a copy of the current folder, and, if `wait`, follow it to its end.
 
     Args:
-        folder: what the job gets a copy of; the current one by default.
         tell: receives sentences.
         log: receives what the job prints.
-        client: makes a JobSubmissionClient.
+        client: makes what speaks to the Jobs API at an address; by default Ray's own.
 
     Raises:
         ConfigError: the job cannot be meant, or is too large.
         ResourcesMissing: nothing answers, or refuses.
     """
-    folder = folder or Path.cwd()
+    folder = Path.cwd()
     _refuse(job)
     check_address(address, tell, insecure=job.insecure_cluster)
-    found = gather(folder, _needed(job, folder, tell))
+    files = gather(folder, _needed(job, folder, tell))
     connection = _connect(address, client)
     with tempfile.TemporaryDirectory(prefix="evofool-") as scratch:
         archive = Path(scratch) / "folder.zip"
-        pack(found, archive)
-        tell(f"{len(found)} files, {archive.stat().st_size / (1 << 20):.1f} MiB, go to {address}")
+        pack(files, archive)
+        tell(f"{len(files)} files, {archive.stat().st_size / MIB:.1f} MiB, go to {address}")
         try:
             name = connection.submit_job(
                 entrypoint=entrypoint(job, folder),
@@ -250,7 +248,7 @@ def submit(
     return _follow(connection, name, address, log) if wait else Outcome(name)
 
 
-def _connect(address: str, client: Callable[[str], Any] | None) -> Any:
+def _connect(address: str, client: Callable[[str], JobSubmissionClient] | None) -> JobSubmissionClient:
     from ray.job_submission import JobSubmissionClient  # only now: check_address may have set the mode Ray reads
 
     try:
@@ -267,7 +265,7 @@ def _connect(address: str, client: Callable[[str], Any] | None) -> Any:
         ) from None
 
 
-def _follow(connection: Any, name: str, address: str, log: Callable[[str], None]) -> Outcome:
+def _follow(connection: JobSubmissionClient, name: str, address: str, log: Callable[[str], None]) -> Outcome:
     async def stream() -> None:
         async for text in connection.tail_job_logs(name):
             log(text)

@@ -10,6 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from evofool.base.source import Source
@@ -18,14 +19,13 @@ from evofool.errors import ConfigError
 from evofool.evaluate.memory import gpus
 from evofool.evaluate.opening import resolve_numerics
 from evofool.machines.probe import opened_problem
-from evofool.machines.sweep import SLOW, Choice, Machine, alternated, coarse, share_used, whole_chunk
+from evofool.machines.sweep import FINALISTS, SLOW, Choice, Machine, alternated, coarse, whole_chunk
 from evofool.records import Numerics
 
-__all__ = ["KEYS", "LEAST_GAIN", "Choice", "Tuning", "lines_of", "share_used", "tune"]
+__all__ = ["KEYS", "LEAST_GAIN", "Tuning", "lines_of", "tune"]
 
 KEYS = ("threads", "micro_batch", "chunk", "memory_format")
 LEAST_GAIN = 1.03
-FINALISTS = 3
 ROUNDS = (3, 15)  # of the final, at least and at most
 
 
@@ -35,9 +35,9 @@ class Tuning:
 
     present: Choice
     best: Choice
-    choices: list[Choice]  # all of them, the fastest first
+    choices: list[Choice]  # the present one and the finalists, the fastest first, and then those measured once
     ratios: list[float]  # best to present, round by round
-    not_measured: str  # why larger micro-batches were left out, or ""
+    not_measured: str  # why some micro-batches were left out, or ""
 
     @property
     def gain(self) -> float:
@@ -66,36 +66,30 @@ def tune(
     """
     source = Source(config.target.spec, allow_code)
     problem = opened_problem(config, source)
-    settings, search = config.evaluation, config.search
-    numerics = resolve_numerics(settings, problem.target.family, gpus() > 0)
-    machine = Machine(config, source, numerics.device)
-    present = Choice(numerics, machine.evaluators(numerics.threads))
-    try:
+    numerics = resolve_numerics(config.evaluation, problem.target.family, gpus() > 0)
+    with closing(Machine(config, source, numerics.device)) as machine:
+        present = Choice(numerics, machine.evaluators(numerics.threads))
         machine.start()
         if machine.rate(present, 0.0) is None:
             raise ConfigError("evaluation.micro_batch: the present choice does not fit into memory; lower it.")
         started = time.monotonic()
         choices, why = coarse(machine, present, seconds / 2)
-        choices.sort(key=lambda choice: -choice.coarse)
-        finalists: list[Choice] = []
+        finalists = [present]
         for choice in [c for c in choices if c.coarse > SLOW * choices[0].coarse][:FINALISTS]:
-            exact = _fitted(choice, search.offspring, numerics)
-            if exact.numerics not in [numerics, *(f.numerics for f in finalists)]:
+            exact = _fitted(choice, config.search.offspring, numerics)
+            if exact.numerics not in [finalist.numerics for finalist in finalists]:
                 finalists.append(exact)
-        tell(f"{len(choices)} choices measured once; the best {len(finalists)} and the present one again, in turns.")
-        _final(machine, [present, *finalists], started + seconds)
-    finally:
-        machine.close()
-    best = max([present, *finalists], key=lambda choice: choice.per_second)
-    ratios = [new / old for new, old in zip(best.rounds, present.rounds)]
-    again = {choice.numerics for choice in (present, *finalists)}
-    rest = [choice for choice in choices if choice.numerics not in again]
-    ranked = sorted([present, *finalists], key=lambda choice: -choice.per_second)
-    return Tuning(present, best, [*ranked, *rest], ratios, why)
+        others = len(finalists) - 1
+        tell(f"{len(choices)} choices measured once; the best {others} and the present one again, in turns.")
+        _final(machine, finalists, started + seconds)
+    ranked = sorted(finalists, key=lambda choice: -choice.per_second)
+    ratios = [new / old for new, old in zip(ranked[0].rounds, present.rounds)]
+    rest = [choice for choice in choices if choice.numerics not in [finalist.numerics for finalist in finalists]]
+    return Tuning(present, ranked[0], [*ranked, *rest], ratios, why)
 
 
 def _final(machine: Machine, choices: list[Choice], deadline: float) -> None:
-    """Measure in turns."""
+    """Measure in turns until the deadline, a value of time.monotonic()."""
     for number in range(ROUNDS[1]):
         left = deadline - time.monotonic()
         if number >= ROUNDS[0] and left <= 0:

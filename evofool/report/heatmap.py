@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,28 +50,23 @@ def heat_map(matrix: pd.DataFrame) -> bytes:
     axes = figure.subplots(1, 2, sharey=True)
     for axis, (column, title) in zip(axes, PANELS.items()):
         values = matrix.pivot(index="source", columns="to", values=column).loc[rows, columns].to_numpy(dtype=float)
-        shown = _panel(axis, values, columns, rows)
+        axis.set_facecolor("lightgrey")
+        image = axis.imshow(np.ma.masked_invalid(values), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        labels = [_short(column) for column in columns]
+        axis.set_xticks(range(len(columns)), labels, rotation=35, ha="right", rotation_mode="anchor")
+        axis.set_yticks(range(len(rows)), [_short(row) for row in rows])
+        axis.tick_params(labelsize=8, length=0)
+        for (i, j), value in np.ndenumerate(values):
+            text = "–" if np.isnan(value) else f"{np.floor(value * 1000) / 1000:.3f}"  # never rounded up to 1
+            colour = "white" if value < 0.6 else "black"  # viridis is dark below and light above
+            axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
         axis.set_title(title, fontsize=10)
     axes[0].set_ylabel("evolved on")
     figure.supxlabel("shown to", fontsize=10)
-    figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
+    figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     sink = io.BytesIO()
     figure.savefig(sink, format="png")
     return sink.getvalue()
-
-
-def _panel(axis: Any, values: Any, columns: list[str], rows: list[str]) -> Any:
-    """One matrix, each value printed in its cell in a colour that stands out."""
-    axis.set_facecolor("lightgrey")
-    shown = axis.imshow(np.ma.masked_invalid(values), vmin=0, vmax=1, cmap="viridis", aspect="auto")
-    axis.set_xticks(range(len(columns)), [_short(c) for c in columns], rotation=35, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(rows)), [_short(r) for r in rows])
-    axis.tick_params(labelsize=8, length=0)
-    for (i, j), value in np.ndenumerate(values):
-        text = "–" if np.isnan(value) else f"{np.floor(value * 1000) / 1000:.3f}"  # never rounded up to 1
-        colour = "white" if value < 0.6 else "black"
-        axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
-    return shown
 
 
 def _short(label: str, most: int = 28) -> str:

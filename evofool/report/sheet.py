@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,7 @@ def percent(confidence: float) -> str:
     return f"{math.floor(confidence * 1e4) / 100:.2f} %"
 
 
-def contact_sheet(elites: pd.DataFrame, columns: int = 10) -> Any:
+def contact_sheet(elites: pd.DataFrame, columns: int = 10) -> Image.Image:
     """A picture of all elites, in class order.
 
     Args:
@@ -41,8 +40,7 @@ def contact_sheet(elites: pd.DataFrame, columns: int = 10) -> Any:
     font = ImageFont.load_default(12)
     for i, row in enumerate(elites.sort_values("class_index").to_dict("records")):
         pixels = decode_png(row["image"]["bytes"], f"class {row['class_name']}")
-        picture = Image.fromarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
-        picture = _fit(picture)
+        picture = _fit(Image.fromarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels))
         left, top = GAP + i % columns * cell_width, GAP + i // columns * cell_height
         sheet.paste(picture, (left + (PICTURE - picture.width) // 2, top + (PICTURE - picture.height) // 2))
         draw.text((left, top + PICTURE + 2), _shorten(draw, str(row["class_name"]), font), fill="black", font=font)
@@ -50,7 +48,7 @@ def contact_sheet(elites: pd.DataFrame, columns: int = 10) -> Any:
     return sheet
 
 
-def _fit(picture: Any) -> Any:
+def _fit(picture: Image.Image) -> Image.Image:
     factor = PICTURE // max(picture.size)
     if factor >= 1:
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
@@ -58,7 +56,7 @@ def _fit(picture: Any) -> Any:
     return picture
 
 
-def _shorten(draw: Any, text: str, font: Any) -> str:
+def _shorten(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     text = "".join(c if c.isprintable() else "?" for c in text)
     if draw.textlength(text, font=font) <= PICTURE:
         return text

@@ -1,4 +1,4 @@
-"""What a run is told to be when it is made, and what a resume refuses: whatever would make it another run."""
+"""What run.json says of a new run, and what a resume refuses: a configuration that would make it another run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from evofool.evaluate.problem import Problem
 from evofool.records import Facts, Numerics
 from evofool.store.run import RunStore
 
-__all__ = ["provenance_of", "refuse_changes", "say_what_is_gone", "stored_numerics"]
+__all__ = ["provenance_of", "refuse_changes", "stored_numerics", "warn_of_dropped_rows"]
 
 
 def stored_numerics(store: RunStore) -> Facts:
-    """The numerics that a run's newest scores have, with canary and epoch."""
-    numerics: Facts = store.log.last.numerics if store.log.last else store.provenance["numerics"]
-    return numerics
+    """The numerics of a run's newest scores, with canary and epoch."""
+    return store.log.last.numerics if store.log.last else store.provenance["numerics"]
 
 
 def refuse_changes(store: RunStore, config: Config, *, allow_numerics_change: bool) -> None:
-    """Refuse a configuration under which a run would not be the same.
+    """Refuse a configuration under which a run would breed or score otherwise.
 
     Raises:
         IncompatibleRun: naming each key with its old and new value.
@@ -58,8 +57,8 @@ def refuse_changes(store: RunStore, config: Config, *, allow_numerics_change: bo
         )
 
 
-def say_what_is_gone(store: RunStore, config: Config, warn: Callable[[str], None]) -> None:
-    """Warn where storage.history changes and cannot bring back what was dropped."""
+def warn_of_dropped_rows(store: RunStore, config: Config, warn: Callable[[str], None]) -> None:
+    """Warn where storage.history changes, which does not bring back what it dropped before."""
     history, first = config.storage.history, store.log.whole_from
     if first and history != store.config.storage.history:
         warn(
@@ -72,7 +71,7 @@ def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: li
     """What run.json says of a new run.
 
     Args:
-        parents: what names each run whose elites it starts from.
+        parents: run_id, archive_hash and generation of each run whose elites it starts from.
     """
     config, target = problem.config, problem.target
     classes = problem.cells.classes.tolist()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.config import StorageConfig
+from evofool.config.sections import StorageConfig
 from evofool.encoding.contract import Encoding
 from evofool.evaluate.pool import Pool, at_once
-from evofool.records import GenerationResult, Statistics
+from evofool.records import Facts, GenerationResult, Statistics
 from evofool.search.loop import Search
 from evofool.store.commits import Commit
 from evofool.store.compaction import compact, is_due
@@ -25,26 +24,26 @@ __all__ = ["Recorder", "commit_to"]
 _NOT_COUNTED = ("generation", "seconds", "offspring", "placements")  # of Statistics, which commits leave out
 
 
-def commit_to(store: RunStore, elites: NDArray[np.int64], s: Statistics, numerics: Mapping[str, Any]) -> Commit | None:
-    """Make what was appended to a store permanent; None if there was nothing.
+def commit_to(store: RunStore, elites: NDArray[np.int64], s: Statistics, numerics: Facts) -> Commit | None:
+    """Make what was appended to a store permanent; None if that is nothing.
 
     Args:
         elites: (C,) individual ids of the archive.
-        s: the last generation's.
+        s: of the last generation.
         numerics: with canary and epoch.
     """
     counters = {name: value for name, value in asdict(s).items() if name not in _NOT_COUNTED}
-    return store.commit(elites, numerics=dict(numerics), counters=counters)
+    return store.commit(elites, numerics=numerics, counters=counters)
 
 
 class Recorder:
     """Puts the results of a search into a store.
 
     Args:
-        pool: draws the elites.
-        storage: how often.
+        pool: draws the elites for the view.
+        storage: says how often to commit and to write a view.
         numerics: of the evaluators, with canary and epoch.
-        committed: told of every commit.
+        on_commit: is told the generation and the archive hash (hex) of every commit.
     """
 
     def __init__(
@@ -53,23 +52,24 @@ class Recorder:
         encoding: Encoding,
         pool: Pool,
         storage: StorageConfig,
-        numerics: Mapping[str, Any],
-        committed: Callable[[Commit], None] = lambda commit: None,
+        numerics: Facts,
+        on_commit: Callable[[int, str], None] = lambda generation, archive_hash: None,
     ) -> None:
-        self.store, self.storage, self.numerics, self.committed = store, storage, numerics, committed
+        self.store, self.storage, self.numerics, self.on_commit = store, storage, numerics, on_commit
         self.view = ViewWriter(store, encoding, lambda genomes: at_once(pool, "render", genomes))
-        self.commits = self.views = 0  # made so far
+        self.evaluations = self.commits = self.views = 0  # so far
         self.view_due = time.monotonic() + storage.snapshot_every  # when the next view is begun, at a commit
         self.began = time.monotonic()
 
     def keep(self, search: Search, result: GenerationResult, *, commit: bool = False, wait: bool = False) -> Statistics:
-        """Take a result; commit, and begin or settle a view, where that is due. Its statistics, with their time.
+        """Append a result to the store; commit and write a view where that is due. Its statistics, with `seconds`.
 
         Args:
-            commit: though it is not due.
-            wait: until a view of this result is on disk.
+            commit: even if that is not due.
+            wait: with a commit: until a view of it is on disk.
         """
         statistics = replace(result.statistics, seconds=time.monotonic() - self.began)
+        self.evaluations += statistics.offspring
         self.store.append(replace(result, statistics=statistics))
         if commit or (statistics.generation + 1) % self.storage.commit_every == 0:
             self.commit(search)
@@ -81,11 +81,11 @@ class Recorder:
         return statistics
 
     def commit(self, search: Search) -> None:
-        """Make everything taken so far permanent."""
+        """Make everything appended so far permanent, and compact the store where that is due."""
         assert search.statistics is not None
         commit = commit_to(self.store, search.archive.elites, search.statistics, self.numerics)
         if commit:
             self.commits += 1
-            self.committed(commit)
+            self.on_commit(commit.generation, commit.archive_hash)
             if is_due(self.store):
                 compact(self.store, self.store.config.storage.history)

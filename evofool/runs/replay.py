@@ -1,12 +1,10 @@
 """`evofool verify --replay N`: were the archived individuals really bred as the run says?
 
-A generation is a function of the seed, its number and the archive it was bred from, and the archives are known from the
-placements. So everything is bred again from generation 0 on, with the scores that were recorded in place of a network,
-and whoever took a cell must have the recorded genome, parents and operators. This is also how the genome of an ancestor
-that was too large to be kept is had again.
+A generation is a function of the seed, its number and the archive it was bred from, and placements say what the archive
+was. So everything is bred again from generation 0 on, with recorded scores in place of a network, and each individual
+that took a cell must have the recorded genome, parents and operators.
 
-Where storage.history has dropped placements, the archives of then are not known. Breeding begins at the last
-compaction then, from what it kept, as a resume does.
+Where storage.history has dropped placements, breeding begins at the last compaction, from what a resume would need.
 """
 
 from __future__ import annotations
@@ -24,22 +22,22 @@ from evofool.evaluate.pool import Job, PoolReport, never
 from evofool.records import NO_PARENT, Cells, GenerationResult, Placements, Scores, individual_id
 from evofool.search.loop import Search
 from evofool.store.reader import encoding_of
-from evofool.store.restore import generations as past
+from evofool.store.restore import generations as stored_generations
 from evofool.store.restore import restore
 from evofool.store.run import RunStore
 
 __all__ = ["replay", "replayed_from"]
 
-_NOBODY = np.finfo(np.float32).min  # finite, as scores have to be, and never a placement: the objective is -inf
+_LOWEST = np.finfo(np.float32).min  # of individuals that took no cell: finite, as log-odds have to be
 
 
 class _Recorded:
-    """A pool whose scores are those that led to the recorded placements."""
+    """A pool whose scores lead to the recorded placements: all others have an objective of -inf."""
 
     canary = ""
 
-    def __init__(self, placements: dict[int, Placements], images: dict[int, list[bytes]], cells: Cells) -> None:
-        self.placements, self.images, self.cells = placements, images, cells
+    def __init__(self, history: dict[int, tuple[Placements, list[bytes]]], cells: Cells) -> None:
+        self.history, self.cells = history, cells  # generation -> placements, and sha256 of the image of each
         self.overdue = never
         self._sizes: dict[int, int] = {}
 
@@ -47,16 +45,18 @@ class _Recorded:
         self._sizes[job.ticket] = len(job)
 
     def collect(self, ticket: int) -> Scores:
-        n, taken, classes = self._sizes.pop(ticket), self.placements[ticket], len(self.cells.classes)
-        if len(taken) and int(taken.slots.max()) >= n:
-            raise CorruptData(f"generation {ticket}: a placement is of slot {int(taken.slots.max())} of {n}.")
-        odds = np.full((n, classes), _NOBODY, dtype=np.float32)
+        n, classes = self._sizes.pop(ticket), len(self.cells.classes)
+        placements, images = self.history[ticket]
+        slots = placements.slots
+        if len(slots) and int(slots.max()) >= n:
+            raise CorruptData(f"generation {ticket}: a placement is of slot {int(slots.max())} of {n}.")
+        columns, bins = self.cells.columns[placements.cells], np.zeros(n, dtype=np.int32)
+        odds = np.full((n, classes), _LOWEST, dtype=np.float32)
         objective = np.full((n, classes), -np.inf, dtype=np.float32)
-        columns, bins = self.cells.columns[taken.cells], np.zeros(n, dtype=np.int32)
-        odds[taken.slots, columns], objective[taken.slots, columns] = taken.log_odds, taken.objective
-        bins[taken.slots] = self.cells.bin_indices[taken.cells]
+        odds[slots, columns], objective[slots, columns] = placements.log_odds, placements.objective
+        bins[slots] = self.cells.bin_indices[placements.cells]
         hashes = np.zeros((n, 32), dtype=np.uint8)
-        for slot, image in zip(taken.slots, self.images[ticket]):
+        for slot, image in zip(slots, images):
             hashes[slot] = np.frombuffer(image, dtype=np.uint8)
         none = np.zeros(n, dtype=np.float32)
         return Scores(odds, objective, none.astype(np.int32), none, hashes, bins if self.cells.bins > 1 else None)
@@ -69,26 +69,25 @@ class _Recorded:
 
 
 def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> int:
-    """Breed the first `generations` generations of a run again, of those from `replayed_from`; how many there were.
+    """Breed `generations` generations of a run again, or as many as it has, from `replayed_from` on; their number.
 
     Args:
         allow_code: whether the user's own operators and activations may run their code.
 
     Raises:
-        ConfigError: what it would begin from is not kept.
+        ConfigError: storage.history has dropped what it would begin from, or all that could be compared.
         CorruptData: naming the first individual that is not what its parents and its address give.
     """
     first, state = replayed_from(store), _begin(store)
-    history = list(islice((row[:3] for row in past(store) if row[0].generation >= first), generations))
+    rows = (row for row in stored_generations(store) if row[0].generation >= first)
+    history = {placements.generation: (placements, images) for placements, _, images, *_ in islice(rows, generations)}
     end = first + len(history)
     if first == end:
         raise ConfigError(
             f"{store.path}: nothing can be bred again: storage.history dropped placements of the generations before "
             f"{first}, and there are none since; a new run of the same configuration gives the same archive."
         )
-    placements = {row[0].generation: row[0] for row in history}
-    images = {row[0].generation: row[2] for row in history}
-    people = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
+    individuals = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
     encoding = encoding_of(store, allow_code)
     seeds = store.seeds()
     operators, _ = load_operators(store.config, allow_code, store.provenance.get("code", {}))
@@ -96,7 +95,7 @@ def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> in
     def compare(result: GenerationResult) -> None:
         generation = result.placements.generation
         for slot, genome in result.genomes.items():
-            row = people[int(individual_id(generation, slot))]
+            row = individuals[int(individual_id(generation, slot))]
             parents = [int(p) for p in result.offspring.parents[slot] if p != NO_PARENT]
             for what, bred, recorded in (
                 ("parents", parents, row["parent_ids"]),
@@ -113,7 +112,7 @@ def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> in
     search = Search(
         store.config,
         encoding,
-        _Recorded(placements, images, store.cells),
+        _Recorded(history, store.cells),
         store.cells,
         seeds=(encoding.from_bytes(seeds.genomes), tuple(seeds.origins)) if seeds else None,
         on_result=compare,
@@ -136,7 +135,7 @@ def replayed_from(store: RunStore) -> int:
 
 
 def _begin(store: RunStore) -> State | None:
-    """What breeding begins from, as a resume would; None for generation 0."""
+    """What breeding begins from, as a resume would; None where that is generation 0."""
     base = store.log.base
     if base is None or not store.log.whole_from:
         return None

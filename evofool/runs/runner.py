@@ -1,4 +1,4 @@
-"""Running: the verbs that join target, pool, store and search. What they do in between is session.py."""
+"""Running: `run`, `resume` and `merge`, which find the run and open the target. What comes after is session.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["merge", "resume", "run"]
 
 
 def run(
-    config: str | Path | Mapping[str, Any] | Config,
+    config: str | Path | Mapping[str, object] | Config,
     overrides: Sequence[str] = (),
     *,
     target: torch.nn.Module | Target | None = None,
@@ -47,19 +47,19 @@ def run(
         preprocessing: what the network is fed.
         class_names: one for each output.
         out: the run directory or its URL; `storage.path`/`name` by default.
-        resume: "auto": go on if the run is there; "must": it has to be; "never": it must not be.
+        resume: "auto": go on with the run if it exists; "must": it has to exist; "never": it must not.
         seed_from: runs whose elites take the place of the first random individuals.
         address: of a Ray cluster.
         allow_code: whether python: targets may run their code.
         allow_numerics_change: go on although scores may have other bits; marked in the next commit.
-        observers: told what happens; progress is not among them unless given.
-        grace: seconds that SIGINT or SIGTERM leave for the generation under way before it is given up.
+        observers: told what happens. None prints anything by default.
+        grace: seconds after SIGINT or SIGTERM until the generation under way is abandoned.
 
     Returns:
         The run, with `logbook` of this session.
 
     Raises:
-        EvofoolError: one of the tree in errors.py.
+        EvofoolError: one of the tree in errors.py, and `Stopped` after a signal.
     """
     if target is not None:
         overrides = [*overrides, "target.spec=live"]
@@ -92,25 +92,20 @@ def resume(path: str | Path, overrides: Sequence[str] = (), **options: Any) -> R
 
 
 def merge(paths: Sequence[str | Path], out: str | Path, **options: Any) -> Run:
-    """The best elite of every class of several runs, as a new run that can be resumed.
+    """The best elite of every class of several runs, as a new run of one generation; `options` are those of `run`.
 
-    Every elite is scored again, so the new archive holds what its own target gives. Each keeps its origin.
+    It takes the configuration of the first run. Every elite is scored again, so the new archive holds what its own
+    target gives. Each keeps its origin.
 
     Raises:
-        IncompatibleRun: the runs have other targets or encodings.
+        ConfigError: fewer than two runs, or one has no commit yet.
+        IncompatibleRun: a run has another encoding than the first.
     """
     places = [locate(p) for p in paths]
     if len(places) < 2:
         raise ConfigError("merge needs at least two runs.")
     config = stored_config(places[0])
-    settings = config.model_copy(
-        update={"name": Path(out).name, "search": config.search.model_copy(update={"generations": 1})}
-    )
-    return run(
-        settings,
-        ["search.max_evaluations=null", "search.stop_when=[]"],
-        out=out,
-        resume="never",
-        seed_from=places,
-        **options,
-    )
+    search = config.search.model_copy(update={"generations": 1})
+    config = config.model_copy(update={"name": Path(out).name, "search": search})
+    overrides = ["search.max_evaluations=null", "search.stop_when=[]"]
+    return run(config, overrides, out=out, resume="never", seed_from=places, **options)

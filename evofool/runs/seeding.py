@@ -8,14 +8,14 @@ from evofool.encoding.contract import Encoding
 from evofool.errors import ConfigError, IncompatibleRun
 from evofool.records import Facts
 from evofool.store.reader import encoding_of, read_steadily
+from evofool.store.rows import Seeds
 from evofool.store.run import RunStore
-from evofool.store.seeds import Seeds
 
 __all__ = ["seeds_of"]
 
 
 def seeds_of(runs: list[Path], encoding: Encoding, allow_code: bool) -> tuple[Seeds | None, list[Facts]]:
-    """The distinct genomes of all elites, None if there are no runs; and what names each run.
+    """The distinct genomes of all elites, None without runs; and run_id, archive_hash and generation of each run.
 
     Raises:
         ConfigError: a run has no commit yet.
@@ -40,9 +40,5 @@ def _elites(store: RunStore, encoding: Encoding, allow_code: bool) -> tuple[Fact
     if encoding_of(store, allow_code) != encoding:
         raise IncompatibleRun(f"{store.path}: its encoding is not this run's, so its elites cannot be bred here.")
     elites = {row["cell"]: row["individual_id"] for row in store.table("placements").to_pylist()}
-    facts = {
-        "run_id": store.provenance["run_id"],
-        "archive_hash": last.archive_hash,
-        "generation": last.generation,
-    }
+    facts = {"run_id": store.provenance["run_id"], "archive_hash": last.archive_hash, "generation": last.generation}
     return facts, store.genomes(set(elites.values()))

@@ -1,14 +1,14 @@
-"""One stretch of work on one run directory: open the pool, restore the search, run it, keep what it finds, close."""
+"""Sessions: one stretch of work on a run directory, from opening the pool to the last commit and the view."""
 
 from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from evofool.archive.state import State
 from evofool.base import provenance
@@ -19,8 +19,8 @@ from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
 from evofool.evaluate.opening import open_pool
 from evofool.evaluate.pool import Overdue, Pool
 from evofool.evaluate.problem import Problem, problem_of
-from evofool.records import GenerationResult, Numerics
-from evofool.runs.agreement import provenance_of, refuse_changes, say_what_is_gone, stored_numerics
+from evofool.records import Facts, GenerationResult, Numerics
+from evofool.runs.agreement import provenance_of, refuse_changes, stored_numerics, warn_of_dropped_rows
 from evofool.runs.observers.observer import Observer
 from evofool.runs.recording import Recorder
 from evofool.runs.seeding import seeds_of
@@ -30,8 +30,8 @@ from evofool.store import folders, writing
 from evofool.store.reader import Run
 from evofool.store.remote.working_copy import hold, named
 from evofool.store.restore import restore
+from evofool.store.rows import Seeds
 from evofool.store.run import RunStore
-from evofool.store.seeds import Seeds
 from evofool.store.view import compare_view
 from evofool.targets.opening import OpenTarget, refuse_other_target
 
@@ -42,7 +42,7 @@ STALE_WARNING = 100  # generations without a placement before the user is told
 
 @dataclass(frozen=True)
 class Session:
-    """One stretch of work on one run directory."""
+    """One stretch of work on one run directory. The attributes are arguments of `runner.run`."""
 
     config: Config
     path: Path
@@ -50,19 +50,17 @@ class Session:
     address: str | None
     allow_numerics_change: bool
     observers: Sequence[Observer]
-    allow_code: bool = False
-    grace: float = 10.0  # seconds that a generation may still take after a signal
+    allow_code: bool
+    grace: float  # seconds that a generation may still take after a signal
 
-    def tell(self, event: str, *arguments: Any) -> None:
-        """Tell the observers of an event."""
+    def tell(self, event: str, *arguments: object) -> None:
+        """Tell the observers of an event; runs in object stores are called by their URLs in its sentences."""
         for observer in self.observers:
             getattr(observer, event)(*(named(a) if isinstance(a, str) else a for a in arguments))
 
     def warn(self, text: str) -> None:
         """Tell the observers what a person should know."""
         self.tell("on_warning", text)
-
-    # --------------------------------------------------------------------------------------------- begin and go on
 
     def create(self, seed_from: list[Path]) -> Run:
         """Make a run, and search."""
@@ -81,7 +79,7 @@ class Session:
                     facts = provenance_of(problem, numerics, pool.canary, parents)
                     store = RunStore.create(self.path, self.config, facts, seeds)
                     with store.log.yielding():
-                        store.recover()  # of a driver that was killed before there was a run
+                        store.recover()  # of a driver that was killed before the run existed
                         return self._go(problem, store, pool, store.provenance["numerics"], cluster, seeds=seeds)
         except RunLocked:
             raise  # the folders are another driver's
@@ -97,7 +95,7 @@ class Session:
             problem = problem_of(self.config, self.opened, allow_code=self.allow_code, code=code)
             refuse_other_target(store.provenance["target_fingerprint"], self.path, self.opened)
             state = restore(store)
-            say_what_is_gone(store, self.config, self.warn)
+            warn_of_dropped_rows(store, self.config, self.warn)
             seeds = store.seeds() if state is None else None
             stopper = Stopper(self.config)
             if state is not None and stopper(state.statistics) and _view_is_whole(store, problem.genomes):
@@ -108,35 +106,30 @@ class Session:
             folders.prepare(self.path)
             last = stored_numerics(store)
             canary = None if self.allow_numerics_change else last["canary"]
-            with open_pool(problem, address=self.address, stored=last, canary=canary, warn=self.warn) as (
-                pool,
-                numerics,
-                cluster,
-            ):
+            opening = open_pool(problem, address=self.address, stored=last, canary=canary, warn=self.warn)
+            with opening as (pool, numerics, cluster):
                 epoch = last["epoch"]
                 if pool.canary != last["canary"] or Numerics.of(last) != numerics:
-                    epoch += 1
+                    epoch += 1  # scores of another epoch may have other bits
                     self.warn(f"the numerics changed; from here on this is numerics epoch {epoch} of the run.")
-                removed = store.recover()
-                if removed:
+                if removed := store.recover():
                     self.warn(f"removed {removed} files of an unfinished commit.")
                 store.update(config=self.config)
                 whole = {**asdict(numerics), "canary": pool.canary, "epoch": epoch}
                 return self._go(problem, store, pool, whole, cluster, seeds=seeds, state=state)
-
-    # ------------------------------------------------------------------------------------------------------ the work
 
     def _go(
         self,
         problem: Problem,
         store: RunStore,
         pool: Pool,
-        numerics: Mapping[str, Any],
-        cluster: Mapping[str, Any],
+        numerics: Facts,
+        cluster: Facts,
         *,
         seeds: Seeds | None = None,
         state: State | None = None,
     ) -> Run:
+        """Search, from the seeds or the state if any; `numerics` have canary and epoch."""
         keep_freed_memory()  # breeding asks for the same large arrays in every generation
         stopper = Stopper(self.config)
         pool.overdue = stopper.overdue
@@ -146,29 +139,18 @@ class Session:
             pool,
             problem.cells,
             seeds=(problem.genomes.from_bytes(seeds.genomes), tuple(seeds.origins)) if seeds else None,
-            on_result=lambda result: keep(result),
+            on_result=lambda result: self._keep(result, search, recorder, stopper),
             limit=self.config.search.generations,
             operators=problem.operators,
         )
         if state is not None:
             search.restore(state)
-        recorder = Recorder(
-            store,
-            problem.genomes,
-            pool,
-            self.config.storage,
-            numerics,
-            lambda commit: self.tell("on_commit", commit.generation, commit.archive_hash),
-        )
-        keep = self._keeper(search, recorder, pool, stopper)
+        on_commit = partial(self.tell, "on_commit")
+        recorder = Recorder(store, problem.genomes, pool, self.config.storage, numerics, on_commit)
         if state is not None:
             recorder.view.write()  # the last session may have been killed before it did
-        facts = {
-            **store.provenance,
-            "resumed_at": state.generation if state else None,
-            "evaluators": pool.report().evaluators,
-        }
-        self.tell("on_start", self.config, facts)
+        facts = {"resumed_at": state.generation if state else None, "evaluators": pool.report().evaluators}
+        self.tell("on_start", self.config, {**store.provenance, **facts})
         try:
             with signals(stopper, self.grace, self.warn):
                 try:
@@ -179,10 +161,10 @@ class Session:
                 except StorageError:
                     raise
                 except Exception:
-                    # Finished generations are kept; the view needs evaluators, so resuming writes it.
-                    self._finish(search, recorder, pool, cluster, view=False)
+                    # Commit finished generations; the view needs evaluators, so resuming writes it.
+                    self._finish(search, recorder, cluster, view=False)
                     raise
-                self._finish(search, recorder, pool, cluster)
+                self._finish(search, recorder, cluster)
         except EvofoolError as error:
             raise _explained(error, store) from error
         except KeyboardInterrupt:
@@ -195,29 +177,21 @@ class Session:
             raise _explained(stopped, store)
         return Run(store, search.logbook)
 
-    def _keeper(
-        self, search: Search, recorder: Recorder, pool: Pool, stopper: Stopper
-    ) -> Callable[[GenerationResult], None]:
-        """What takes every result: into the store, and the observers are told."""
-        done = search.statistics.evaluations if search.statistics else 0
+    def _keep(self, result: GenerationResult, search: Search, recorder: Recorder, stopper: Stopper) -> None:
+        """Store a result, and tell the observers."""
+        checkpoint, stopper.checkpoint = stopper.checkpoint, False
+        statistics = recorder.keep(search, result, commit=checkpoint, wait=checkpoint)
+        report = search.pool.report()
+        rate = recorder.evaluations / max(time.monotonic() - recorder.began, 1e-9)
+        facts = {"evaluators": report.evaluators, "requeued": report.requeued, "evaluations_per_second": rate}
+        self.tell("on_generation", statistics, facts)
+        if statistics.stale == STALE_WARNING:
+            self.warn(
+                f"no placement for {STALE_WARNING} generations; the archive may be as good as this encoding and "
+                "these rates can make it (see search.stop_when)."
+            )
 
-        def keep(result: GenerationResult) -> None:
-            asked, stopper.checkpoint = stopper.checkpoint, False
-            statistics, report = recorder.keep(search, result, commit=asked, wait=asked), pool.report()
-            rate = (statistics.evaluations - done) / max(time.monotonic() - recorder.began, 1e-9)
-            facts = {"evaluators": report.evaluators, "requeued": report.requeued, "evaluations_per_second": rate}
-            self.tell("on_generation", statistics, facts)
-            if statistics.stale == STALE_WARNING:
-                self.warn(
-                    f"no placement for {STALE_WARNING} generations; the archive may be as good as this encoding and "
-                    "these rates can make it (see search.stop_when)."
-                )
-
-        return keep
-
-    def _finish(
-        self, search: Search, recorder: Recorder, pool: Pool, cluster: Mapping[str, Any], *, view: bool = True
-    ) -> None:
+    def _finish(self, search: Search, recorder: Recorder, cluster: Facts, *, view: bool = True) -> None:
         """The last commit, the view, and this session's line in run.json."""
         if search.statistics is None:
             return
@@ -230,7 +204,7 @@ class Session:
         session = {
             "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - recorder.began, 3),
-            **pool.report().facts(),
+            **search.pool.report().facts(),
             "driver_core_seconds": round(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 3),
             "driver_peak_rss_mib": round(peak_rss_mib(), 1),
             "versions": provenance.versions(),
@@ -240,19 +214,16 @@ class Session:
 
 
 def _explained(error: EvofoolError, store: RunStore) -> EvofoolError:
-    """The error with what is safe on disk and the command that goes on."""
-    last = store.log.last
-    error.safe = (
-        f"everything up to generation {last.generation} is committed in {store.path}"
-        if last
-        else f"nothing was committed yet in {store.path}"
-    )
+    """The error, with what is safe on disk and the command that goes on."""
+    error.safe = f"nothing was committed yet in {store.path}"
+    if last := store.log.last:
+        error.safe = f"everything up to generation {last.generation} is committed in {store.path}"
     error.go_on = error.go_on or f"evofool resume {store.path}"
     return error
 
 
 def _view_is_whole(store: RunStore, encoding: Encoding) -> bool:
-    """Whether the view shows what the last commit says; where it does not, it is to be written again."""
+    """Whether the view shows what the last commit says; else it has to be written again."""
     try:
         compare_view(store, encoding)
     except CorruptData:

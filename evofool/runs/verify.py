@@ -2,22 +2,24 @@
 
 Checksums of every file, the chain of commits, the hash chain of the archive, the elites view against the commits, and
 every elite: its genome is drawn again and must give the archived image, and the image is scored again and must give
-the archived log-odds, bit for bit under the run's numerics.
+the archived log-odds, bit for bit if they are of the run's latest numerics epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import Module
 
 from evofool.archive.scores import confidence
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun
+from evofool.evaluate.evaluator import other_numerics
 from evofool.evaluate.inline import InlinePool
-from evofool.evaluate.pool import at_once, other_numerics
+from evofool.evaluate.pool import at_once
 from evofool.evaluate.problem import problem_of
 from evofool.records import Facts, Numerics, Scores
 from evofool.runs import replay as replaying
@@ -27,26 +29,27 @@ from evofool.store.restore import restore
 from evofool.store.run import RunStore
 from evofool.store.view import compare_view
 from evofool.targets.opening import open_target, refuse_other_target
+from evofool.targets.target import Target
 
 __all__ = ["TOLERANCE", "verify"]
 
 TOLERANCE = 1e-4  # of confidence, where an elite was scored in an earlier numerics epoch
 
 
-def verify(path: str | Path, *, replay: int = 0, allow_code: bool = False, target: Any = None, **live: Any) -> Facts:
-    """Verify a run directory.
+def verify(
+    path: str | Path, *, replay: int = 0, allow_code: bool = False, target: Module | Target | None = None, **live: Any
+) -> Facts:
+    """Verify a run directory; counts and the archive hash.
 
     Args:
-        replay: so many generations, from the first that can be, are also bred again (see replaying.py).
-        allow_code: whether a python: target may run its code.
-        target: the live module, with preprocessing= and class_names=, where the run was made with one.
-
-    Returns:
-        Counts and the archive hash.
+        replay: how many generations to breed again as well, from the first that can be (see replay.py).
+        allow_code: whether python: targets, and other code of the user, may run.
+        target: the live network of a run that was made with one; a bare module with preprocessing= and class_names=.
 
     Raises:
-        CorruptData: the first thing found wrong, by name.
+        CorruptData: the first thing that is wrong, by name.
         IncompatibleRun: the target is another one, or this machine has other numerics.
+        ConfigError: nothing is committed, or nothing can be bred again, or the target cannot be opened.
     """
     store = RunStore(locate(path))
     state = restore(store)
@@ -63,7 +66,7 @@ def verify(path: str | Path, *, replay: int = 0, allow_code: bool = False, targe
     numerics = Numerics.of(last.numerics)
     if numerics.device == "cuda" and not torch.cuda.is_available():
         raise IncompatibleRun(f"{path}: was scored on a GPU, and there is none here.")
-    epoch_of = _epochs(store)
+    ends = [commit.generation for commit in store.log.commits]
     exact = 0
     pool = InlinePool(lambda: problem.evaluator(numerics), numerics)
     if pool.canary != last.numerics["canary"]:
@@ -85,7 +88,8 @@ def verify(path: str | Path, *, replay: int = 0, allow_code: bool = False, targe
             exact += 1
             continue
         difference = abs(float(confidence(odds[None])[0]) - row["confidence"])
-        if epoch_of(row["generation"]) == last.numerics["epoch"] or difference > TOLERANCE:
+        epoch = store.log.commits[bisect_left(ends, row["generation"])].numerics["epoch"]
+        if epoch == last.numerics["epoch"] or difference > TOLERANCE:
             raise CorruptData(
                 f"{name}: its image scores {odds!r} log-odds, the archive says {np.float32(row['log_odds'])!r}."
             )
@@ -102,10 +106,3 @@ def verify(path: str | Path, *, replay: int = 0, allow_code: bool = False, targe
         "archive_hash": last.archive_hash,
         "numerics_epoch": last.numerics["epoch"],
     }
-
-
-def _epochs(store: RunStore) -> Callable[[int], int]:
-    """A function from a generation to the numerics epoch it was scored in."""
-    ends = np.array([commit.generation for commit in store.log.commits])
-    epochs = [commit.numerics["epoch"] for commit in store.log.commits]
-    return lambda generation: epochs[int(np.searchsorted(ends, generation))]

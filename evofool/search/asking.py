@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from evofool.archive.objectives import Objective, load_objective
 from evofool.archive.scores import score_outputs
-from evofool.config import Config, TargetConfig, load_config
+from evofool.config import Config, load_config
+from evofool.config.sections import TargetConfig
 from evofool.encoding.contract import Encoding
 from evofool.encoding.drawing.render import render
 from evofool.errors import EvofoolError
@@ -27,42 +27,38 @@ __all__ = ["AskTellPool", "AskTellSearch", "make_search"]
 
 
 class AskTellPool:
-    """A pool that is answered from outside: it draws the images of a job, and gives the scores that it was told."""
+    """A pool without evaluators: it draws the images of a job for `ask`, and takes their scores from `tell`."""
 
     canary = ""
 
     def __init__(self, encoding: Encoding, cells: Cells, objective: Objective) -> None:
         self._encoding, self._cells, self._objective = encoding, cells, objective
         self._jobs: dict[int, Job] = {}
-        self._asked: tuple[int, NDArray[np.uint8]] | None = None
-        self._scores: dict[int, Scores] = {}
+        self._question: tuple[int, NDArray[np.uint8]] | None = None  # ticket and images of the last `ask`
+        self._scores: dict[int, Scores] = {}  # by ticket, until they are collected
         self.overdue = never
 
     def submit(self, job: Job) -> None:
-        """Remember a job."""
         self._jobs[job.ticket] = job
 
     def ask(self, ticket: int) -> NDArray[np.uint8]:
-        """The images of a job, to be scored by whoever asks."""
-        self._asked = ticket, render(self._encoding, self._jobs[ticket].batch)
-        return self._asked[1]
+        """The images of a job, which its caller is to score."""
+        images = render(self._encoding, self._jobs[ticket].batch)
+        self._question = ticket, images
+        return images
 
     def tell(self, outputs: ArrayLike, output: str) -> None:
         """Take a classifier's outputs for the images of the last `ask`; see `AskTellSearch.tell`."""
-        if self._asked is None:
+        if self._question is None:
             raise EvofoolError("tell() comes after ask().")
-        (ticket, images), values = self._asked, np.asarray(outputs)
+        (ticket, images), values = self._question, np.asarray(outputs)
         if values.ndim != 2 or len(values) != len(images) or values.shape[1] <= self._cells.classes.max():
             raise EvofoolError(f"tell() needs outputs of shape ({len(images)}, classes), not {values.shape}.")
         self._scores[ticket] = score_outputs(values, output, self._cells, images, self._objective)
-        self._asked = None
+        self._question = None
 
     def collect(self, ticket: int) -> Scores:
-        """The scores that were told.
-
-        Raises:
-            EvofoolError: none were.
-        """
+        """The scores that `tell` made; EvofoolError if it was not called for these images."""
         if self.overdue():
             raise Overdue
         if ticket not in self._scores:
@@ -71,7 +67,6 @@ class AskTellPool:
         return self._scores.pop(ticket)
 
     def report(self) -> PoolReport:
-        """Nothing is evaluated here."""
         return PoolReport()
 
     def close(self) -> None:
@@ -79,7 +74,7 @@ class AskTellPool:
 
 
 class AskTellSearch(Search):
-    """A search for classifiers that are not torch modules. Nothing is stored."""
+    """A search for any kind of classifier, which its caller shows each generation to. Nothing is stored."""
 
     def __init__(self, problem: Problem) -> None:
         objective, _ = load_objective(problem.objective)
@@ -87,19 +82,19 @@ class AskTellSearch(Search):
         super().__init__(problem.config, problem.genomes, self._answers, problem.cells, operators=problem.operators)
 
     def ask(self) -> NDArray[np.uint8]:
-        """The images of the next generation to be scored, (n, h, w, channels) uint8; for any kind of classifier."""
+        """The images of the next generation to be scored, (n, height, width, channels) uint8."""
         self.generate()
         return self._answers.ask(self.in_flight[0].generation)
 
     def tell(self, outputs: ArrayLike, output: str = "probabilities") -> None:
-        """Outputs of a classifier for the images of the last `ask`.
+        """Place the images of the last `ask` by what a classifier makes of them.
 
         Args:
-            outputs: (n, classes): every class of the classifier, not only those with a cell.
-            output: "logits", "probabilities" or "log_probabilities".
+            outputs: (n, classes) numbers: every class of the classifier, not only those with a cell.
+            output: what they are: "logits", "probabilities" or "log_probabilities".
 
         Raises:
-            EvofoolError: nothing was asked, or the shape is not that of the images asked for.
+            EvofoolError: `ask` was not called before, or the shape is not (n, classes).
         """
         self._answers.tell(outputs, output)
         self.map(self.evaluate, ())
@@ -107,7 +102,7 @@ class AskTellSearch(Search):
 
 
 def make_search(
-    config: str | Path | Mapping[str, Any] | Config,
+    config: str | Path | Mapping[str, object] | Config,
     overrides: Sequence[str] = (),
     *,
     image_size: tuple[int, int],
@@ -115,9 +110,11 @@ def make_search(
     class_names: Sequence[str],
     allow_code: bool = False,
 ) -> AskTellSearch:
-    """A search for `ask` and `tell`: for classifiers that are not torch modules. Nothing is stored.
+    """A search by `ask` and `tell`, for any kind of classifier. Nothing is stored.
 
     Args:
+        config: path of a YAML file, a nested mapping, or a Config.
+        overrides: KEY=VALUE strings.
         image_size: (height, width) of the images to breed.
         channels: 1 (grey) or 3 (RGB).
         class_names: one for each output of the classifier.

@@ -1,4 +1,4 @@
-"""What DEAP sees of a generation: handles that say where individuals are, not what they are made of."""
+"""What DEAP sees of a generation: handles that say which individual is meant, and hold no genome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Fitness(base.Fitness):
 
 
 class Individual:
-    """A thin handle."""
+    """The handle of an individual."""
 
     __slots__ = ("fitness", "generation", "slot")
 
@@ -27,7 +27,7 @@ class Individual:
 
 
 class Population(Sequence[Individual]):
-    """The handles of a generation, made when somebody looks: thousands a second would cost more than placing them."""
+    """The handles of a generation, made when first used: thousands a second would cost more than placing them."""
 
     def __init__(self, generation: int, size: int) -> None:
         self._generation, self._size = generation, size
@@ -39,5 +39,5 @@ class Population(Sequence[Individual]):
     def __len__(self) -> int:
         return self._size
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
         return self._individuals[index]

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import FrameType
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Stopper:
     """Says when to stop, and why."""
 
     def __init__(self, config: Config) -> None:
-        self._search = config.search
+        self._limits = config.search
         self._conditions = [parse_condition(text) for text in config.search.stop_when]
         self._started = time.monotonic()
         self._deadline = math.inf
@@ -33,16 +33,15 @@ class Stopper:
         self.reason = ""
 
     def stop(self, number: int, grace: float) -> None:
-        """A signal came: finish the generation, for so many seconds at most."""
+        """Stop after the generation under way, because of a signal; it is overdue after `grace` seconds."""
         self.signal, self._deadline = number, time.monotonic() + grace
 
     def overdue(self) -> bool:
-        """Whether what is in flight is to be given up."""
+        """Whether to abandon what is in flight."""
         return time.monotonic() > self._deadline
 
     def __call__(self, s: Statistics | None) -> bool:
-        limits = self._search
-        elapsed = time.monotonic() - self._started
+        limits, elapsed = self._limits, time.monotonic() - self._started
         if self.signal is not None:
             self.reason = f"stopped by {signal.Signals(self.signal).name}"
         elif s is None:
@@ -60,7 +59,7 @@ class Stopper:
 
 @contextlib.contextmanager
 def signals(stopper: Stopper, grace: float, tell: Callable[[str], None]) -> Iterator[None]:
-    """What signals do meanwhile.
+    """Handle signals inside the `with`, in the main thread.
 
     The first SIGINT or SIGTERM asks the loop to finish its generation, for `grace` seconds at most, and to commit; a
     second SIGINT stops at once. SIGUSR1 asks for a commit and a view at the end of the generation.
@@ -69,16 +68,16 @@ def signals(stopper: Stopper, grace: float, tell: Callable[[str], None]) -> Iter
         yield
         return
 
-    def handle(number: int, frame: Any) -> None:
+    def finish(number: int, frame: FrameType | None) -> None:
         if stopper.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         stopper.stop(number, grace)
         tell("finishing this generation, then committing; interrupt again to stop at once.")
 
-    def checkpoint(number: int, frame: Any) -> None:
+    def checkpoint(number: int, frame: FrameType | None) -> None:
         stopper.checkpoint = True
 
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, finish) for number in (signal.SIGINT, signal.SIGTERM)}
     old[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, checkpoint)
     try:
         yield

@@ -1,11 +1,11 @@
-"""Compaction: one file for each table in place of those of all commits, with what `storage.history` keeps.
+"""Compaction: one file for each table in place of those of all commits, with the rows that `storage.history` asks for.
 
-    full      everything; small files become one
-    lineage   whoever is needed, with all ancestors
-    elites    whoever is needed: the elites, and those from whom a resume breeds what was in flight
+    full      all rows; the statistics of generations stay also with the other two
+    lineage   rows of the individuals that a resume needs, and of all their ancestors
+    elites    rows of the individuals that a resume needs: elites, and parents of the generations to be bred again
 
-Whoever is kept is kept with every placement. So the newest placement of each cell stays, from which the archive is had
-back, and from `CommitLog.whole_from` on all of them, from which the hash chain goes on. Statistics of generations stay.
+An individual stays with all its placements or goes with them. So the newest placement of each cell stays, from which
+the archive is restored; and all placements from generation `CommitLog.whole_from` on, for the hash chain.
 
 A compaction is a commit (commits.py), so a kill leaves the run as it was before or as it is afterwards.
 """
@@ -25,68 +25,68 @@ from evofool.store.run import SMALL_GENOME, RunStore
 
 __all__ = ["Compacted", "compact", "is_due", "most_rows"]
 
-FLOOR = 20_000  # rows, of all tables, that are never too many
+FLOOR = 20_000  # rows of all tables, up to which no run needs a compaction
 
 
 @dataclass(frozen=True)
 class Compacted:
-    """What a run takes after a compaction, and took before."""
+    """A run after its compaction, and its size before."""
 
     path: str
     history: str
     commits: int
     generation: int
     archive_hash: str
-    placements_from: int  # the first generation whose placements are all there
+    placements_from: int  # the first generation from which on all placements are stored
     individuals: int
     bytes: int  # of the tables
     bytes_before: int
 
 
 def is_due(store: RunStore) -> bool:
-    """Whether `storage.history` drops rows, and those since the last compaction are more than twice what it kept."""
+    """Whether `storage.history` drops rows, and the run has more than `most_rows` after its last compaction for it."""
     history, log = store.config.storage.history, store.log
     if history == "full":
         return False
-    kept = 0
-    if log.base and log.base.compacts and log.base.compacts["history"] == history:
-        kept = sum(facts["rows"] for facts in log.base.files.values())
-    return log.rows > most_rows(kept)
+    remaining = 0
+    if log.base and log.compacts["history"] == history:
+        remaining = sum(facts["rows"] for facts in log.base.files.values())
+    return log.rows > most_rows(remaining)
 
 
-def most_rows(kept: float) -> float:
-    """Rows of all tables up to which a run grows whose last compaction kept so many."""
-    return 2 * kept + FLOOR
+def most_rows(remaining: float) -> float:
+    """Rows of all tables that a run may have before the next compaction is due, if the last one left `remaining`."""
+    return 2 * remaining + FLOOR
 
 
 def compact(store: RunStore, history: str) -> Compacted:
-    """Make a compaction the next commit, unless the last one is a compaction that kept no more. Only under the lock.
+    """Make a compaction the next commit, unless the last is one that drops no less. Only under the lock.
 
     Args:
         history: "full", "lineage" or "elites".
 
     Raises:
         ConfigError: there is no commit yet, or a table would be too large to be read.
-        CorruptData: a file is damaged; it is left as it is.
-        StorageError: the file system refused; what was committed is still there.
+        CorruptData: a file is damaged; the run is left as it is.
+        StorageError: the file system refused; all commits are still whole.
     """
     log, before = store.log, _bytes(store)
     last, state = log.last, restore(store)  # checks everything, so that no damage is passed on
     if last is None or state is None:
         raise ConfigError(f"{store.path}: has no commit yet, so there is nothing to compact.")
     if last.compacts is None or HISTORIES.index(last.compacts["history"]) < HISTORIES.index(history):
-        whole_from, chain = log.whole_from, log.base.compacts["archive_hash"] if log.base and log.base.compacts else ""
+        whole_from, chain = log.whole_from, log.compacts["archive_hash"]
         if history != "full":
             whole_from = max(0, last.generation - store.config.search.lag + 2)
             chain = state.start_hash.hex()
-        tables = _kept(store, history, set(state.genomes))
+        tables = _remaining(store, history, set(state.genomes))
         encoded = {name: (schemas.encode(table), table.num_rows) for name, table in tables.items() if table.num_rows}
         for name, (blob, _) in encoded.items():
-            room = schemas.room(len(blob))
-            if tables[name].nbytes > room:
+            limit = schemas.byte_limit(len(blob))
+            if tables[name].nbytes > limit:
                 raise ConfigError(
                     f"{store.path}: the {name} that storage.history: {history} keeps do not fit into one file of "
-                    f"{room >> 20} MiB; keep less (elites), or leave the files apart (full)."
+                    f"{limit >> 20} MiB; keep less (elites), or leave the files apart (full)."
                 )
         writing.append(
             log,
@@ -97,7 +97,7 @@ def compact(store: RunStore, history: str) -> Compacted:
             dropped_genomes=[],
             numerics=last.numerics,
             counters=last.counters,
-            compacts={"history": history, "generation": whole_from - 1, "archive_hash": chain or bytes(32).hex()},
+            compacts={"history": history, "generation": whole_from - 1, "archive_hash": chain},
         )
         store.find_large()
     return Compacted(
@@ -113,26 +113,26 @@ def compact(store: RunStore, history: str) -> Compacted:
     )
 
 
-def _kept(store: RunStore, history: str, needed: set[int]) -> dict[str, pa.Table]:
+def _remaining(store: RunStore, history: str, needed: set[int]) -> dict[str, pa.Table]:
     """The rows that stay, by table.
 
     Args:
-        needed: ids of those whose genomes a resume needs, the elites among them.
+        needed: ids of the individuals whose genomes a resume needs, among them the elites.
     """
     tables = {name: store.table(name).combine_chunks() for name in schemas.OF_TABLE}
     people = tables["individuals"]
-    kept = set(needed)
+    ids = set(needed)
     if history == "lineage":
-        # Parents were there in an earlier generation, and rows are in order of generations.
+        # From the last row to the first, since rows are in order of generations, and parents are of earlier ones.
         for identity, parents in zip(
             reversed(people["individual_id"].to_pylist()), reversed(people["parent_ids"].to_pylist())
         ):
-            if identity in kept:
-                kept.update(parents)
+            if identity in ids:
+                ids.update(parents)
     if history != "full":
         for name in ("individuals", "placements", "genomes"):
-            tables[name] = tables[name].filter(_is_in(tables[name], kept))
-    # Ancestors' large genomes may still be there, beside small ones.
+            tables[name] = tables[name].filter(_is_in(tables[name], ids))
+    # Large genomes of ancestors go too; a file that had small ones as well may still have them.
     genomes = tables["genomes"]
     small = pc.less_equal(pc.binary_length(genomes["genome"]), SMALL_GENOME)
     return {**tables, "genomes": genomes.filter(pc.or_(small, _is_in(genomes, needed)))}

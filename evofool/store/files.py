@@ -1,4 +1,4 @@
-"""Writing files so that they are there whole or not at all, and stay.
+"""Durable files: each is written whole or not at all, and outlasts a crash of the machine.
 
 Every write goes to a temporary name, is fsynced, gets its name in one step, and the folder is fsynced: without the last
 step a crash of the machine loses the name (measured on ext4). A failed fsync is not tried again, since the kernel may
@@ -20,17 +20,7 @@ from pathlib import Path
 from evofool.errors import CorruptData, StorageError
 from evofool.records import Facts
 
-__all__ = [
-    "create",
-    "guard",
-    "probe",
-    "put",
-    "read_json",
-    "seal",
-    "seal_holds",
-    "sha256_of",
-    "sync_folder",
-]
+__all__ = ["create", "guard", "probe", "put", "read_json", "seal", "seal_holds", "sha256_of", "sync_folder"]
 
 PROBE_BYTES = 4 << 20
 TEMPORARY = re.compile(r"_tmp-[0-9a-f]{16}(-link)?")
@@ -71,11 +61,11 @@ def _write_temporary(folder: Path, data: bytes) -> Path:
 
 
 def put(path: Path, data: bytes, temporary_folder: Path | None = None) -> None:
-    """Write a file, replacing what was there.
+    """Write a file, replacing an older one of its name. Raises as `guard`.
 
     Args:
-        temporary_folder: on the same file system; the file's own by default. Readers that take every file of a
-            folder must not see temporary ones, so data sets use another.
+        temporary_folder: where the data is first written, on the same file system; the file's own folder by default.
+            Readers that take every file of a folder must not see temporary ones, so data sets use another.
     """
     with guard(path):
         temporary = _write_temporary(temporary_folder or path.parent, data)
@@ -88,7 +78,7 @@ def put(path: Path, data: bytes, temporary_folder: Path | None = None) -> None:
 
 
 def create(path: Path, data: bytes) -> bool:
-    """Write a file if nothing has its name: True if this call made it, False if it was there.
+    """Write a file if nothing has its name: True if this call made it, False if the name is taken. Raises as `guard`.
 
     `link` is atomic and never replaces, on local file systems and on NFS, so of two drivers exactly one gets True.
     """
@@ -105,11 +95,7 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def probe(folder: Path) -> None:
-    """Fail now, before any work, if the folder cannot take what a run writes: space, names, links.
-
-    Raises:
-        StorageError: naming the path and the reason.
-    """
+    """Fail now, before any work, if a run cannot be written to the folder: space, names, links. Raises as `guard`."""
     with guard(folder, f"write {PROBE_BYTES >> 20} MiB there"):
         temporary = _write_temporary(folder, b"\0" * PROBE_BYTES)
         linked = temporary.with_name(temporary.name + "-link")
@@ -145,7 +131,7 @@ def read_json(path: Path, blob: bytes | None = None) -> Facts:
 
 
 def seal(text: bytes) -> bytes:
-    """Text of lines, with its sha256 in a last line that is a comment in YAML."""
+    """The text with its sha256 (hex) in one more line, which YAML takes for a comment."""
     return text + b"# sha256 of the lines above: %s\n" % hashlib.sha256(text).hexdigest().encode()
 
 

@@ -1,4 +1,4 @@
-"""The folders of a run: whether a place can be one, making them, and taking them back."""
+"""The folders of a run: whether a path can be a run directory, making its folders, and removing them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["abandon", "check_place", "make_folders", "prepare"]
 
 
 def check_place(path: Path) -> bool:
-    """Whether a run is there already.
+    """Whether a path is a run; False if a new run can be made at it.
 
     Raises:
-        ConfigError: something else is there.
-        CorruptData: a run that lost its run.json is there.
+        ConfigError: it is a file, a link or a folder of something else.
+        CorruptData: it is a run that lost its run.json.
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise ConfigError(f"{path}: is not a folder, so it cannot be a run directory; give another name or --out.")
@@ -52,7 +52,7 @@ def prepare(path: Path) -> None:
 
 
 def abandon(path: Path) -> None:
-    """Remove what was made for a run that did not come to be: our own files, and folders that are then empty."""
+    """Remove what `prepare` and an unfinished RunStore.create made, unless a run exists; files of others stay."""
     if (path / "_evofool" / "run.json").exists() or any((path / "_evofool" / "commits").glob("*.json")):
         return
     for name in ("lock", "config.yaml", "seeds.parquet"):

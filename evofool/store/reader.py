@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import warnings
@@ -14,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evofool.base.png import decode_png
+from evofool.config import Config
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn.activations import activation_sources, load_activations
 from evofool.encoding.drawing import reference
@@ -30,17 +32,18 @@ _Read = TypeVar("_Read")
 
 
 def open_run(path: str | Path) -> Run:
-    """A run directory, finished or still being written, or a URL: then the run as it is now, in a copy.
+    """A run, finished or still being written, by its directory or its URL; of a URL a copy is made or updated.
 
     Raises:
         ConfigError: it is not a run.
-        CorruptData: its log is damaged.
+        StorageError: the object store cannot be read.
+        CorruptData: run.json, config.yaml or a commit is damaged, or was edited.
     """
     return Run(RunStore(locate(path)))
 
 
 def encoding_of(store: RunStore, allow_code: bool = False) -> Encoding:
-    """The encoding of a stored run.
+    """The encoding of a stored run; `allow_code`: whether activations of the user's own may run their code.
 
     Raises:
         ConfigError: it has activations of the user's own, and code is not allowed.
@@ -53,27 +56,25 @@ def encoding_of(store: RunStore, allow_code: bool = False) -> Encoding:
 
 
 def read_steadily(store: RunStore, read: Callable[[RunStore], _Read]) -> _Read:
-    """What `read` gives of a run as it is now; once more where a driver took files away meanwhile, since others stand
-    for them."""
+    """The result of `read` for a run as it is now; read again where a compaction deleted files meanwhile."""
     while True:
         store.log.catch_up()
         try:
             return read(store)
         except CorruptData:
-            read_of = [file[:2] for file in store.log.live_files()]
+            before = {(table, number) for table, number, _ in store.log.live_files()}
             store.log.catch_up()
-            there = {file[:2] for file in store.log.live_files()}
-            if there.issuperset(read_of):
+            if before <= {(table, number) for table, number, _ in store.log.live_files()}:
                 raise
 
 
 class Run:
-    """A run as its files tell it. Tables are read anew by each call, so they follow a run that is going on.
+    """A run, read from its files. Each call reads them anew, and so follows a run that is still being written.
 
     Attributes:
         path: the run directory.
-        store: the run; its configuration and provenance are those of when this was made.
-        logbook: DEAP's Logbook of this session, where the run was made by `evofool.run` just now; else None.
+        store: what the methods read from; its configuration and provenance are as they were when it was opened.
+        logbook: DEAP's Logbook of the session, of a run that this process has made or resumed; else None.
     """
 
     def __init__(self, store: RunStore, logbook: Any = None) -> None:
@@ -83,7 +84,7 @@ class Run:
         return f"Run({str(self.path)!r}, generation={self.status()['generation']})"
 
     @property
-    def config(self) -> Any:
+    def config(self) -> Config:
         """The resolved configuration."""
         return self.store.config
 
@@ -94,41 +95,35 @@ class Run:
 
     @property
     def archive_hash(self) -> str | None:
-        """Hex; after the last committed generation. None before the first commit."""
-        self.store.log.catch_up()
-        last = self.store.log.last
-        return last.archive_hash if last else None
+        """The archive hash (hex) after the last committed generation; None before the first commit."""
+        return self.status().get("archive_hash")
 
     def status(self) -> Facts:
-        """The counters of the last commit."""
+        """What the run is, and the counters of its last commit."""
         store = self.store
         store.log.catch_up()
         last = store.log.last
-        facts = {name: store.provenance[name] for name in ("run_id", "target", "encoding", "cells")}
+        facts: Facts = {"path": named(str(self.path))}
+        facts |= {name: store.provenance[name] for name in ("run_id", "target", "encoding", "cells")}
         facts |= {"history": store.config.storage.history, "placements_from": store.log.whole_from}
         if last is None:
-            return {"path": named(str(self.path)), **facts, "generation": None, "commits": 0}
-        return {
-            "path": named(str(self.path)),
-            **facts,
-            "generation": last.generation,
-            "commits": len(store.log.commits),
-            "archive_hash": last.archive_hash,
-            **last.counters,
-        }
+            return {**facts, "generation": None, "commits": 0}
+        facts |= {"generation": last.generation, "commits": len(store.log.commits), "archive_hash": last.archive_hash}
+        return {**facts, **last.counters}
 
     def elites(self) -> pd.DataFrame:
         """One row for each filled cell; the columns are listed in the README. `attrs["evofool"]` names the run."""
         table = read_view(self.store)
         frame = table.to_pandas()
-        # pyarrow leaves out what pandas.read_parquet puts here.
+        # As pandas.read_parquet does, and pyarrow's to_pandas does not.
         frame.attrs = json.loads((table.schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
         return frame
 
     def placements(self) -> pd.DataFrame:
-        """Every placement, in order: who took which cell, with what, displacing whom, made from whom by what.
+        """One row for each placement, in order: the cell, its new elite and the displaced one, parents and operators.
 
-        Warns where `storage.history` has kept some only before a generation; it is `attrs["evofool"]["whole_from"]`.
+        Warns if `storage.history` has dropped placements: from generation `attrs["evofool"]["whole_from"]` on all are
+        stored.
         """
         frame = read_steadily(self.store, _placements)
         if first := frame.attrs["evofool"]["whole_from"]:
@@ -146,15 +141,16 @@ class Run:
         """An individual and all its ancestors, newest first.
 
         Args:
-            individual_id: as in the tables, or its hex form.
+            individual_id: as in the tables, or its hexadecimal form as text.
 
         Returns:
             individual_id, generation, slot, parent_ids, operators, origin, and `classes`: the names of the classes
-            whose cell the individual took. `attrs["evofool"]["not_kept"]` has the ids of ancestors at which it ends
-            because `storage.history: elites` dropped them.
+            whose cells the individual took. `attrs["evofool"]["not_kept"]` has the ids of ancestors that are missing
+            because `storage.history: elites` has dropped them.
 
         Raises:
             ConfigError: no such individual is stored (only those that took a cell are).
+            CorruptData: a table is damaged, or an ancestor is missing for no such reason.
         """
         try:
             start = int(individual_id, 16) if isinstance(individual_id, str) else int(individual_id)
@@ -163,7 +159,7 @@ class Run:
         return read_steadily(self.store, lambda store: _lineage(store, start))
 
     def elite(self, class_: str | int) -> Facts:
-        """The row of one class, by name or output index; of several bins, that of the surest.
+        """The row of `elites` of a class, by name or output index; of several bins, the one of highest log-odds.
 
         Raises:
             ConfigError: no such class, or its cell is empty.
@@ -174,12 +170,10 @@ class Run:
         if rows.empty and str(class_).lstrip("-").isdigit():
             rows = elites[elites["class_index"] == int(class_)]
         if rows.empty:
-            import difflib
-
-            known = [str(name) for name in elites["class_name"]]
-            near = difflib.get_close_matches(str(class_), known, n=3, cutoff=0.4) or known[:5]
+            names = [str(name) for name in elites["class_name"]]
+            near = difflib.get_close_matches(str(class_), names, n=3, cutoff=0.4) or names[:5]
             raise ConfigError(
-                f"{self.path}: no elite of class {class_!r}; there are {len(known)}, among them {', '.join(near)}."
+                f"{self.path}: no elite of class {class_!r}; there are {len(names)}, among them {', '.join(near)}."
             )
         return {str(key): value for key, value in rows.loc[rows["log_odds"].idxmax()].to_dict().items()}
 
@@ -190,12 +184,12 @@ class Run:
 
         Args:
             size: None for the archived image, bit for bit. A side in pixels or (height, width) draws the genome at
-                that size: a CPPN is a formula and stays sharp, pixels are enlarged.
+                that size: CPPNs stay sharp, since they are functions of coordinates; direct genomes are enlarged.
             allow_code: whether activations of the user's own may run their code.
 
         Raises:
-            ConfigError: no such class, or its cell is empty.
-            CorruptData: the archived image is damaged.
+            ConfigError: no such class, its cell is empty, `size` is out of range, or code is not allowed.
+            CorruptData: the archived image or the genome is damaged.
         """
         row = self.elite(class_)
         if size is None:
@@ -234,18 +228,18 @@ def _lineage(store: RunStore, start: int) -> pd.DataFrame:
     classes: dict[int, list[str]] = {}
     for row in store.table("placements").to_pylist():
         classes.setdefault(row["individual_id"], []).append(names[row["class_index"]])
-    found, frontier, not_kept = {start}, [start], set[int]()
+    ids, frontier, missing = {start}, [start], set[int]()
     while frontier:
-        parents = {p for identity in frontier for p in people[identity]["parent_ids"]} - found
-        for missing in sorted(parents - people.keys()):
-            if address_of(missing)[0] >= store.log.ancestors_from:
-                raise CorruptData(f"{store.path}: the parent {missing:x} of an individual is not stored.")
-            not_kept.add(missing)
+        parents = {p for identity in frontier for p in people[identity]["parent_ids"]} - ids
+        for parent in sorted(parents - people.keys()):
+            if address_of(parent)[0] >= store.log.ancestors_from:
+                raise CorruptData(f"{store.path}: the parent {parent:x} of an individual is not stored.")
+            missing.add(parent)
         frontier = list(parents & people.keys())
-        found.update(frontier)
-    keep = ("individual_id", "generation", "slot", "parent_ids", "operators", "origin")
+        ids.update(frontier)
+    columns = ("individual_id", "generation", "slot", "parent_ids", "operators", "origin")
     frame = pd.DataFrame(
-        [{**{k: people[i][k] for k in keep}, "classes": classes.get(i, [])} for i in sorted(found, reverse=True)]
+        [{**{k: people[i][k] for k in columns}, "classes": classes.get(i, [])} for i in sorted(ids, reverse=True)]
     )
-    frame.attrs["evofool"] = {"not_kept": sorted(not_kept)}
+    frame.attrs["evofool"] = {"not_kept": sorted(missing)}
     return frame

@@ -1,9 +1,8 @@
-"""Reading a run back: its generations, and the archive as it was."""
+"""Reading a run back: its generations one by one, and what a search goes on from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +21,14 @@ __all__ = ["generations", "restore"]
 def generations(
     store: RunStore,
 ) -> Iterator[tuple[Placements, NDArray[np.bool_], list[bytes], list[bytes], Statistics]]:
-    """Committed generations: placements, top1 flags, image and genome sha256 of each placement, statistics.
+    """Committed generations: placements, top-1 flags, image and genome sha256 of each placement, statistics.
 
-    Those before `log.whole_from` lack placements, but never the newest of a cell.
+    Generations before `log.whole_from` may lack placements, but never the newest of a cell. Raises as `restore`.
     """
     individuals = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
     by_generation: dict[int, list[Facts]] = {}
     for row in store.table("placements").to_pylist():
         by_generation.setdefault(row["generation"], []).append(row)
-    names = [field.name for field in fields(Statistics)]
     for row in store.table("history").to_pylist():
         rows = by_generation.get(row["generation"], [])
         try:
@@ -42,20 +40,20 @@ def generations(
             np.array([p["top1_class_index"] == r["class_index"] for p, r in zip(people, rows)], dtype=bool),
             [bytes.fromhex(p["image_sha256"]) for p in people],
             [bytes.fromhex(p["genome_sha256"]) for p in people],
-            Statistics(**{name: row[name] for name in names}),
+            Statistics(**row),
         )
 
 
 def restore(store: RunStore, at: Commit | None = None) -> State | None:
-    """Replay the commits: the archive as it was, with the hash chain recomputed. None before the first commit.
+    """The state after a commit, from all placements, with the hash chain computed anew. None before the first commit.
 
     Args:
-        at: the last compaction, for the archive as it was then; by default, as it is after the last commit.
+        at: the last compaction; by default the last commit.
 
     Raises:
-        CorruptData: a checksum, the hash chain or a genome is wrong.
+        CorruptData: a checksum, the hash chain or a genome is wrong, or an individual is missing.
     """
-    last, base = at or store.log.last, store.log.base
+    last = at or store.log.last
     if last is None:
         return None
     store.log.doubt()
@@ -63,13 +61,13 @@ def restore(store: RunStore, at: Commit | None = None) -> State | None:
     lag = store.config.search.lag
     archive = start = cells.empty(len(store.cells))
     pending: list[tuple[Placements, NDArray[np.bool_]]] = []
-    # The chain goes on from the generation up to which a compaction dropped placements.
+    # The chain begins where placements are whole, with the hash that a compaction has stored for this.
     first = store.log.whole_from
-    start_hash = chain = bytes.fromhex(base.compacts["archive_hash"]) if base and base.compacts else bytes(32)
+    start_hash = chain = bytes.fromhex(store.log.compacts["archive_hash"])
     statistics, generation = None, -1
     hashes = {commit.generation: commit.archive_hash for commit in store.log.commits}
-    for placements, top1, images, genomes, counted in generations(store):
-        generation, statistics = generation + 1, counted
+    for placements, top1, images, genomes, counters in generations(store):
+        generation, statistics = generation + 1, counters
         if placements.generation != generation:
             raise CorruptData(f"{store.path}: generation {generation} is missing from the history.")
         archive = cells.restore(archive, placements, top1)
@@ -87,8 +85,7 @@ def restore(store: RunStore, at: Commit | None = None) -> State | None:
         raise CorruptData(
             f"{store.path}: the history ends at generation {generation}, the commits at {last.generation}."
         )
-    needed = {int(i) for i in start.elites} | {int(i) for i in archive.elites}
+    needed = {*start.elites.tolist(), *archive.elites.tolist()}
     for placements, _ in pending:
-        needed |= set(individual_id(placements.generation, placements.slots.astype(np.int64)).tolist())
-    found = store.genomes(needed - {NO_PARENT})
-    return State(generation, chain, statistics, start, start_hash, pending, found)
+        needed.update(individual_id(placements.generation, placements.slots.astype(np.int64)).tolist())
+    return State(generation, chain, statistics, start, start_hash, pending, store.genomes(needed - {NO_PARENT}))

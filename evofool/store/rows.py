@@ -1,32 +1,50 @@
-"""Rows of the run directory's tables, from results and back."""
+"""Rows of the run directory's tables, from results and back; and the seeds that a run may start from."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence as confidence_of
 from evofool.encoding.names import operator_names
-from evofool.records import NO_PARENT, Cells, Facts, GenerationResult, Placements, individual_id
+from evofool.records import NO_PARENT, Cells, Facts, GenerationResult, Placements, address_of, individual_id
 
-__all__ = ["Rows", "individual_rows", "placement_rows", "placements_of"]
+__all__ = ["Rows", "Seeds", "individual_rows", "placement_rows", "placements_of"]
 
-Rows = dict[str, list[Facts]]  # of each table
+Rows = dict[str, list[Facts]]  # table -> its rows
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Genomes that start a run in place of generation 0's random ones."""
+
+    genomes: list[bytes]
+    origins: list[str]  # "RUN_ID:INDIVIDUAL_ID"
+
+    def sha256(self) -> str:
+        """sha256 (hex) of the sha256 of each genome, in order."""
+        digest = hashlib.sha256()
+        for genome in self.genomes:
+            digest.update(hashlib.sha256(genome).digest())
+        return digest.hexdigest()
 
 
 def placements_of(generation: int, rows: list[Facts]) -> Placements:
-    """The placements of a generation that these rows hold."""
+    """The placements of a generation, from its rows of the table of placements."""
 
-    def column(name: str, dtype: Any, null: Any = None) -> Any:
-        return np.array([null if r[name] is None else r[name] for r in rows], dtype=dtype)
+    def column(name: str, dtype: type[_Number], null: float | None = None) -> NDArray[_Number]:
+        return np.array([null if row[name] is None else row[name] for row in rows], dtype=dtype)
 
     return Placements(
         generation=generation,
         cells=column("cell", np.int32),
-        slots=(column("individual_id", np.int64) & 0xFFFFFF).astype(np.int32),
+        slots=np.array([address_of(row["individual_id"])[1] for row in rows], dtype=np.int32),
         log_odds=column("log_odds", np.float32),
         displaced=column("displaced_id", np.int64, NO_PARENT),
         displaced_log_odds=column("displaced_log_odds", np.float32, -np.inf),
@@ -35,11 +53,10 @@ def placements_of(generation: int, rows: list[Facts]) -> Placements:
 
 
 def individual_rows(result: GenerationResult) -> Iterator[Facts]:
-    """Everyone who took a cell in a generation."""
-    generation = result.placements.generation
+    """A row for each individual that took a cell in a generation, by slot."""
+    generation, origins = result.placements.generation, result.offspring.origins
     for slot in sorted(result.genomes):
         nodes, connections = result.sizes[slot]
-        origins = result.offspring.origins
         yield {
             "individual_id": int(individual_id(generation, slot)),
             "generation": generation,
@@ -57,16 +74,15 @@ def individual_rows(result: GenerationResult) -> Iterator[Facts]:
 
 
 def placement_rows(result: GenerationResult, cells: Cells) -> Iterator[Facts]:
-    """Every cell that was taken in a generation."""
-    p = result.placements
-    # As lists, since a number at a time is slow to come by.
-    ids, class_indices = individual_id(p.generation, p.slots.astype(np.int64)).tolist(), cells.class_indices.tolist()
-    displaced = zip(p.displaced.tolist(), p.displaced_log_odds.tolist())
-    values = zip(p.log_odds.tolist(), confidence_of(p.log_odds).tolist(), p.objective.tolist())
-    for cell, identity, (old, old_log_odds), (log_odds, confidence, objective) in zip(
-        p.cells.tolist(), ids, displaced, values
+    """A row for each cell that got a new elite in a generation, by cell."""
+    p, class_indices = result.placements, cells.class_indices.tolist()
+    ids = individual_id(p.generation, p.slots.astype(np.int64))
+    columns = (p.cells, ids, p.displaced, p.displaced_log_odds, p.log_odds, confidence_of(p.log_odds), p.objective)
+    # As lists, since numbers of an array are slow to fetch one by one.
+    for cell, identity, displaced, displaced_log_odds, log_odds, confidence, objective in zip(
+        *(column.tolist() for column in columns)
     ):
-        empty = old == NO_PARENT
+        empty = displaced == NO_PARENT
         yield {
             "generation": p.generation,
             "cell": cell,
@@ -74,7 +90,7 @@ def placement_rows(result: GenerationResult, cells: Cells) -> Iterator[Facts]:
             "individual_id": identity,
             "log_odds": log_odds,
             "confidence": confidence,
-            "displaced_id": None if empty else old,
-            "displaced_log_odds": None if empty else old_log_odds,
+            "displaced_id": None if empty else displaced,
+            "displaced_log_odds": None if empty else displaced_log_odds,
             "objective": objective,
         }

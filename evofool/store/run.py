@@ -16,11 +16,11 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from evofool.config import Config, fingerprint, load_config, to_yaml
 from evofool.errors import ConfigError, CorruptData, RunLocked
@@ -28,17 +28,21 @@ from evofool.records import NO_PARENT, Cells, Facts, GenerationResult, individua
 from evofool.store import files, schemas, writing
 from evofool.store.commits import Commit, CommitLog
 from evofool.store.remote import working_copy
-from evofool.store.rows import Rows, individual_rows, placement_rows
-from evofool.store.seeds import Seeds
+from evofool.store.rows import Rows, Seeds, individual_rows, placement_rows
 
 __all__ = ["RunStore", "stored_config"]
 
-# A larger genome is kept only while it is an elite or needed to resume (design: "On disk").
+# Bytes. A larger genome is stored only while it is an elite's or needed to resume (design: "On disk").
 SMALL_GENOME = 16 << 10
 
 
 class RunStore:
-    """One run directory. Writers hold `commits.lock` around it; readers need nothing."""
+    """One run directory. Whoever writes holds `working_copy.hold` around it; readers need no lock.
+
+    Raises:
+        ConfigError: it is not a run.
+        CorruptData: run.json, config.yaml, a commit, or a file that a method reads is missing, damaged or edited.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,16 +50,17 @@ class RunStore:
         self.log = CommitLog(path)
         self.remote = working_copy.of(path)
         self._rows = _no_rows()  # of the next commit
-        self._newest = (-1, "")  # generation and archive hash (hex) that they end with
-        self.on_commit: Callable[[int, Rows], None] = lambda number, rows: None  # told what a commit brought
-        self._displaced: dict[int, set[int]] = {}  # generation -> ids that lost a cell in it
-        self._segments: dict[int, set[int]] = {}  # commit number -> ids of large genomes it still holds
-
-    # ------------------------------------------------------------------------------------------------- create, open
+        self._newest = (-1, "")  # generation and archive hash (hex) after the last appended result
+        self.on_commit: Callable[[int, Rows], None] = lambda number, rows: None  # called with each new commit's rows
+        self._displaced: dict[int, set[int]] = {}  # generation -> ids of individuals that lost a cell in it
+        self._large: dict[int, set[int]] = {}  # number of a commit with large genomes only -> ids of their individuals
 
     @classmethod
     def create(cls, path: Path, config: Config, provenance: Facts, seeds: Seeds | None) -> RunStore:
-        """Write what a new run is, run.json last: a run exists once that file does.
+        """Make a run: write seeds, config.yaml and then run.json, with which the run exists.
+
+        Args:
+            provenance: for run.json: versions, target, numerics, classes.
 
         Raises:
             RunLocked: another driver made the run first.
@@ -79,14 +84,13 @@ class RunStore:
 
     @property
     def cells(self) -> Cells:
-        """The cells of its archive."""
+        """The cells of the run's archive."""
         return Cells(np.array(self.provenance["class_indices"], dtype=np.int64), self.provenance.get("bins", 1))
 
-    def update(self, config: Config | None = None, **facts: Any) -> None:
-        """Rewrite the configuration, or add facts to the provenance (never those that name the run)."""
+    def update(self, config: Config | None = None, **facts: object) -> None:
+        """Rewrite config.yaml, or add facts to run.json (never those that identify the run)."""
         if config is not None and config != self.config:
-            text = to_yaml(config).encode()
-            files.put(self.path / "_evofool" / "config.yaml", files.seal(text))
+            files.put(self.path / "_evofool" / "config.yaml", files.seal(to_yaml(config).encode()))
             self._send("config.yaml")
             self.config = config
         if facts:
@@ -99,11 +103,7 @@ class RunStore:
             self.remote.send(self.path / "_evofool" / name, self.log)
 
     def seeds(self) -> Seeds | None:
-        """The genomes this run started from, if it was seeded.
-
-        Raises:
-            CorruptData: they are not what run.json says.
-        """
+        """The genomes that the run started from; None if they were random."""
         if self.provenance.get("seeds_sha256") is None:
             return None
         path = self.path / "_evofool" / "seeds.parquet"
@@ -117,11 +117,9 @@ class RunStore:
             raise CorruptData(f"{path}: not the genomes that run.json names.")
         return seeds
 
-    # ------------------------------------------------------------------------------------------------------ writing
-
     def append(self, result: GenerationResult) -> None:
-        """Remember a generation for the next commit."""
-        # As rows, so that nobody holds on to the offspring: those of a few generations may be gigabytes.
+        """Add a generation to the next commit."""
+        # As rows, so that the offspring can be freed: those of a few generations may be gigabytes.
         generation = result.placements.generation
         self._rows["individuals"] += individual_rows(result)
         self._rows["placements"] += placement_rows(result, self.cells)
@@ -133,55 +131,48 @@ class RunStore:
         self._newest = result.statistics.generation, result.archive_hash.hex()
         self._displaced[generation] = {int(i) for i in result.placements.displaced}
 
-    def commit(self, elites: Any, *, numerics: Facts, counters: Facts) -> Commit | None:
-        """Make everything appended permanent; None if there was nothing.
+    def commit(self, elites: NDArray[np.int64], *, numerics: Facts, counters: Facts) -> Commit | None:
+        """Write the appended generations as a commit; None if there are none. Raises as `writing.append`.
 
         Args:
             elites: (C,) individual ids of the archive after the last appended generation.
+            numerics, counters: see Commit.
         """
         if not self._rows["history"]:
             return None
         last, archive_hash = self._newest
-        # Resuming breeds what was in flight from the archives of the last `lag` generations.
+        # A resume breeds unfinished generations again, from the archives of the last `lag` generations.
         self._displaced = {g: ids for g, ids in self._displaced.items() if g > last - self.config.search.lag}
         live = {int(i) for i in elites}.union(*self._displaced.values()) - {NO_PARENT}
         genomes = [
             row for row in self._rows["genomes"] if len(row["genome"]) <= SMALL_GENOME or row["individual_id"] in live
         ]
-        number = len(self.log.commits)
         large = {row["individual_id"] for row in genomes if len(row["genome"]) > SMALL_GENOME}
-        dropped = [n for n, ids in self._segments.items() if not ids & live]
+        dropped = [number for number, ids in self._large.items() if not ids & live]
         rows = {**self._rows, "genomes": genomes}
+        tables = {name: (schemas.to_parquet(r, schemas.OF_TABLE[name]), len(r)) for name, r in rows.items() if r}
         commit = writing.append(
             self.log,
             self.remote,
             last,
             archive_hash,
-            {t: (schemas.to_parquet(r, schemas.OF_TABLE[t]), len(r)) for t, r in rows.items() if r},
+            tables,
             dropped_genomes=dropped,
             numerics=numerics,
             counters=counters,
         )
         self._rows = _no_rows()
-        for old in dropped:
-            del self._segments[old]
+        for number in dropped:
+            del self._large[number]
         if large and len(large) == len(genomes):
-            self._segments[number] = large
-        self.on_commit(number, rows)
+            self._large[commit.number] = large
+        self.on_commit(commit.number, rows)
         return commit
 
-    # ------------------------------------------------------------------------------------------------------ reading
-
     def table(self, name: str, since: int = 0) -> pa.Table:
-        """The committed rows of a table, in order, of commit `since` and later ones.
-
-        Raises:
-            CorruptData: a file is missing or damaged.
-        """
-        tables = []
-        for table, number, facts in self.log.live_files():
-            if table == name and number >= since:
-                tables.append(self._read(table, number, facts))
+        """The committed rows of a table, in order, of commit `since` and later ones."""
+        live = self.log.live_files()
+        tables = [self._read(name, number, facts) for table, number, facts in live if table == name and number >= since]
         return pa.concat_tables(tables) if tables else schemas.OF_TABLE[name].empty_table()
 
     def _read(self, table: str, number: int, facts: Facts) -> pa.Table:
@@ -189,31 +180,26 @@ class RunStore:
         blob = self.log.read(table, number, facts)
         return schemas.from_parquet(self.log.path(table, number), schemas.OF_TABLE[table], blob)
 
-    def genomes(self, wanted: set[int]) -> dict[int, bytes]:
-        """Canonical bytes of stored genomes, checked against the sha256 of their individuals.
-
-        Raises:
-            CorruptData: one is missing or differs.
-        """
-        keys = pa.array(sorted(wanted), type=pa.int64())
+    def genomes(self, ids: set[int]) -> dict[int, bytes]:
+        """Canonical bytes of the genomes of individuals, each checked against the sha256 in its individual's row."""
+        keys = pa.array(sorted(ids), type=pa.int64())
 
         def select(name: str) -> pa.Table:
             table = self.table(name)
             return table.filter(pc.is_in(table["individual_id"], value_set=keys))
 
-        genomes = select("genomes")
-        found = dict(zip(genomes["individual_id"].to_pylist(), genomes["genome"].to_pylist()))
-        people = select("individuals")
-        expected = dict(zip(people["individual_id"].to_pylist(), people["genome_sha256"].to_pylist()))
-        for identity in sorted(wanted):
-            if identity not in found or identity not in expected:
+        stored, people = select("genomes"), select("individuals")
+        genomes = dict(zip(stored["individual_id"].to_pylist(), stored["genome"].to_pylist()))
+        sha256s = dict(zip(people["individual_id"].to_pylist(), people["genome_sha256"].to_pylist()))
+        for identity in sorted(ids):
+            if identity not in genomes or identity not in sha256s:
                 raise CorruptData(f"{self.path}: the genome of individual {identity:x} is not stored.")
-            if hashlib.sha256(found[identity]).hexdigest() != expected[identity]:
+            if hashlib.sha256(genomes[identity]).hexdigest() != sha256s[identity]:
                 raise CorruptData(f"{self.path}: the genome of individual {identity:x} is damaged.")
-        return found
+        return genomes
 
     def recover(self) -> int:
-        """Remove what a kill left behind, under the lock; learn which large genomes are still stored."""
+        """Remove what a kill left behind, and read what `commit` needs to know of earlier ones. Only under the lock."""
         removed = writing.recover(self.log, self.remote)
         for row in self.table("placements").to_pylist():
             if self.log.last and row["generation"] > self.log.last.generation - self.config.search.lag:
@@ -222,13 +208,13 @@ class RunStore:
         return removed
 
     def find_large(self) -> None:
-        """Learn which commits hold large genomes alone, whose files go with the last of them that is needed."""
-        self._segments = {}
+        """Find the commits with large genomes only: their files are deleted once nobody needs any of the genomes."""
+        self._large = {}
         for table, number, facts in self.log.live_files():
             if table == "genomes" and facts["size"] > SMALL_GENOME:
                 rows = self._read(table, number, facts).to_pylist()
                 if all(len(row["genome"]) > SMALL_GENOME for row in rows):
-                    self._segments[number] = {row["individual_id"] for row in rows}
+                    self._large[number] = {row["individual_id"] for row in rows}
 
 
 def _no_rows() -> Rows:
@@ -236,17 +222,12 @@ def _no_rows() -> Rows:
 
 
 def stored_config(path: Path) -> Config:
-    """The configuration of a run.
-
-    Raises:
-        ConfigError: it is not a run.
-        CorruptData: run.json or config.yaml is damaged, or was edited.
-    """
+    """The configuration of a run. Raises as `RunStore`."""
     return _described(path)[1]
 
 
 def _described(path: Path) -> tuple[Facts, Config]:
-    """What run.json and config.yaml say."""
+    """The content of run.json and config.yaml, which must be as they were written."""
     if not path.exists():
         raise ConfigError(f"{path}: no such run.")
     facts_file, config_file = path / "_evofool" / "run.json", path / "_evofool" / "config.yaml"
@@ -279,7 +260,7 @@ def _described(path: Path) -> tuple[Facts, Config]:
 
 
 def _json(facts: Facts) -> bytes:
-    """run.json, with the sha256 of what it would be without."""
+    """The bytes of run.json, which ends with the sha256 of the file as it would be without that."""
 
     def text(data: Facts) -> bytes:
         return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,4 +1,4 @@
-"""`evofool verify --salvage DIR`: what can still be trusted of a damaged run, as a new one."""
+"""`evofool verify --salvage DIR`: the undamaged commits of a run, as a new run."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Salvaged:
 
 
 def salvage(run: Path, out: Path) -> Salvaged:
-    """Copy the longest whole prefix of a run's commits to a new run directory; the damaged one is left as it is.
+    """Copy as many commits of a damaged run as are whole, from the first on, to a new run; the old one stays as it is.
 
-    The new run can be resumed, which writes its elites view. A prefix counts as whole when its files are what its
-    commits say and the archive can be restored from them. None is that ends before a compaction; where only commits
-    before the newest compaction are damaged, the new run begins with that one.
+    The commits up to one are whole if their files are as they say and the archive can be restored from them, for which
+    a compaction after them must not have deleted their tables. Where only commits before the newest whole compaction
+    are damaged, the new run begins with that one instead. It can be resumed, which writes its elites view.
 
     Raises:
-        ConfigError: there is something at `out`.
-        CorruptData: there is no such prefix, or run.json or config.yaml is damaged.
+        ConfigError: `out` exists, or is a URL.
+        CorruptData: no commits are whole, or run.json or config.yaml is damaged.
     """
     if as_url(out):
         raise ConfigError(f"--salvage: {as_url(out)} is no folder; name a new one on this machine.")
@@ -45,11 +45,11 @@ def salvage(run: Path, out: Path) -> Salvaged:
         raise ConfigError(f"--salvage: {out} is there already; name a new folder.")
     log = CommitLog(run, tolerant=True)
     broken = [log.broken.message] if log.broken else []
-    problems = dict.fromkeys(broken)
+    problems = dict.fromkeys(broken)  # in order, each once
     try:
-        for chosen in filter(None, (log.commits, _from_compaction(run, len(log.commits)))):
+        for commits in filter(None, (log.commits, _from_compaction(run, len(log.commits)))):
             reasons = [*broken]
-            if saved := _longest(run, out, chosen, reasons):
+            if saved := _longest(run, out, commits, reasons):
                 return saved
             problems |= dict.fromkeys(reasons)
             shutil.rmtree(out)
@@ -59,30 +59,33 @@ def salvage(run: Path, out: Path) -> Salvaged:
         raise
 
 
-def _longest(run: Path, out: Path, chosen: list[Commit], reasons: list[str]) -> Salvaged | None:
-    """As many of the chosen commits as make a whole run; what is wrong with the others is added to `reasons`."""
-    kept = _copy(run, out, chosen)
-    gone = False
-    while kept:
+def _longest(run: Path, out: Path, commits: list[Commit], reasons: list[str]) -> Salvaged | None:
+    """Copy the commits, and drop the last one until a whole run is left; what was wrong is added to `reasons`."""
+    copied = _copy(run, out, commits)
+    before_compaction = False
+    while copied:
         store = RunStore(out)
         try:
             state = restore(store)
             assert state is not None
             reason = reasons[-1] if reasons else ""
-            store.update(salvaged_from={"path": str(run), "commits": len(kept), "reason": reason})
-            return Salvaged(str(out), len(kept), state.generation + 1, kept[-1].archive_hash, reason)
+            store.update(salvaged_from={"path": str(run), "commits": len(copied), "reason": reason})
+            return Salvaged(str(out), len(copied), state.generation + 1, copied[-1].archive_hash, reason)
         except CorruptData as error:
-            # Before a compaction the tables are gone, which is not what is wrong.
-            if not gone:
+            # A compaction deletes the tables of commits before it, so that they are missing is no damage.
+            if not before_compaction:
                 reasons.append(error.message.replace(str(out), str(run)))
-            gone = gone or kept[-1].compacts is not None
-            _drop(out, kept.pop())
+            last = copied.pop()
+            before_compaction = before_compaction or last.compacts is not None
+            store.log.commit_path(last.number).unlink()
+            for table in last.files:
+                store.log.path(table, last.number).unlink(missing_ok=True)
     return None
 
 
 def _from_compaction(run: Path, first: int) -> list[Commit]:
-    """The commits from the newest whole compaction on, behind number `first`, as long as each follows the other."""
-    found: list[Commit] = []
+    """The commits from the newest undamaged compaction after number `first` on, up to a gap in the chain."""
+    commits: list[Commit] = []
     previous = ""
     for path in sorted((run / "_evofool" / "commits").glob("[0-9]*.json")):
         if path.stem <= f"{first:08d}":
@@ -94,20 +97,20 @@ def _from_compaction(run: Path, first: int) -> list[Commit]:
         except CorruptData:
             continue
         if commit.compacts is not None:
-            found = [commit]
-        elif not found or commit.previous_sha256 != previous:
-            continue
+            commits = [commit]
+        elif commits and commit.previous_sha256 == previous:
+            commits.append(commit)
         else:
-            found.append(commit)
+            continue
         previous = hashlib.sha256(blob).hexdigest()
-    return found
+    return commits
 
 
-def _copy(run: Path, out: Path, chosen: list[Commit]) -> list[Commit]:
-    """Copy commits and their tables, numbered from 0."""
+def _copy(run: Path, out: Path, commits: list[Commit]) -> list[Commit]:
+    """Copy commits and their tables, numbered from 0; the commits of the copy."""
     folders.prepare(out)
-    offset, previous, copied = chosen[0].number, "", []
-    for old in chosen:
+    offset, previous, copied = commits[0].number, "", []
+    for old in commits:
         dropped = [number - offset for number in old.dropped_genomes if number >= offset]
         commit = replace(old, number=old.number - offset, previous_sha256=previous, dropped_genomes=dropped)
         for table, folder in TABLES.items():
@@ -122,10 +125,3 @@ def _copy(run: Path, out: Path, chosen: list[Commit]) -> list[Commit]:
         if (run / name).is_file():
             files.put(out / name, (run / name).read_bytes())
     return copied
-
-
-def _drop(out: Path, commit: Commit) -> None:
-    """Take the newest commit back, its files too."""
-    (out / "_evofool" / "commits" / f"{commit.number:08d}.json").unlink()
-    for table in commit.files:
-        CommitLog(out, tolerant=True).path(table, commit.number).unlink(missing_ok=True)

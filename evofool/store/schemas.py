@@ -1,7 +1,7 @@
-"""The Arrow schemas of every table, and reading and writing them.
+"""The Arrow schema of every table, and reading and writing tables as Parquet.
 
-One fixed schema for each table; a file with another schema is refused. Files carry page checksums, which are verified
-on reading (pyarrow does not by default, and then returns wrong numbers for most flipped bits).
+A file whose schema is not exactly its table's is refused. Files carry page checksums, which are verified on reading
+(pyarrow does not by default, and then returns wrong numbers for most flipped bits).
 """
 
 from __future__ import annotations
@@ -17,149 +17,129 @@ import pyarrow.parquet as pq
 from evofool.errors import CorruptData
 from evofool.records import Cells, Facts
 
-__all__ = [
-    "ELITES",
-    "GENOMES",
-    "HISTORY",
-    "INDIVIDUALS",
-    "MAX_BYTES",
-    "OF_TABLE",
-    "PLACEMENTS",
-    "SCHEMA_VERSION",
-    "SEEDS",
-    "elites",
-    "encode",
-    "from_parquet",
-    "normal",
-    "room",
-    "to_parquet",
-]
+# Also the schemas themselves, by their names in capitals.
+__all__ = ["OF_TABLE", "SCHEMA_VERSION", "byte_limit", "elites", "encode", "from_parquet", "to_parquet"]
 
 SCHEMA_VERSION = 1
 _METADATA = {"schema_version": str(SCHEMA_VERSION)}
 
 
-def _schema(fields: list[tuple[str, pa.DataType]]) -> pa.Schema:
-    return pa.schema(fields, metadata=_METADATA)
+def _schema(**fields: pa.DataType) -> pa.Schema:
+    return pa.schema(list(fields.items()), metadata=_METADATA)
 
 
 INDIVIDUALS = _schema(
-    [
-        ("individual_id", pa.int64()),
-        ("generation", pa.int32()),
-        ("slot", pa.int32()),
-        ("parent_ids", pa.list_(pa.int64())),
-        ("operators", pa.list_(pa.string())),
-        ("origin", pa.string()),  # RUN_ID:INDIVIDUAL_ID of an individual that came from another run
-        ("nodes", pa.int32()),
-        ("connections", pa.int32()),
-        ("top1_class_index", pa.int32()),
-        ("top1_confidence", pa.float32()),
-        ("genome_sha256", pa.string()),
-        ("image_sha256", pa.string()),
-    ]
+    individual_id=pa.int64(),
+    generation=pa.int32(),
+    slot=pa.int32(),
+    parent_ids=pa.list_(pa.int64()),
+    operators=pa.list_(pa.string()),
+    origin=pa.string(),  # RUN_ID:INDIVIDUAL_ID of an individual that came from another run
+    nodes=pa.int32(),
+    connections=pa.int32(),
+    top1_class_index=pa.int32(),
+    top1_confidence=pa.float32(),
+    genome_sha256=pa.string(),
+    image_sha256=pa.string(),
 )
 
 PLACEMENTS = _schema(
-    [
-        ("generation", pa.int32()),
-        ("cell", pa.int32()),
-        ("class_index", pa.int32()),
-        ("individual_id", pa.int64()),
-        ("log_odds", pa.float32()),
-        ("confidence", pa.float32()),
-        ("displaced_id", pa.int64()),  # null: the cell was empty
-        ("displaced_log_odds", pa.float32()),
-        ("objective", pa.float32()),  # what the cell ranks by
-    ]
+    generation=pa.int32(),
+    cell=pa.int32(),
+    class_index=pa.int32(),
+    individual_id=pa.int64(),
+    log_odds=pa.float32(),
+    confidence=pa.float32(),
+    displaced_id=pa.int64(),  # null: the cell was empty
+    displaced_log_odds=pa.float32(),
+    objective=pa.float32(),  # what the cell ranks by
 )
 
-GENOMES = _schema([("individual_id", pa.int64()), ("genome", pa.binary())])
-
-SEEDS = _schema([("genome", pa.binary()), ("origin", pa.string())])
+GENOMES = _schema(individual_id=pa.int64(), genome=pa.binary())
+SEEDS = _schema(genome=pa.binary(), origin=pa.string())
 
 HISTORY = _schema(
-    [
-        ("generation", pa.int32()),
-        ("offspring", pa.int32()),
-        ("evaluations", pa.int64()),
-        ("placements", pa.int32()),
-        ("placements_total", pa.int64()),
-        ("non_finite", pa.int32()),
-        ("filled", pa.int32()),
-        ("unique_elites", pa.int32()),
-        ("median", pa.float64()),
-        ("minimum", pa.float64()),
-        ("classes_99", pa.int32()),
-        ("classes_9999", pa.int32()),
-        ("top1_share", pa.float64()),
-        ("stale", pa.int32()),
-        ("seconds", pa.float64()),
-    ]
+    generation=pa.int32(),
+    offspring=pa.int32(),
+    evaluations=pa.int64(),
+    placements=pa.int32(),
+    placements_total=pa.int64(),
+    non_finite=pa.int32(),
+    filled=pa.int32(),
+    unique_elites=pa.int32(),
+    median=pa.float64(),
+    minimum=pa.float64(),
+    classes_99=pa.int32(),
+    classes_9999=pa.int32(),
+    top1_share=pa.float64(),
+    stale=pa.int32(),
+    seconds=pa.float64(),
 )
 
-# Those that commits bring.
+# Of the tables that a commit brings.
 OF_TABLE = {"individuals": INDIVIDUALS, "placements": PLACEMENTS, "genomes": GENOMES, "history": HISTORY}
 
 _GENE = pa.struct(
-    [
-        ("gene", pa.string()),  # "node" or "connection"
-        ("id", pa.int64()),
-        ("activation", pa.string()),
-        ("source", pa.int64()),  # -1 for a node, as destination
-        ("destination", pa.int64()),
-        ("weight", pa.float32()),
-    ]
+    {
+        "gene": pa.string(),  # "node" or "connection"
+        "id": pa.int64(),
+        "activation": pa.string(),
+        "source": pa.int64(),  # -1 of a node, and so is its destination
+        "destination": pa.int64(),
+        "weight": pa.float32(),
+    }
 )
 
-_ELITES = [
-    ("run_id", pa.string()),
-    ("class_index", pa.int32()),
-    ("class_name", pa.string()),
-    ("confidence", pa.float32()),
-    ("log_odds", pa.float32()),
-    ("objective", pa.float32()),
-    ("top1_class_index", pa.int32()),
-    ("top1_confidence", pa.float32()),
-    ("individual_id", pa.int64()),
-    ("generation", pa.int32()),
-    ("slot", pa.int32()),
-    ("parent_ids", pa.list_(pa.int64())),
-    ("operators", pa.list_(pa.string())),
-    ("encoding", pa.string()),
-    ("nodes", pa.int32()),
-    ("connections", pa.int32()),
-    ("genome", pa.list_(_GENE)),
-    ("genome_json", pa.string()),
-    ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-    ("image_sha256", pa.string()),
-    ("target", pa.string()),
-    ("target_fingerprint", pa.string()),
-    ("preprocessing_hash", pa.string()),
-    ("as_of_generation", pa.int32()),
-]
-ELITES = _schema(_ELITES)
+ELITES = _schema(
+    run_id=pa.string(),
+    class_index=pa.int32(),
+    class_name=pa.string(),
+    confidence=pa.float32(),
+    log_odds=pa.float32(),
+    objective=pa.float32(),
+    top1_class_index=pa.int32(),
+    top1_confidence=pa.float32(),
+    individual_id=pa.int64(),
+    generation=pa.int32(),
+    slot=pa.int32(),
+    parent_ids=pa.list_(pa.int64()),
+    operators=pa.list_(pa.string()),
+    encoding=pa.string(),
+    nodes=pa.int32(),
+    connections=pa.int32(),
+    genome=pa.list_(_GENE),
+    genome_json=pa.string(),
+    image=pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    image_sha256=pa.string(),
+    target=pa.string(),
+    target_fingerprint=pa.string(),
+    preprocessing_hash=pa.string(),
+    as_of_generation=pa.int32(),
+)
 
 
 def elites(cells: Cells) -> pa.Schema:
-    """The schema of the view; where classes have several bins, it says which."""
-    return ELITES if cells.bins == 1 else _schema([*_ELITES[:3], ("bin", pa.int32()), *_ELITES[3:]])
+    """The schema of the elites view; where classes have several bins, with a column for an elite's bin."""
+    return ELITES if cells.bins == 1 else ELITES.insert(3, pa.field("bin", pa.int32()))
 
 
-MAX_BYTES = 8 << 30  # of a file, once decoded
-ALWAYS = 256 << 20  # bytes that any file may take
-EXPANSION = 64  # times the size of a file, beyond that; a thousand cells may show one picture
+# Bytes of memory that a file's rows may take; the view is the one that expands most: a thousand cells may show one
+# picture, which Parquet stores once.
+MAX_BYTES = 8 << 30  # the most for any file
+_MIN_BYTES = 256 << 20  # allowed to every file, however small
+_EXPANSION = 64  # between the two, times the size of the file
 _BATCH = 1024  # rows
-_CAREFULLY = {"page_checksum_verification": True, "arrow_extensions_enabled": False}
+_READ_OPTIONS = {"page_checksum_verification": True, "arrow_extensions_enabled": False}
 
 # Hugging Face's `datasets` shows the column as pictures when told so.
 _IMAGE_FEATURE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
 
 
 def to_parquet(rows: list[Facts], schema: pa.Schema, attrs: Facts | None = None) -> bytes:
-    """Rows as the bytes of a Parquet file; `attrs` become `DataFrame.attrs["evofool"]` in pandas.
+    """Rows as the bytes of a Parquet file; equal rows give equal bytes, since no time or host is written.
 
-    Nothing that varies between equal runs (time, host) is added, so equal rows give equal bytes.
+    Args:
+        attrs: what pandas has as `DataFrame.attrs["evofool"]` of the file.
     """
     table = pa.Table.from_pylist(rows, schema=schema)
     if attrs is not None:
@@ -175,20 +155,15 @@ def encode(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def normal(rows: list[Facts], schema: pa.Schema) -> list[Facts]:
-    """Rows as they come back from a file: every key there, numbers rounded to their column's type."""
-    return list(pa.Table.from_pylist(rows, schema=schema).to_pylist())
-
-
 def from_parquet(path: Path, schema: pa.Schema, blob: bytes | None = None) -> pa.Table:
     """A table from a file, or from its bytes where they were read already.
 
     Raises:
-        CorruptData: not Parquet, damaged, or of another schema.
+        CorruptData: missing, not Parquet, damaged, of another schema, or larger in memory than `byte_limit`.
     """
     try:
         blob = path.read_bytes() if blob is None else blob
-        file = pq.ParquetFile(pa.BufferReader(blob), **_CAREFULLY)
+        file = pq.ParquetFile(pa.BufferReader(blob), **_READ_OPTIONS)
         if not file.schema_arrow.equals(schema):
             raise CorruptData(f"{path}: its columns are not those of this version of evofool.")
         _refuse_bomb(path, blob, file)
@@ -197,28 +172,29 @@ def from_parquet(path: Path, schema: pa.Schema, blob: bytes | None = None) -> pa
         raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
 
 
-def room(size: int) -> int:
-    """The bytes that a file of `size` bytes may take once decoded."""
-    return min(MAX_BYTES, max(ALWAYS, EXPANSION * size))
+def byte_limit(size: int) -> int:
+    """The bytes of memory that the rows of a file of `size` bytes may take."""
+    return min(MAX_BYTES, max(_MIN_BYTES, _EXPANSION * size))
 
 
 def _refuse_bomb(path: Path, blob: bytes, file: pq.ParquetFile) -> None:
-    """Refuse a small file that would fill the memory: one long value, named by millions of rows, is stored only once.
+    """Refuse a small file that would fill the memory: a long value that millions of rows share is stored only once.
 
-    The sizes in a file's metadata do not tell, so values are counted by reading them without repeating them. (Nor may
-    metadata of column chunks be looked at here: pyarrow ends the process where some bits of it are damaged.)
+    A file's metadata does not tell how large its values become, so they are read as dictionaries, in which a value of
+    many rows stays single, and their lengths are added up. (Metadata of column chunks must not be looked at here:
+    pyarrow ends the process where some bits of it are damaged.)
     """
     columns = [file.schema.column(i) for i in range(len(file.schema))]
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    total, most = 0, room(len(blob))
-    for batch in pq.ParquetFile(pa.BufferReader(blob), read_dictionary=texts, **_CAREFULLY).iter_batches(_BATCH):
+    total, most = 0, byte_limit(len(blob))
+    for batch in pq.ParquetFile(pa.BufferReader(blob), read_dictionary=texts, **_READ_OPTIONS).iter_batches(_BATCH):
         total += sum(_bytes_of(column) for column in batch.columns)
         if total > most:
             raise CorruptData(f"{path}: would take over {most >> 20} MiB of memory, which no such file of a run does.")
 
 
 def _bytes_of(array: pa.Array) -> int:
-    """What an array takes once every value stands for itself."""
+    """The bytes of an array's values, with one that several rows share counted for each of them."""
     if isinstance(array, pa.DictionaryArray):
         lengths = pc.binary_length(array.dictionary).take(array.indices)
         return int(pc.sum(lengths, min_count=0).as_py() or 0)

@@ -1,6 +1,6 @@
 """The elites view: RUN/elites/elites.parquet, one row for each filled cell, made from commits alone.
 
-It is a view: it can be lost and made again. It is replaced in one step, so a reader sees the old table or the new one.
+It can be made again if it is lost. It is replaced in one step, so a reader sees the old table or the new one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,43 +19,33 @@ from evofool.base import provenance
 from evofool.base.png import decode_png, encode_png
 from evofool.encoding.contract import Encoding
 from evofool.errors import CorruptData
-from evofool.records import Facts
+from evofool.records import Facts, Genomes
 from evofool.store import files, schemas
+from evofool.store.remote.working_copy import VIEW
 from evofool.store.rows import Rows
 from evofool.store.run import RunStore
 
 __all__ = ["CurrentElites", "ViewWriter", "compare_view", "read_view"]
 
-_DRAWN = 256  # elites at a time
+_BATCH = 256  # genomes drawn at a time
 _AT_ONCE = 4 << 20  # bytes of images that are encoded while the search waits: a fraction of a second
-_TABLES = ("placements", "individuals", "genomes")  # that it is made from
-_OF_INDIVIDUAL = (
-    "individual_id",
-    "generation",
-    "slot",
-    "parent_ids",
-    "operators",
-    "nodes",
-    "connections",
-    "top1_class_index",
-    "top1_confidence",
-    "image_sha256",
-)
+_TABLES = ("placements", "individuals", "genomes")  # that the view is made from
+_OF_INDIVIDUAL = [name for name in schemas.ELITES.names if name in schemas.INDIVIDUALS.names]
 
 
 class CurrentElites:
-    """Who holds which cell, after the commits seen so far; each commit's files are read once."""
+    """Which individual holds which cell, after the commits read so far; each commit's files are read once."""
 
     def __init__(self) -> None:
         self._placements: dict[int, Facts] = {}  # cell -> row
-        self._individuals: dict[int, Facts] = {}
-        self._genomes: dict[int, bytes] = {}
-        self._described: dict[int, Facts] = {}  # what does not change while an individual is an elite
-        self._sound: set[int] = set()  # whose genomes were compared with their checksums
-        self._seen = 0
+        self._individuals: dict[int, Facts] = {}  # individual id -> row
+        self._genomes: dict[int, bytes] = {}  # individual id -> canonical bytes
+        self._described: dict[int, Facts] = {}  # individual id -> columns that do not change while it is an elite
+        self._sound: set[int] = set()  # ids of individuals whose genomes match their checksums
+        self._seen = 0  # commits
 
     def catch_up(self, store: RunStore) -> None:
-        """Read the commits since the last one seen.
+        """Read the commits that were not read yet.
 
         Raises:
             CorruptData: a file is damaged, or an elite's genome is missing or not the one its individual names.
@@ -71,7 +60,7 @@ class CurrentElites:
                 self._sound.add(identity)
 
     def note(self, number: int, rows: Rows) -> None:
-        """Take the rows of a commit from the driver that wrote them, so that they need not be read."""
+        """Take the rows of a commit from the driver that wrote it, so that its files need not be read."""
         if number == self._seen:
             self._take(rows)
             self._seen = number + 1
@@ -82,17 +71,17 @@ class CurrentElites:
         holders = {row["individual_id"] for row in self._placements.values()}
         self._individuals |= {r["individual_id"]: r for r in rows["individuals"] if r["individual_id"] in holders}
         self._genomes |= {r["individual_id"]: r["genome"] for r in rows["genomes"] if r["individual_id"] in holders}
-        for known in (self._individuals, self._genomes):
-            for identity in known.keys() - holders:
-                del known[identity]
+        for by_id in (self._individuals, self._genomes):
+            for identity in by_id.keys() - holders:
+                del by_id[identity]
         self._sound &= holders
 
-    def drawn_from(self) -> dict[str, bytes]:
-        """Genomes (canonical bytes) by the sha256 of their images."""
+    def genomes_by_image(self) -> dict[str, bytes]:
+        """The sha256 (hex) of each elite's image -> canonical bytes of its genome."""
         return {self._individuals[i]["image_sha256"]: blob for i, blob in sorted(self._genomes.items())}
 
     def rows(self, store: RunStore, encoding: Encoding) -> list[Facts]:
-        """The rows of the view; the bytes of their images are empty."""
+        """The rows of the view, in order of cells; the bytes of their images are empty."""
         last, facts, cells = store.log.last, store.provenance, store.cells
         names, bins = [facts["class_names"][i] for i in cells.columns], cells.bin_indices.tolist()
         self._described = {
@@ -129,23 +118,22 @@ class CurrentElites:
 
 
 def read_view(store: RunStore) -> pa.Table:
-    """The view as it lies on disk; empty before the first one was written.
+    """The view as it is on disk; empty before the first one was written.
 
     Raises:
         CorruptData: it is damaged.
     """
-    path = store.path / "elites" / "elites.parquet"
-    schema = schemas.elites(store.cells)
+    path, schema = store.path / VIEW, schemas.elites(store.cells)
     return schemas.from_parquet(path, schema) if path.is_file() else schema.empty_table()
 
 
 def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[Facts], list[NDArray[np.uint8]]]:
-    """The elites as the commits have them, and their archived images; the view must agree.
+    """The rows of the view as the commits have them, and the images of the view on disk, which must agree with them.
 
     Raises:
-        CorruptData: it does not, by name.
+        CorruptData: it does not; the message names the class and the column.
     """
-    path = store.path / "elites" / "elites.parquet"
+    path = store.path / VIEW
     again = f"`evofool resume {store.path}` writes it again"
     if not path.is_file():
         raise CorruptData(f"{path}: missing; {again} from the commits.")
@@ -154,21 +142,23 @@ def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[Facts], list
     current.catch_up(store)
     rows = current.rows(store, encoding)
     schema = schemas.elites(store.cells)
-    expected = schemas.normal(rows, schema)
+    # As a file gives them back: numbers are rounded to the type of their column.
+    expected: list[Facts] = pa.Table.from_pylist(rows, schema=schema).to_pylist()
     if list(map(_cell, stored)) != list(map(_cell, expected)):
         raise CorruptData(f"{path}: holds other classes than the commits; {again}.")
     images = []
-    for row, found, wanted in zip(rows, stored, expected):
-        name = f"{path}: class {wanted['class_name']}"
-        image = decode_png(found["image"]["bytes"], name)
-        if hashlib.sha256(image.tobytes()).hexdigest() != wanted["image_sha256"]:
+    for row, on_disk, committed in zip(rows, stored, expected):
+        name = f"{path}: class {committed['class_name']}"
+        image = decode_png(on_disk["image"]["bytes"], name)
+        if hashlib.sha256(image.tobytes()).hexdigest() != committed["image_sha256"]:
             raise CorruptData(f"{name}: its image is not the one that was scored (a pixel differs).")
         images.append(image)
-        for column, value in wanted.items():
-            if column != "image" and found[column] != value:
-                raise CorruptData(f"{name}: {column} is {str(found[column])[:60]}, the commits say {str(value)[:60]}.")
-        row["image"] = found["image"]
-    # Bits that no column shows: the footer, its statistics, the attributes.
+        for column, value in committed.items():
+            other = on_disk[column]
+            if column != "image" and other != value:
+                raise CorruptData(f"{name}: {column} is {str(other)[:60]}, the commits say {str(value)[:60]}.")
+        row["image"] = on_disk["image"]
+    # Damage outside the columns: of the footer, its statistics, the attributes.
     if _written_alike(store) and path.read_bytes() != schemas.to_parquet(rows, schema, _attributes(store)):
         raise CorruptData(f"{path}: damaged outside its columns; {again}.")
     return expected, images
@@ -179,9 +169,8 @@ def _cell(row: Facts) -> tuple[int, int]:
 
 
 def _written_alike(store: RunStore) -> bool:
-    """Whether the last session had the versions of this one, which write equal rows as equal bytes."""
-    sessions = store.provenance["sessions"]
-    wrote = (sessions[-1] if sessions else store.provenance)["versions"]
+    """Whether the last session had this one's versions of evofool and pyarrow: then equal rows are equal bytes."""
+    wrote = [store.provenance, *store.provenance["sessions"]][-1]["versions"]
     now = provenance.versions()
     return all(wrote.get(name) == now[name] for name in ("evofool", "pyarrow"))
 
@@ -198,33 +187,31 @@ def _attributes(store: RunStore) -> Facts:
 
 
 class ViewWriter:
-    """Writes the view, keeping the PNG of every image it has seen among current elites.
+    """Writes the view. The PNGs of current elites are kept in memory, so that each is encoded once.
 
     Args:
-        images_of: renders a batch of genomes with the bits that scoring saw, (n, h, w, channels) uint8.
+        images_of: renders a batch of genomes exactly as they were scored, (n, h, w, channels) uint8.
     """
 
-    def __init__(self, store: RunStore, encoding: Encoding, images_of: Callable[[Any], NDArray[np.uint8]]) -> None:
+    def __init__(self, store: RunStore, encoding: Encoding, images_of: Callable[[Genomes], NDArray[np.uint8]]) -> None:
         self.store = store
         self.encoding = encoding
         self.images_of = images_of
         self._current = CurrentElites()
         store.on_commit = self._current.note
-        self._pngs: dict[str, Future[bytes]] = {}
-        self._begun: tuple[list[Facts], Facts] | None = None  # rows without pictures, attributes
-        self._beside = ThreadPoolExecutor(1)
+        self._pngs: dict[str, Future[bytes]] = {}  # sha256 of the image -> its PNG
+        self._begun: tuple[list[Facts], Facts] | None = None  # rows without images, attributes
+        self._encoder = ThreadPoolExecutor(1)
 
     def write(self) -> None:
-        """Rewrite elites/elites.parquet from the commits, now.
-
-        Raises:
-            CorruptData: an elite's genome no longer gives the image that was scored.
-        """
+        """Rewrite elites/elites.parquet from the commits, now. Raises as `begin`."""
         self.begin()
         self.settle(wait=True)
 
     def begin(self) -> None:
-        """Settle what the next view shows, and encode its new pictures: beside the search, where they take long.
+        """Take the elites of the last commit for the next view, and begin to encode their new images.
+
+        Up to _AT_ONCE bytes of images this waits and writes the view; more are encoded while the search goes on.
 
         Raises:
             CorruptData: an elite's genome no longer gives the image that was scored.
@@ -232,16 +219,16 @@ class ViewWriter:
         self._current.catch_up(self.store)
         rows = self._current.rows(self.store, self.encoding)
         self._begun = (rows, _attributes(self.store)) if rows and self.store.log.last else None
-        self.settle(wait=self._encode(self._current.drawn_from()) <= _AT_ONCE)
+        self.settle(wait=self._encode(self._current.genomes_by_image()) <= _AT_ONCE)
 
     def settle(self, *, wait: bool = False) -> None:
-        """Write the view that was begun, if there is one and its pictures are encoded."""
+        """Write the view that was begun, if any, once its images are encoded; `wait` for them, or leave it for now."""
         if self._begun is None or not (wait or all(png.done() for png in self._pngs.values())):
             return
         rows, attributes = self._begun
         for row in rows:
             row["image"] = {"bytes": self._pngs[row["image_sha256"]].result(), "path": None}
-        path = self.store.path / "elites" / "elites.parquet"
+        path = self.store.path / VIEW
         blob = schemas.to_parquet(rows, schemas.elites(self.store.cells), attributes)
         files.put(path, blob, temporary_folder=self.store.path / "_evofool")
         self._begun = None
@@ -250,25 +237,25 @@ class ViewWriter:
 
     def close(self) -> None:
         """Encode no more; a view that was begun is not written."""
-        self._beside.shutdown(wait=False, cancel_futures=True)
+        self._encoder.shutdown(wait=False, cancel_futures=True)
 
     def _encode(self, genomes: dict[str, bytes]) -> int:
-        """Begin to make PNGs of genomes, by image sha256; the bytes of the images that were not seen before.
+        """Draw the genomes whose images have no PNG yet and begin to encode them; returns the bytes of these images.
 
-        Those are drawn together, so that evaluators are asked once.
+        PNGs of other images than those of `genomes` (image sha256 -> canonical bytes) are dropped.
         """
         new = [sha256 for sha256 in genomes if sha256 not in self._pngs]
         size = 0
-        for start in range(0, len(new), _DRAWN):
-            some = new[start : start + _DRAWN]
-            images = self.images_of(self.encoding.from_bytes([genomes[sha256] for sha256 in some]))
-            for sha256, image in zip(some, images):
+        for start in range(0, len(new), _BATCH):
+            batch = new[start : start + _BATCH]
+            images = self.images_of(self.encoding.from_bytes([genomes[sha256] for sha256 in batch]))
+            for sha256, image in zip(batch, images):
                 if hashlib.sha256(image.tobytes()).hexdigest() != sha256:
                     raise CorruptData(
                         f"{self.store.path}: a genome draws another image than the one that was scored (sha256 "
                         f"{sha256[:16]}...); the numerics of this machine differ from the run's."
                     )
-                self._pngs[sha256] = self._beside.submit(encode_png, image)
+                self._pngs[sha256] = self._encoder.submit(encode_png, image)
             size += images.nbytes
         self._pngs = {sha256: self._pngs[sha256] for sha256 in genomes}
         return size

@@ -1,4 +1,4 @@
-"""Writing commits: tables first, then the commit that names them; where a run is kept in a store, there first."""
+"""Writing commits: tables first, then the commit that names them; of a run in an object store, to the store first."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ def append(
     counters: Facts,
     compacts: Facts | None = None,
 ) -> Commit:
-    """Write tables, then the commit that names them; then delete the tables that nobody needs any more.
+    """Write tables, then the commit that names them; then delete the tables that no commit needs any more.
 
     Args:
-        remote: decides on commits, where the run is kept in an object store.
+        remote: of a run in an object store, which then decides whether there is a commit; else None.
+        generation, archive_hash, dropped_genomes, numerics, counters, compacts: see Commit. With `compacts` the tables
+            replace all earlier ones.
         tables: table -> (bytes of the Parquet file, rows).
-        compacts: the tables stand for all before them; see Commit.
 
     Raises:
         RunLocked: another driver made this commit first.
-        StorageError: the file system refused; nothing was acknowledged.
+        StorageError: the file system or the store refused. If the commit exists nevertheless, a resume goes on from it.
     """
     number = len(log.commits)
     for table, (data, _) in tables.items():
-        # Not replaced: where locks do not hold, another driver's commit may be about to name what is there.
+        # Never replaced: where locks do not hold, another driver may be about to commit a table of this name.
         if not files.create(log.path(table, number), data):
-            raise log.overtaken(number)
+            raise log.overtaken()
     commit = Commit(
         number=number,
         generation=generation,
@@ -61,8 +62,8 @@ def append(
     blob = commit.to_json()
     if remote:
         remote.commit(log, number, blob, {table: data for table, (data, _) in tables.items()})
-    if not files.create(log.folder / f"{number:08d}.json", blob):
-        raise log.overtaken(number)
+    if not files.create(log.commit_path(number), blob):
+        raise log.overtaken()
     log.follow(blob)
     for table, (data, _) in tables.items():
         _put_back(log.path(table, number), data)
@@ -75,7 +76,7 @@ def append(
 
 
 def _put_back(path: Path, data: bytes) -> None:
-    """Write a table again if a driver that ignored the lock took it for a leftover before its commit was there."""
+    """Write a table again if a driver that ignored the lock deleted it as a leftover before its commit existed."""
     with files.guard(path, "read"):
         is_whole = path.is_file() and path.read_bytes() == data
     if not is_whole:

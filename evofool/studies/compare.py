@@ -23,8 +23,9 @@ LEVEL = 0.9999
 def compare(paths: Sequence[str | Path]) -> pd.DataFrame:
     """One row for each run: its group and its final figures.
 
-    A group is a name with {seed} left in, and one set of semantic keys but the seed. `median_at` and `minimum_at` are
-    the first generations at which the median and the minimum over classes reach 0.9999; NaN where they never do.
+    Runs of one group have the same `name` in their configurations, and the same values of all semantic keys but the
+    seed. `median_at` and `minimum_at` are the first generations at which the median and the minimum over classes reach
+    0.9999; NaN where they never do. Runs without a commit are left out.
     """
     rows = []
     for path in paths:
@@ -54,8 +55,7 @@ def compare(paths: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def _first(history: pd.DataFrame, column: str) -> float:
-    reached = history.loc[history[column] >= LEVEL, "generation"]
-    return float(reached.iloc[0]) if len(reached) else float("nan")
+    return float(history.loc[history[column] >= LEVEL, "generation"].min())  # NaN where there is none
 
 
 def summarise(runs: pd.DataFrame) -> tuple[list[Facts], list[Facts]]:
@@ -66,16 +66,18 @@ def summarise(runs: pd.DataFrame) -> tuple[list[Facts], list[Facts]]:
         rank as infinity; and rows (first, second, figure, p) of the two-sided Mann-Whitney U test.
     """
     figures = ("median", "minimum", "classes_9999", "top1_share", "median_at", "minimum_at")
-    groups = dict(list(runs.groupby("group", sort=False)))
-    summary, tests = [], []
-    for name, frame in groups.items():
-        for figure in figures:
-            values = frame[figure].fillna(np.inf).to_numpy(dtype=float)
+    groups = {
+        name: {figure: frame[figure].fillna(np.inf).to_numpy(dtype=float) for figure in figures}
+        for name, frame in runs.groupby("group", sort=False)
+    }
+    summary = []
+    for name, group in groups.items():
+        for figure, values in group.items():
             low, high = median_interval(values)
             summary.append(
                 {
                     "group": name,
-                    "runs": len(frame),
+                    "runs": len(values),
                     "figure": figure,
                     "median": _number(np.median(values)),
                     "low": _number(low),
@@ -83,10 +85,11 @@ def summarise(runs: pd.DataFrame) -> tuple[list[Facts], list[Facts]]:
                     "never": int(np.isinf(values).sum()),
                 }
             )
-    for first, second in combinations(groups, 2):
-        for figure in figures:
-            a, b = (groups[n][figure].fillna(np.inf).to_numpy(dtype=float) for n in (first, second))
-            tests.append({"first": first, "second": second, "figure": figure, "p": mann_whitney(a, b)})
+    tests = [
+        {"first": a, "second": b, "figure": figure, "p": mann_whitney(groups[a][figure], groups[b][figure])}
+        for a, b in combinations(groups, 2)
+        for figure in figures
+    ]
     return summary, tests
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from evofool.targets.checking.photographs import fit
 from evofool.targets.opening import open_target
 from evofool.targets.target import Target
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["Request", "score", "score_to"]
 
 CHUNKS = 2  # for each evaluator in a batch
@@ -42,7 +45,7 @@ class Request:
     Attributes:
         paths: files and folders.
         target: a spec, or a target itself.
-        classes: "all", or names and output indices; those whose scores are wanted one by one.
+        classes: whose scores get a row each in the column "classes": "all", or names and output indices.
         geometry, crops, output: as in the section `target` of a configuration.
         pool: "inline" or "ray"; `address` is that of a cluster.
     """
@@ -68,7 +71,7 @@ class Result:
 
 def score(
     paths: str | Path | Sequence[str | Path], target: str | Target, *, warn: Warn | None = None, **how: Any
-) -> Any:
+) -> pd.DataFrame:
     """Score pictures of any size: files, and folders at any depth.
 
     >>> evofool.score("photos", target="efficientnet-lite:0", classes=["zebra", 281])   # doctest: +SKIP
@@ -87,7 +90,7 @@ def score(
         ConfigError: nothing to score, or a target, class or path that is not there.
     """
     request = Request([paths] if isinstance(paths, str | Path) else list(paths), target, **how)
-    tables: list[Any] = []
+    tables: list[score_file.Table] = []
     result = _score(request, warn or logging.getLogger("evofool").warning, tables.append)
     frame = score_file.frame_of(tables)
     frame.attrs["evofool"] = {"left_out": result.left_out}
@@ -99,28 +102,26 @@ def score_to(out: Path, request: Request, warn: Warn) -> Result:
 
     Raises:
         ConfigError: nothing to score; nothing is written then.
-        StorageError: the file cannot be written, known before anything is scored.
+        StorageError: the file cannot be written; where the place is the reason, before anything is scored.
     """
-    with score_file.ScoreFile(out) as file:
-        result = _score(request, warn, file.write)
-        file.keep()
-    return result
+    with score_file.writing(out) as write:
+        return _score(request, warn, write)
 
 
-def _score(request: Request, warn: Warn, take: Callable[[Any], None]) -> Result:
+def _score(request: Request, warn: Warn, write: Callable[[score_file.Table], None]) -> Result:
     result = Result()
 
     def refuse(sentence: str) -> None:
         result.left_out.append(sentence)
         warn(sentence)
 
-    found = list(picture_files.find(request.paths, refuse))
-    if not found:
+    files = list(picture_files.find(request.paths, refuse))
+    if not files:
         extensions = " ".join(extension.removeprefix(".") for extension in picture_files.EXTENSIONS)
         raise ConfigError(f"there is no picture to score; name files, or folders that hold some ({extensions}).")
     problem = _problem(request)
     target = problem.target
-    asked = target.class_indices(_classes(request.classes, target))
+    classes = target.class_indices(_classes(request.classes, target))
     facts = {
         "target": target.spec,
         "target_fingerprint": problem.opened.fingerprint,
@@ -128,46 +129,45 @@ def _score(request: Request, warn: Warn, take: Callable[[Any], None]) -> Result:
     }
     with open_pool(problem, address=request.address, warn=warn) as (pool, numerics, _):
         size = numerics.chunk * CHUNKS * max(1, pool.report().evaluators)
-        read: deque[list[Picture]] = deque()  # whose scores are still to come
-        for scores in stream(pool, "score_images", _batches(_readable(found, target, refuse), size, read)):
-            batch = read.popleft()
-            kept = np.asarray(np.isfinite(scores.log_odds).all(axis=1))
-            for i in np.flatnonzero(~kept):
+        pending: deque[list[Picture]] = deque()  # batches whose scores are still to come
+        for scores in stream(pool, "score_images", _batches(_readable(files, target, refuse), size, pending)):
+            batch = pending.popleft()
+            finite = np.isfinite(scores.log_odds).all(axis=1)
+            for i in np.flatnonzero(~finite):
                 refuse(f"{batch[i].path}: the network's outputs for it are not finite; check the target's weights.")
-            if not kept.any():
+            if not finite.any():
                 continue
-            odds, sure = scores.log_odds[kept], confidence(scores.log_odds[kept])
-            scored = [picture for picture, ok in zip(batch, kept) if ok]
-            hashes = [row.tobytes().hex() for row in scores.image_sha256[kept]]
-            rows = list(_rows(scored, hashes, odds, sure, target.class_names, facts))
-            take(score_file.table_of(rows, asked, target.class_names, odds[:, asked], sure[:, asked]))
+            odds, confidences = scores.log_odds[finite], confidence(scores.log_odds[finite])
+            pictures, hashes = [batch[i] for i in np.flatnonzero(finite)], scores.image_sha256[finite]
+            rows = list(_rows(pictures, hashes, odds, confidences, target.class_names, facts))
+            write(score_file.table_of(rows, classes, target.class_names, odds[:, classes], confidences[:, classes]))
             result.rows += rows
     if not result.rows:
-        raise ConfigError(f"none of {len(found)} pictures could be scored; nothing was written.")
+        raise ConfigError(f"none of {len(files)} pictures could be scored; nothing was written.")
     return result
 
 
 def _problem(request: Request) -> Problem:
-    """What is asked, with its target opened."""
-    view = {"geometry": request.geometry, "output": request.output, "crops": request.crops}
+    """The problem of scoring pictures with the target of a request, which is opened here."""
     live = request.target if isinstance(request.target, Target) else None
-    spec = "live" if isinstance(request.target, Target) else request.target
-    config = load_config({"target": {"spec": spec, **view}, "evaluation": {"pool": request.pool}})
+    view = {"geometry": request.geometry, "output": request.output, "crops": request.crops}
+    section = {"spec": "live" if live else request.target, **view}
+    config = load_config({"target": section, "evaluation": {"pool": request.pool}})
     opened = open_target(config.target, live=live, allow_code=request.allow_code, key="--target")
     return picture_problem(config, opened)
 
 
-def _classes(wanted: str | Sequence[str | int], target: Target) -> str | list[str | int]:
+def _classes(classes: str | Sequence[str | int], target: Target) -> str | list[str | int]:
     """Classes as a target takes them; a number written as text is an index unless a class has that name."""
-    if isinstance(wanted, str):
-        return wanted
+    if isinstance(classes, str):
+        return classes
     names = set(target.class_names)
-    return [int(c) if isinstance(c, str) and c.isdecimal() and c not in names else c for c in wanted]
+    return [int(c) if isinstance(c, str) and c.isdecimal() and c not in names else c for c in classes]
 
 
-def _readable(found: Iterable[Path], target: Target, refuse: Warn) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
-    """Pictures with what the target is fed of them; the others are refused."""
-    for path in found:
+def _readable(files: Iterable[Path], target: Target, refuse: Warn) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
+    """Pictures, each with the image that the target gets of it, (h, w, channels) uint8; the others are refused."""
+    for path in files:
         try:
             picture = picture_files.read(path, target.channels)
         except ConfigError as error:
@@ -178,24 +178,24 @@ def _readable(found: Iterable[Path], target: Target, refuse: Warn) -> Iterator[t
 
 
 def _batches(
-    fed: Iterator[tuple[Picture, NDArray[np.uint8]]], size: int, read: deque[list[Picture]]
+    pairs: Iterator[tuple[Picture, NDArray[np.uint8]]], size: int, pending: deque[list[Picture]]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Images by so many; the pictures they are of are appended to `read`, batch by batch, without their pixels."""
-    while some := list(islice(fed, size)):
-        read.append([replace(picture, pixels=_NO_PIXELS) for picture, _ in some])
-        yield np.stack([image for _, image in some])
+    """Images, `size` at a time; the pictures they are of are appended to `pending`, without their pixels."""
+    while batch := list(islice(pairs, size)):
+        pending.append([replace(picture, pixels=_NO_PIXELS) for picture, _ in batch])
+        yield np.stack([image for _, image in batch])
 
 
 def _rows(
     batch: list[Picture],
-    hashes: list[str],
+    hashes: NDArray[np.uint8],
     odds: NDArray[np.float32],
-    sure: NDArray[np.float32],
+    confidences: NDArray[np.float32],
     names: tuple[str, ...],
     facts: dict[str, str],
 ) -> Iterator[Facts]:
-    """The columns of each picture, but for "classes"; `odds` and `sure`, its confidence, are (n, outputs)."""
-    p = sure.astype(np.float64)
+    """The columns of each picture, but for "classes"; hashes are (n, 32), odds and confidences (n, outputs)."""
+    p = confidences.astype(np.float64)
     p /= p.sum(axis=1, keepdims=True)
     entropy = -(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)
     order = np.argsort(-odds, axis=1, kind="stable")[:, :5]
@@ -207,13 +207,14 @@ def _rows(
             "width": picture.width,
             "height": picture.height,
             "mode": picture.mode,
-            "image_sha256": hashes[i],
+            "image_sha256": hashes[i].tobytes().hex(),
             **facts,
             "top1_class_index": best,
             "top1_class_name": names[best],
-            "top1_confidence": float(sure[i, best]),
+            "top1_confidence": float(confidences[i, best]),
             "top5": [
-                {"class_index": int(c), "class_name": names[c], "confidence": float(sure[i, c])} for c in order[i]
+                {"class_index": int(c), "class_name": names[c], "confidence": float(confidences[i, c])}
+                for c in order[i]
             ],
             "entropy": float(entropy[i]),
         }

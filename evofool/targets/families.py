@@ -9,12 +9,15 @@ import difflib
 from collections.abc import Callable
 from dataclasses import replace
 
+from torch import nn
+
 from evofool.base.source import Source
 from evofool.errors import ConfigError
 from evofool.targets.target import Target
 from evofool.targets.zoo import efficientnet_lite, lenet, python, timm_networks, torchvision_networks
+from evofool.targets.zoo.folding import fold_batch_norm
 
-__all__ = ["FACTORIES", "configured", "load_target"]
+__all__ = ["FACTORIES", "configured", "load_target", "unfolded"]
 
 FACTORIES: dict[str, Callable[[Source], Target]] = {
     "lenet": lenet.load,
@@ -22,6 +25,12 @@ FACTORIES: dict[str, Callable[[Source], Target]] = {
     "torchvision": torchvision_networks.load,
     "timm": timm_networks.load,
     "python": python.load,
+}
+# Of the kinds whose batch normalisations become part of the convolutions before them: what does that.
+_FOLDING: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "efficientnet-lite": efficientnet_lite.fold,
+    "torchvision": fold_batch_norm,
+    "timm": fold_batch_norm,
 }
 
 
@@ -44,13 +53,20 @@ def load_target(
     source = spec if isinstance(spec, Source) else Source(spec, allow_code)
     if source.scheme not in FACTORIES or not source.argument:
         near = difflib.get_close_matches(source.scheme, FACTORIES, n=1, cutoff=0.75)
-        hint = f"did you mean {near[0]}:...?" if near else f"known are {', '.join(f'{n}:' for n in FACTORIES)}."
+        hint = f"did you mean {near[0]}:...?" if near else f"known are {', '.join(f'{name}:' for name in FACTORIES)}."
         raise ConfigError(f"target.spec: {source.spec!r} names no kind of target; {hint}")
     target = FACTORIES[source.scheme](source)
+    if source.scheme in _FOLDING:
+        target = replace(target, module=_FOLDING[source.scheme](target.module))
     return configured(target, geometry=geometry, output=output, crops=crops)
 
 
+def unfolded(source: Source) -> nn.Module | None:
+    """The network of a source with its batch normalisations, where `load_target` folds them away; else None."""
+    return FACTORIES[source.scheme](source).module if source.scheme in _FOLDING else None
+
+
 def configured(target: Target, *, geometry: str, output: str, crops: int) -> Target:
-    """A target as the section `target` of a configuration wants it."""
-    chosen = target.output if output == "declared" else output
-    return replace(target, geometry=geometry, output=chosen, crops=crops)
+    """A target with what the section `target` of a configuration says of it; arguments as of `load_target`."""
+    output = target.output if output == "declared" else output
+    return replace(target, geometry=geometry, output=output, crops=crops)

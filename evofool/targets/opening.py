@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from evofool.base.source import Source
-from evofool.config import TargetConfig
+from evofool.config.sections import TargetConfig
 from evofool.errors import ConfigError, IncompatibleRun
-from evofool.records import Facts
 from evofool.targets.families import configured, load_target
 from evofool.targets.target import Preprocessing, Target
 
 __all__ = ["OpenTarget", "built", "open_target", "refuse_other_target", "section_of"]
+
+_VIEW = ("geometry", "output", "crops")  # the keys of the section that say how a target is looked at
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class OpenTarget:
 
     section: TargetConfig  # what it was opened by
     target: Target
-    source: Source | Target  # what evaluators elsewhere build theirs from; the target itself where it was given live
+    source: Source | Target  # what evaluators elsewhere build theirs from; of a live target, the target itself
     fingerprint: str
 
 
@@ -42,11 +43,9 @@ def open_target(
     """The target that a section `target` names, or a live one in its place, which is copied.
 
     Args:
-        section: the spec, and the view: geometry, output, crops.
-        source: of another process that opened it, with the files that were read there.
-        live: a network, which needs the next two, or a target.
-        preprocessing: what the network is fed.
-        class_names: one for each of its outputs.
+        section: the spec, geometry, output and crops.
+        source: in place of `section.spec`: the spec, with whatever files were read for it already.
+        live: a target, or a network with its preprocessing and class names.
         allow_code: whether a python: spec may run its code.
         key: of the configuration or the command line, for messages.
 
@@ -68,36 +67,22 @@ def open_target(
         raise ConfigError("a live module needs preprocessing=evofool.Preprocessing(...) and class_names=[...].")
     else:
         target = Target(copy.deepcopy(live), preprocessing, tuple(class_names))
-    target = configured(target, **_view(section))
+    target = configured(target, **section.model_dump(include=set(_VIEW)))
     return OpenTarget(section, target, target, target.fingerprint())
 
 
 def section_of(target: Target) -> TargetConfig:
     """The section that leaves a live target as it is."""
-    view = {"geometry": target.geometry, "output": target.output, "crops": target.crops}
-    return TargetConfig.model_validate({"spec": "live", **view})
+    return TargetConfig.model_validate({"spec": "live", **{key: getattr(target, key) for key in _VIEW}})
 
 
 def built(source: Source, section: TargetConfig) -> Target:
     """The target of a source, whose files travel with it, in a section's view."""
-    return load_target(source, **_view(section))
-
-
-def _view(section: TargetConfig) -> Facts:
-    """Geometry, output and crops: how a target is looked at."""
-    return {"geometry": section.geometry, "output": section.output, "crops": section.crops}
+    return load_target(source, **section.model_dump(include=set(_VIEW)))
 
 
 def refuse_other_target(fingerprint: str, place: Path, opened: OpenTarget) -> None:
-    """Refuse a target that is not the one that a run was made with.
-
-    Args:
-        fingerprint: the run's.
-        place: of the run.
-
-    Raises:
-        IncompatibleRun: it is another.
-    """
+    """Raise IncompatibleRun unless a target has the fingerprint with which the run at a place was made."""
     if fingerprint != opened.fingerprint:
         raise IncompatibleRun(
             f"{place}: the target {opened.target.spec} is not the one the run was made with (fingerprint "

@@ -6,7 +6,6 @@ output and the fingerprint belong to the target.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evofool.errors import ConfigError, TargetError
+from evofool.errors import ConfigError, TargetError, nearest
 
-__all__ = ["Preprocessing", "Target"]
+__all__ = ["Preprocessing", "Target", "outputs_in_batches"]
 
 
 @dataclass(frozen=True)
@@ -143,13 +142,8 @@ class Target:
             array = tensor.detach().cpu().contiguous()
             digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
             digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
-        facts: list[object] = [
-            self.preprocessing.sha256(),
-            self.geometry,
-            self.output,
-            list(self.class_names),
-            self.code_sha256,
-        ]
+        fed = self.preprocessing.sha256()
+        facts: list[object] = [fed, self.geometry, self.output, list(self.class_names), self.code_sha256]
         if self.crops != 1:
             facts.append(self.crops)
         if self.spec == "live":
@@ -165,19 +159,17 @@ class Target:
         """
         if classes == "all":
             return np.arange(len(self.class_names))
-        indices = []
+        outputs: dict[str | int, list[int]] = {index: [index] for index in range(len(self.class_names))}
+        for index, name in enumerate(self.class_names):
+            outputs.setdefault(name, []).append(index)
+        indices: list[int] = []
         for entry in classes:
-            if isinstance(entry, int) and 0 <= entry < len(self.class_names):
-                indices.append(entry)
-            elif entry in self.class_names:
-                if self.class_names.count(str(entry)) > 1:
-                    same = [i for i, name in enumerate(self.class_names) if name == entry]
-                    raise ConfigError(f"target.classes: {entry!r} is the name of outputs {same}; give the index.")
-                indices.append(self.class_names.index(str(entry)))
-            else:
-                near = difflib.get_close_matches(str(entry), self.class_names, n=3, cutoff=0.4)
-                hint = f"nearest are {', '.join(near)}" if near else f"it has {len(self.class_names)}"
+            if entry not in outputs:
+                hint = nearest(str(entry), self.class_names, f"it has {len(self.class_names)}", cutoff=0.4)
                 raise ConfigError(f"target.classes: {self.spec} has no class {entry!r}; {hint}.")
+            if len(outputs[entry]) > 1:
+                raise ConfigError(f"target.classes: {entry!r} is the name of outputs {outputs[entry]}; give the index.")
+            indices += outputs[entry]
         if len(set(indices)) < len(indices):
             raise ConfigError("target.classes: a class is listed twice.")
         return np.array(indices, dtype=np.int64)
@@ -231,7 +223,7 @@ class Target:
         except Exception as error:
             raise TargetError(
                 f"{self.spec}: the network raised {type(error).__name__} for images of shape {tuple(x.shape)}: "
-                f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+                f"{(str(error).strip() or 'no message').splitlines()[0]}"
             ) from error
         if not isinstance(result, torch.Tensor) or result.shape != (len(x), len(self.class_names)):
             shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
@@ -244,8 +236,11 @@ class Target:
     def check_outputs(self, outputs: NDArray[np.float32]) -> None:
         """Refuse outputs that cannot be what `output` says.
 
+        Args:
+            outputs: (n, outputs), as `outputs` gives them.
+
         Raises:
-            TargetError: all rows are non-finite, or probabilities do not sum to 1.
+            TargetError: no row is finite, or one of probabilities or their logarithms does not sum to 1.
         """
         finite = np.isfinite(outputs).all(axis=1)
         if not finite.any():
@@ -259,6 +254,13 @@ class Target:
                 f"{self.spec}: target.output is {self.output}, but the network's outputs do not sum to 1; "
                 "say target.output=logits if they are raw scores."
             )
+
+
+def outputs_in_batches(target: Target, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
+    """The outputs, (n, outputs), of a target on the CPU for (n, h, w, channels) images, so many in one forward pass."""
+    with torch.inference_mode():
+        parts = [target.outputs(torch.from_numpy(images[i : i + batch].copy())) for i in range(0, len(images), batch)]
+    return np.concatenate(parts)
 
 
 def _normalised(x: torch.Tensor, p: Preprocessing) -> torch.Tensor:
@@ -280,9 +282,8 @@ def _laid_out(x: torch.Tensor, channels_last: bool) -> torch.Tensor:
     algorithm, and so the last bits of a score, by that stride.
     """
     _, channels, height, width = x.shape
-    strides = (channels * height * width, height * width, width, 1)
-    if channels_last:
-        strides = (channels * height * width, 1, width * channels, channels)
+    image = channels * height * width
+    strides = (image, 1, width * channels, channels) if channels_last else (image, height * width, width, 1)
     if x.stride() == strides:
         return x
     return torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)

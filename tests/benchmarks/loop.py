@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.measure import Settings
 from evofool.config import load_config
-from evofool.machines.bench import bench
+from evofool.machines.bench.measuring import bench
 
 __all__ = ["in_short", "markdown", "measure"]
 

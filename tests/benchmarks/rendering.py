@@ -12,7 +12,7 @@ from benchmarks.measure import in_short as short
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.graphs import Graphs
 from evofool.encoding.drawing.render import render
-from evofool.machines.bench import grown
+from evofool.machines.bench.genomes import grown
 
 __all__ = ["SIZES", "Neat", "Ours", "TorchLoop", "in_short", "markdown", "measure"]
 

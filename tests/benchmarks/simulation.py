@@ -261,7 +261,7 @@ def _costs(problem: Problem, generations: int) -> Costs:
         trips.measure(1.0)
         processor = time.process_time()
         reading = trips.measure(5.0)
-        driver = (time.process_time() - processor) / (reading.rows / numerics.chunk)
+        driver = (time.process_time() - processor) / (reading.evaluations / numerics.chunk)
         one = problem.genomes.take(trips.genomes, np.arange(numerics.chunk))
         latencies = []
         for generation in range(1, 51):

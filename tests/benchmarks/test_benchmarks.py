@@ -26,7 +26,7 @@ from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import reference
 from evofool.encoding.drawing.render import render
 from evofool.evaluate.over_ray.pool import RayPool
-from evofool.machines.bench import grown
+from evofool.machines.bench.genomes import grown
 from evofool.records import Cells
 from evofool.targets.numerics import default_numerics
 
@@ -191,6 +191,6 @@ def test_a_simulated_straggler_holds_up_fewer_when_its_chunks_are_sent_again() -
     costs = simulation.Costs(chunks=[1.0], latency=0.01, driver=0.001)
     with mock.patch.multiple(simulation, STRAGGLERS=0.02, SLOWER=20.0, ROUNDS=64):
         again = simulation.efficiency(config, problem, costs, 16, 1600)
-        with mock.patch.object(RayPool, "_late", lambda self: None):
+        with mock.patch.object(RayPool, "_straggler", lambda self: None):
             never = simulation.efficiency(config, problem, costs, 16, 1600)
     assert again["per_second"] > 1.2 * never["per_second"]

@@ -13,11 +13,12 @@ from deap import tools
 
 from benchmarks.measure import Comparison, Crew, Settings, alternate, table
 from benchmarks.measure import in_short as short
-from evofool.config import VariationConfig, load_config
+from evofool.config import load_config
+from evofool.config.sections import VariationConfig
 from evofool.encoding import variation
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.direct.genome import DirectEncoding
-from evofool.machines.bench import grown
+from evofool.machines.bench.genomes import grown
 
 __all__ = ["Deap", "Ours", "in_short", "markdown", "measure"]
 

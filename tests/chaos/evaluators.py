@@ -149,7 +149,7 @@ def disturbed(
 
 def nobody_helps() -> Any:
     """No idle evaluator scores a chunk that another has: what is lost has to be sent again."""
-    return mock.patch.object(RayPool, "_late", lambda self: None)
+    return mock.patch.object(RayPool, "_straggler", lambda self: None)
 
 
 def send(number: int) -> Callable[[random.Random], bool]:

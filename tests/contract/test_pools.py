@@ -261,11 +261,12 @@ def test_a_verb_is_one_row_of_the_table(problem: Problem, make: Make, outputs: s
 def test_a_new_verbs_rows_outlive_an_evaluator(
     problem: Problem, make: Make, outputs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RayPool, "_late", lambda self: None)  # else the other does its work before it is missed
+    monkeypatch.setattr(RayPool, "_straggler", lambda self: None)  # else the other does its work before it is missed
     batch = genomes_of(5, 20 * CHUNK)
     with make(problem) as pool:
-        os.kill(pool.pids()[0], signal.SIGSTOP)  # so that it has not done all of its work before it is killed
+        pid = pool._roster.ready[0].facts["pid"]
+        os.kill(pid, signal.SIGSTOP)  # so that it has not done all of its work before it is killed
         pool.submit(Job(0, outputs, batch))
-        os.kill(pool.pids()[0], signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         assert same_bits(pool.collect(0), row_by_row(problem, outputs, batch))
         assert pool.report().requeued > 0

@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evofool.config import EncodingConfig, VariationConfig
+from evofool.base import rng
+from evofool.config.sections import EncodingConfig, VariationConfig
 from evofool.encoding import exchange, variation
 from evofool.encoding.contract import Encoding, genome_sha256
 from evofool.encoding.cppn import genome as cppn
@@ -154,7 +155,7 @@ def test_no_node_has_the_id_of_a_connection() -> None:
 
 
 def test_canonical_sorts_genes_drops_pad_and_trims() -> None:
-    found = canonical(
+    genes = Graphs(
         np.array([[9, PAD, 4], [PAD, PAD, 4]]),
         np.array([[2, 7, 1], [7, 7, 3]], dtype=np.uint8),
         np.array([[PAD, 30, 20, 10], [PAD, PAD, 8, PAD]]),
@@ -162,6 +163,7 @@ def test_canonical_sorts_genes_drops_pad_and_trims() -> None:
         np.array([[99, 4, 9, 9], [99, 99, 4, 99]]),
         np.array([[99, 0.5, 1.5, 2.5], [99, 99, 3.5, 99]], dtype=np.float32),
     )
+    found = canonical(genes)
     assert found.node_ids.tolist() == [[4, 9], [4, PAD]]
     assert found.activations.tolist() == [[1, 2], [3, 0]]
     assert found.connection_ids.tolist() == [[10, 20, 30], [8, PAD, PAD]]
@@ -291,8 +293,8 @@ def stage_as_lists(stage: programs.Stage) -> dict[str, Any]:
 
 
 def as_lists(program: programs.Program) -> dict[str, Any]:
-    assert program.first.given == 4
-    assert program.second.given == 4 + sum(map(len, program.handed_on))
+    assert program.first.inputs == 4
+    assert program.second.inputs == 4 + sum(map(len, program.handed_on))
     return {
         "first": stage_as_lists(program.first),
         "handed on": [rows.tolist() for rows in program.handed_on],
@@ -786,7 +788,6 @@ def test_initial_cppns_connect_every_input_to_every_output_and_have_no_hidden_no
     assert np.abs(graphs.weights).max() <= 10
     assert np.abs(graphs.weights).max() > 9.5
     assert abs(graphs.weights.mean()) < 0.5
-    assert encoding.draws_of_initial() == (4 * encoding.channels, encoding.channels)
     assert encoding.size(graphs, 0) == (4 + encoding.channels, 4 * encoding.channels)
 
 
@@ -799,12 +800,11 @@ def test_initial_draws_weights_within_the_limit_and_activations_among_those_aske
 
 
 def test_initial_direct_genomes_are_the_numbers_drawn() -> None:
-    drawn = np.random.default_rng(1).random((7, 60))
-    genomes = PIXELS.initial(drawn)
+    drawn = rng.uniforms(1, "initial.0", 2, (7, 60))
+    genomes = variation.initial(PIXELS, 1, 2, 7)
     assert genomes.shape == (7, 5, 4, 3)
     assert genomes.dtype == np.float32
     assert np.array_equal(genomes.ravel(), drawn.ravel().astype(np.float32))
-    assert PIXELS.draws_of_initial() == (60,)
     assert PIXELS.size(genomes, 0) == (60, 0)
     assert PIXELS.genes(genomes, 0) == []
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 import evofool
 from evofool.base import jit
-from evofool.config import Config, VariationConfig, load_config
+from evofool.config import Config, load_config
+from evofool.config.sections import VariationConfig
 from evofool.encoding import variation
 from evofool.encoding.cppn.genome import ACTIVATIONS, CppnEncoding
 from evofool.encoding.cppn.graphs import FIRST_HIDDEN, Graphs

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from evofool.config import VariationConfig
+from evofool.config.sections import VariationConfig
 from evofool.encoding import variation
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import genome as cppn

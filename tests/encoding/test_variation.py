@@ -21,7 +21,8 @@ from scipy.stats import binomtest, ks_2samp
 
 from evofool.archive import cells as archives
 from evofool.base import rng
-from evofool.config import VariationConfig, load_config
+from evofool.config import load_config
+from evofool.config.sections import VariationConfig
 from evofool.encoding import numbers as arrays
 from evofool.encoding import variation
 from evofool.encoding.contract import Encoding
@@ -86,12 +87,22 @@ def deap_children(first: float, second: float, eta: float) -> NDArray[np.float32
     return np.array(child).astype(np.float32)
 
 
+def crossover(
+    first: NDArray[np.float32], second: NDArray[np.float32], uniform: NDArray[np.float64], *, eta: float
+) -> NDArray[np.float32]:
+    """Children of pairs of rows by `arrays.cross`, of three numbers for every gene."""
+    children = first.copy()
+    places = np.flatnonzero(uniform[..., 0] < arrays.CROSSED)
+    arrays.cross(children.reshape(-1), second.ravel(), places, uniform.reshape(-1, 3)[places], eta=eta)
+    return children
+
+
 @pytest.mark.parametrize(
     ("first", "second"), [(0.05, 0.5), (0.5, 0.05), (0.5, 0.93), (0.93, 0.05), (0.45, 0.55), (0.0, 1.0), (0.0, 0.02)]
 )
 def test_crossover_has_the_distribution_of_deap_and_no_other_eta_has(first: float, second: float) -> None:
     a, b = (np.full((1, DRAWS), gene, dtype=np.float32) for gene in (first, second))
-    ours = arrays.crossover(a, b, numbers(1, DRAWS, 3), eta=15.0)[0]
+    ours = crossover(a, b, numbers(1, DRAWS, 3), eta=15.0)[0]
     assert ours.dtype == np.float32
     # DEAP gets the same rounded genes, so that uncrossed ones, half of all, are the same number on both sides.
     pair = float(a[0, 0]), float(b[0, 0])
@@ -103,7 +114,7 @@ def test_crossover_has_the_distribution_of_deap_and_no_other_eta_has(first: floa
 
 def test_crossover_has_the_distribution_of_deap_at_the_default_eta() -> None:
     a, b = (np.full((1, DRAWS), gene, dtype=np.float32) for gene in (0.3, 0.8))
-    ours = arrays.crossover(a, b, numbers(1, DRAWS, 3), eta=VariationConfig().crossover_eta)[0]
+    ours = crossover(a, b, numbers(1, DRAWS, 3), eta=VariationConfig().crossover_eta)[0]
     pair = float(a[0, 0]), float(b[0, 0])
     assert ks_2samp(ours, deap_children(*pair, 10.0)).pvalue > 0.001
     assert ks_2samp(ours, deap_children(*pair, 15.0)).pvalue < 0.001
@@ -260,7 +271,7 @@ def test_crossover_equals_a_slow_restatement(eta: float) -> None:
     uniform[:, 10] = 0.0
     uniform[:, 11] = JUST_BELOW_ONE
     uniform[:, 12, 1] = JUST_BELOW_ONE
-    found = arrays.crossover(first, second, uniform, eta=eta)
+    found = crossover(first, second, uniform, eta=eta)
     flat = (values.reshape(-1).tolist() for values in (first, second))
     expected = [slow_child(a, b, *u, eta) for a, b, u in zip(*flat, uniform.reshape(-1, 3).tolist())]
     np.testing.assert_allclose(found.ravel(), np.float32(expected), rtol=0, atol=1e-6)
@@ -272,7 +283,7 @@ def test_crossover_equals_a_slow_restatement(eta: float) -> None:
 def test_array_operators_leave_their_arguments_alone() -> None:
     first, second, uniform = np.float32(numbers(4, 5)), np.float32(numbers(4, 5, seed=2)), numbers(4, 5, 3, seed=3)
     before = first.copy(), second.copy(), uniform.copy()
-    arrays.crossover(first, second, uniform, eta=10.0)
+    crossover(first, second, uniform, eta=10.0)
     arrays.mutate(first, uniform[..., 0], rate=0.9, eta=15.0, kind="polynomial")
     for old, new in zip(before, (first, second, uniform)):
         assert np.array_equal(old, new)
@@ -989,8 +1000,8 @@ def test_breeding_changes_no_elite_and_gives_operators_what_they_may_look_at(
     config = load_config({"target": {"spec": "lenet:x"}, **given_keys})
     breeder = Breeder(config, encoding, 4, None)
     elites, ids = evolved(encoding), np.arange(4)
-    breeder.adopt(ids, elites, ids)
     archive = replace(archives.empty(4), elites=ids, log_odds=np.zeros(4, dtype=np.float32))
+    breeder.keep(archive, ids, elites, ids)
     pairs = breeder.select(archive, 9, 8)
     first, second = (blobs(encoding, encoding.take(elites, pairs[:, side])) for side in (0, 1))
     seen: list[Any] = []

@@ -141,7 +141,7 @@ def test_a_killed_evaluators_chunk_is_scored_elsewhere(long: Config, tmp_path: P
 def test_a_hung_evaluator_is_killed_and_its_chunk_scored_again(
     long: Config, tmp_path: Path, jittery: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool.RayPool, "_late", lambda self: None)  # else nobody waits for it
+    monkeypatch.setattr(pool.RayPool, "_straggler", lambda self: None)  # else nobody waits for it
     keys = [
         jittery,
         "search.generations=12",

@@ -18,13 +18,12 @@ from evofool.config import Config, load_config, to_yaml
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.evaluate.inline import InlinePool
 from evofool.evaluate.opening import open_pool
-from evofool.machines import bench as benching
-from evofool.machines.bench import Bench, Stage, grown
-from evofool.machines.bench.archives import copy_of
-from evofool.machines.bench.continued import Continued, Stretch
+from evofool.machines.bench import measuring
+from evofool.machines.bench.continued import Continued, Stretch, copy_of
 from evofool.machines.bench.forward import Rival, Rivals
-from evofool.machines.bench.genomes import hidden_nodes
+from evofool.machines.bench.genomes import grown, hidden_nodes
 from evofool.machines.bench.measuring import in_turns
+from evofool.machines.bench.results import Bench, Stage
 from evofool.machines.bench.workbench import ARCHIVE, DEEP, Workbench
 from evofool.machines.probe import opened_problem, repeated
 from evofool.machines.sweep import Choice
@@ -87,10 +86,9 @@ def test_stages_take_turns_in_reversed_order_and_share_the_time_by_weight() -> N
 
 def test_work_is_done_at_least_once_and_until_the_time_is_over() -> None:
     reading = repeated(lambda: time.sleep(0.01), 3, 0.0)
-    assert reading.rows == 3 and reading.seconds >= 0.01
+    assert reading.evaluations == 3 and reading.seconds >= 0.01
     reading = repeated(lambda: time.sleep(0.01), 3, 0.05)
-    assert reading.rows <= 15 and reading.seconds >= 0.05 and reading.per_second <= 300
-    assert 0.01 <= reading.fastest <= reading.slowest <= reading.seconds
+    assert reading.evaluations <= 15 and reading.seconds >= 0.05 and reading.per_second <= 300
 
 
 def stage(name: str, kind: str, rounds: list[float], cores: int = 1) -> Stage:
@@ -264,7 +262,7 @@ def test_the_workbench_measures_every_part(config: Config, tmp_path: Path, one_t
     bench.make(4, 50, tmp_path / "run")
     facts = bench.open(tmp_path / "run", tmp_path / "copies")
     assert facts["generations"] == 100 and facts["evaluations"] == 400 and facts["hidden_nodes"] > 0
-    rows = {key: bench.part(*key, 0.0).rows for key in bench.parts()}
+    rows = {key: bench.part(*key, 0.0).evaluations for key in bench.parts()}
     assert rows == {
         ("render", ARCHIVE): 50,
         ("render", DEEP): 50,
@@ -338,7 +336,7 @@ def test_the_table_shows_both_figures_beside_each_ratio(
     command: Command, config: Config, tmp_path: Path, result: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(benching, "bench", lambda config, **options: asked.update(options, config=config) or result)
+    monkeypatch.setattr(measuring, "bench", lambda config, **options: asked.update(options, config=config) or result)
     file = tmp_path / "c.yaml"
     file.write_text(to_yaml(config))
     code, out, _ = command("bench", file, "seed=9", "--repeats", "3", "--seconds", "7", "--no-ray", "--run", tmp_path)

@@ -528,6 +528,12 @@ def test_code_goes_along_only_if_allowed(folder: Path) -> None:
     assert "net.py" in client.names and client.sent["entrypoint"].endswith("--allow-code")
 
 
+def test_a_module_that_is_installed_there_is_no_file_to_send(folder: Path) -> None:
+    overrides = ["variation.operators={mutate: python:theirs.operators:mutate}", "search.objective=python:own.py:rank"]
+    settings = load_config("config.yaml", overrides)
+    assert set(launch.named_files(settings)) == {Path("own.py"), Path("weights/lenet.safetensors")}
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [

@@ -15,10 +15,10 @@ import evofool
 from evofool.config import Config, load_config, to_yaml
 from evofool.errors import ConfigError
 from evofool.machines import plan as planning
-from evofool.machines.disk import Measured
+from evofool.machines.disk import Sizes
 from evofool.machines.plan import evaluations_in, generations_of
 from evofool.machines.probe import Reading
-from evofool.machines.rehearsal import Bred, PlacementCurve, Rehearsed
+from evofool.machines.rehearsal import BreedingMemory, FirstGenerations, PlacementCurve
 from evofool.records import Numerics
 from evofool.store import compaction
 from evofool.store.commits import TABLES
@@ -163,18 +163,17 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], No
 
     def put(facts: dict[str, float]) -> None:
         rows = dict.fromkeys(TABLES, 100.0)
-        disk = Measured(rows, dict.fromkeys(TABLES, 1000.0), 2000.0, 9000.0, 3000.0, 300.0, 400.0, 1)
-        bred = Bred(base_mib=500.0, bytes_a_row=facts.get("bytes_a_row", 1000.0), genome_bytes=300.0)
-        rehearsed = Rehearsed(
+        sizes = Sizes(rows, dict.fromkeys(TABLES, 1000.0), 2000.0, 9000.0, 3000.0, 300.0, 400.0, 1)
+        breeding = BreedingMemory(base_mib=500.0, bytes_a_row=facts.get("bytes_a_row", 1000.0), genome_bytes=300.0)
+        first = FirstGenerations(
             driver_seconds=facts.get("driver_seconds", 0.1),
             placements=PlacementCurve(((100, 10), (200, 20)), direct=False),
             individuals=20,
-            png_bytes=400.0,
             gpu_mib=0.0,
-            disk=disk,
+            sizes=sizes,
         )
-        reading = Reading(100, 1.0, 0.5, 0.5)
-        measurement = planning._Measurement(reading, reading, (600.0, 700.0), bred, rehearsed)
+        reading = Reading(100, 1.0)
+        measurement = planning._Measurement(reading, reading, (600.0, 700.0), breeding, first)
         monkeypatch.setattr(planning, "_measure", lambda *_: measurement)
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
 

@@ -15,8 +15,9 @@ from evofool.config import Config, load_config, to_yaml
 from evofool.evaluate.opening import resolve_numerics
 from evofool.evaluate.pool import chunks
 from evofool.machines import tune
-from evofool.machines.sweep import whole_chunk
-from evofool.machines.tune import Choice, Tuning, share_used
+from evofool.machines.probe import opened_problem
+from evofool.machines.sweep import Choice, share_used, whole_chunk
+from evofool.machines.tune import Tuning
 from evofool.records import Numerics
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
@@ -128,9 +129,8 @@ def test_measuring_finds_that_one_row_at_a_time_is_slow(config: Config, capsys: 
     settings = load_config(config, ["evaluation.micro_batch=1", "evaluation.chunk=4", "search.offspring=64"])
     result = tune.tune(settings, seconds=4.0)
     assert result.worth_it and result.gain > 1.3 and result.best.numerics.micro_batch > 1
-    numerics = resolve_numerics(
-        settings.evaluation, tune.opened_problem(settings, Source(settings.target.spec)).target.family, False
-    )
+    problem = opened_problem(settings, Source(settings.target.spec))
+    numerics = resolve_numerics(settings.evaluation, problem.target.family, False)
     assert result.present.numerics == numerics and result.present.evaluators == 1
     assert 3 <= len(result.present.rounds) == len(result.ratios) and result.choices[0] is result.best
     again = load_config(settings, [f"evaluation.{k}={getattr(result.best.numerics, k)}" for k in tune.KEYS])

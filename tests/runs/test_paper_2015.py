@@ -18,7 +18,8 @@ from conftest import ROOT
 from handmade import graph
 from numpy.typing import NDArray
 
-from evofool.config import VariationConfig, flatten, load_config
+from evofool.config import flatten, load_config
+from evofool.config.sections import VariationConfig
 from evofool.encoding import variation
 from evofool.encoding.cppn import operators
 from evofool.encoding.cppn.genome import CppnEncoding

@@ -237,7 +237,7 @@ def test_large_genomes_go_and_stay_as_they_would_have(
     # Once nobody of then is an elite any more, the compaction's genomes are dropped as those of any commit are.
     store = RunStore(path)
     store.recover()
-    assert store._segments.keys() == {store.log.base.number}
+    assert store._large.keys() == {store.log.base.number}
     last = store.log.base
     more = {"numerics": last.numerics, "counters": last.counters}
     writing.append(store.log, None, last.generation, last.archive_hash, {}, dropped_genomes=[last.number], **more)

@@ -448,14 +448,14 @@ def test_reading_damaged_tables_never_gives_other_rows(copy: Path, table: str) -
         "genomes": lambda run: run.store.table("genomes").to_pylist(),
         "history": lambda run: run.store.table("history").to_pylist(),
     }[table]
-    expected = read(Run(copy))
+    expected = read(Run(RunStore(copy)))
     path = sorted((copy / TABLES[table]).iterdir())[1]
     blob = path.read_bytes()
     wrong = []
     for position in range(0, len(blob), max(1, len(blob) // 35)):
         path.write_bytes(blob[:position] + bytes([blob[position] ^ 4]) + blob[position + 1 :])
         try:
-            if read(Run(copy)) != expected:
+            if read(Run(RunStore(copy))) != expected:
                 wrong.append(position)
         except CorruptData as error:
             assert str(path) in error.message

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -37,10 +37,10 @@ __all__ = [
     "versions_of",
 ]
 
-Activation = Callable[[Any, Any], Any]
+Activation: TypeAlias = Callable[[Any, ModuleType], Any]  # of an array and numpy, or of a tensor and torch
 
 FIRST_OWN = 128  # codes of genes from here on count an encoding's own activations, in the order of its configuration
-_registered: dict[tuple[str, str], Activation] = {}  # by name and sha256 (hex) of the file, "" where there is none
+_registered: dict[tuple[str, str], Activation] = {}  # by name and sha256 (hex) of the file, "" for one from Python
 
 
 def register_activation(name: str, function: Activation) -> None:
@@ -49,7 +49,7 @@ def register_activation(name: str, function: Activation) -> None:
     Evaluators over Ray are other processes: they know only what `python:FILE.py:callable` names.
 
     Raises:
-        ConfigError: the function does not give one float for each number, with torch as with numpy.
+        ConfigError: the function does not give one float32 for each number, with torch as with numpy.
     """
     _register(name, "", function)
 
@@ -80,14 +80,14 @@ def is_known(name: str, sha256: str = "") -> bool:
 
 def versions_of(name: str) -> list[str]:
     """The sha256 (hex) of each file that an activation of this name was registered from; "" for one from Python."""
-    return [sha256 for known, sha256 in _registered if known == name]
+    return [sha256 for other, sha256 in _registered if other == name]
 
 
 def own(name: str, sha256: str = "") -> Activation:
     """The function registered under a name and the sha256 (hex) of its file.
 
     Raises:
-        ConfigError: nothing is.
+        ConfigError: no function is.
     """
     if (name, sha256) not in _registered:
         raise ConfigError(
@@ -103,18 +103,18 @@ def activation_sources(
     """The user's own activations that a configuration names by `python:` specs.
 
     Args:
-        code: the sha256 (hex) that their files must have, by spec; whatever they have, where it is not there.
+        code: the sha256 (hex) that the file of each spec must have; that of a spec without one may have any.
     """
     specs = config.encoding.activations if config.encoding.kind == "cppn" else []
     return tuple(
-        Source(s, allow_code, key="encoding.activations", sha256=code.get(s, ""))
-        for s in specs
-        if s.startswith("python:")
+        Source(spec, allow_code, key="encoding.activations", sha256=code.get(spec, ""))
+        for spec in specs
+        if spec.startswith("python:")
     )
 
 
 def load_activations(sources: tuple[Source, ...]) -> dict[str, str]:
-    """Register the activations that `python:` specs name; {spec: sha256 (hex) of its file}.
+    """Register the activations that `python:` specs name, unless they are already; {spec: sha256 (hex) of its file}.
 
     Raises:
         ConfigError: code is not allowed, or it is no activation.
@@ -122,10 +122,9 @@ def load_activations(sources: tuple[Source, ...]) -> dict[str, str]:
     """
     hashes = {}
     for source in sources:
-        if source.sha256 and is_known(source.spec, source.sha256):
-            hashes[source.spec] = source.sha256
-            continue
-        function, sha256 = load_callable(source)
-        _register(source.spec, sha256, function)
+        sha256 = source.sha256
+        if not sha256 or not is_known(source.spec, sha256):
+            function, sha256 = load_callable(source)
+            _register(source.spec, sha256, function)
         hashes[source.spec] = sha256
     return hashes

@@ -7,14 +7,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evofool.encoding.contract import Rows
 from evofool.encoding.cppn.activations import FIRST_OWN, Activation, own
 from evofool.encoding.cppn.graphs import (
-    BIAS,
+    CYCLE,
     FIRST_HIDDEN,
     FIRST_OUTPUT,
     INPUTS,
@@ -24,26 +24,13 @@ from evofool.encoding.cppn.graphs import (
     connection_ids,
     flat_edges,
     locate,
-    node_ids,
+    trimmed,
+    with_rows,
 )
 from evofool.errors import InvalidGenome
 from evofool.records import Facts
 
-__all__ = [
-    "ACTIVATIONS",
-    "BIAS",
-    "FIRST_HIDDEN",
-    "FIRST_OUTPUT",
-    "INPUTS",
-    "PAD",
-    "CppnEncoding",
-    "Graphs",
-    "canonical",
-    "connection_ids",
-    "flat_edges",
-    "locate",
-    "node_ids",
-]
+__all__ = ["ACTIVATIONS", "MAX_CONNECTIONS", "MAX_NODES", "CppnEncoding"]
 
 # A gene stores the position in this table, so entries are only ever appended. Definitions: reference.py, render.py.
 ACTIVATIONS = ("identity", "sine", "sigmoid", "gaussian", "linear")
@@ -57,16 +44,16 @@ _MAGIC = b"cppn"
 
 @dataclass(frozen=True)
 class CppnEncoding:
-    """Genomes as graphs; see encoding/__init__.py for what an encoding offers."""
+    """Genomes as graphs; contract.py says what an encoding offers."""
 
     height: int
     width: int
     colour: str  # "grey", "hsv", "rgb" or "hls2015"
-    coordinates: str = "unit"
-    output: str = "shifted"
-    activations: tuple[str, ...] = ("sine", "sigmoid", "gaussian", "linear")
-    weight_limit: float = 10.0
-    quantisation: str = "round"
+    coordinates: str = "unit"  # or "raw": see programs.coordinates
+    output: str = "shifted"  # an output v is drawn as (v + 1) / 2; or "absolute": as |v|
+    activations: tuple[str, ...] = ("sine", "sigmoid", "gaussian", "linear")  # that mutation and new nodes draw from
+    weight_limit: float = 10.0  # weights are drawn from [-weight_limit, weight_limit]
+    quantisation: str = "round"  # or "truncate"
     arithmetic: str = "torch"  # or "portable": see portable.py
     kind: str = "cppn"
     code: tuple[tuple[str, str], ...] = ()  # (spec, sha256 of its file) of activations of the user's own
@@ -78,17 +65,15 @@ class CppnEncoding:
 
     @property
     def activation_codes(self) -> NDArray[np.uint8]:
-        """Codes that mutation and new nodes draw from."""
+        """The codes of `activations`."""
         return np.array([self.codes[name] for name in self.activations], dtype=np.uint8)
 
     @cached_property
     def codes(self) -> dict[str, int]:
         """What genes write for each activation: a position in ACTIVATIONS, or from FIRST_OWN on for own ones."""
         others = [name for name in self.activations if name not in ACTIVATIONS]
-        return {
-            **{name: code for code, name in enumerate(ACTIVATIONS)},
-            **{name: FIRST_OWN + i for i, name in enumerate(others)},
-        }
+        built_in = {name: code for code, name in enumerate(ACTIVATIONS)}
+        return built_in | {name: code for code, name in enumerate(others, FIRST_OWN)}
 
     def own(self, name: str) -> Activation:
         """The function of an activation of the user's own.
@@ -104,94 +89,52 @@ class CppnEncoding:
         return {code: name for name, code in self.codes.items()}
 
     def empty(self, rows: int) -> Graphs:
-        """Room for `rows` genomes, to be filled with `replace`."""
-        return self._room(rows, 0, 0)
+        """A batch of `rows` genomes without genes, to be filled with `replace`."""
+        ids, codes, weights = (np.zeros((rows, 0), dtype=dtype) for dtype in (np.int64, np.uint8, np.float32))
+        return Graphs(ids, codes, ids, ids, ids, weights)
 
-    @staticmethod
-    def _room(rows: int, n: int, m: int) -> Graphs:
-        """Genomes without genes, padded to n nodes and m connections."""
-        return Graphs(
-            node_ids=np.full((rows, n), PAD, dtype=np.int64),
-            activations=np.zeros((rows, n), dtype=np.uint8),
-            connection_ids=np.full((rows, m), PAD, dtype=np.int64),
-            sources=np.zeros((rows, m), dtype=np.int64),
-            destinations=np.zeros((rows, m), dtype=np.int64),
-            weights=np.zeros((rows, m), dtype=np.float32),
-        )
-
-    def initial(self, *draws: NDArray[np.float64]) -> Graphs:
+    def initial(self, weights: NDArray[np.float64], activations: NDArray[np.float64]) -> Graphs:
         """Genomes without hidden nodes: every input to every output, random weights and output activations.
 
         Args:
-            draws: uniform numbers in [0, 1) for the weights, (n, 4 * channels), and for the activations, (n, channels).
+            weights: (n, 4 * channels) uniform numbers in [0, 1); a genome's connections come output by output, and
+                those of an output in the order of INPUTS.
+            activations: (n, channels) uniform numbers in [0, 1).
         """
-        weights, kinds = draws
-        n, channels = kinds.shape
+        n, channels = activations.shape
         outputs = np.arange(FIRST_OUTPUT, FIRST_OUTPUT + channels)
         source, destination = (grid.ravel() for grid in np.meshgrid(np.arange(FIRST_OUTPUT), outputs))
         codes = self.activation_codes
-
-        def rows(values: NDArray[Any]) -> NDArray[Any]:
-            return np.tile(values, (n, 1))
-
-        return canonical(
-            rows(outputs),
-            codes[(kinds * len(codes)).astype(np.int64)],
-            rows(connection_ids(source, destination, 0)),
-            rows(source),
-            rows(destination),
+        genomes = Graphs(
+            np.tile(outputs, (n, 1)),
+            codes[(activations * len(codes)).astype(np.int64)],
+            np.tile(connection_ids(source, destination, 0), (n, 1)),
+            np.tile(source, (n, 1)),
+            np.tile(destination, (n, 1)),
             ((weights * 2 - 1) * self.weight_limit).astype(np.float32),
         )
+        return canonical(genomes)
 
-    def draws_of_initial(self) -> tuple[int, ...]:
-        """Numbers for each individual that `initial` takes, argument by argument."""
-        return (FIRST_OUTPUT * self.channels, self.channels)
+    def take(self, graphs: Graphs, rows: Rows) -> Graphs:
+        """The genomes at `rows`, padding trimmed."""
+        return trimmed(graphs.select(rows))
 
-    def take(self, graphs: Graphs, rows: Any) -> Graphs:
-        """The genomes at `rows` (indices or a slice), padding trimmed."""
-        nodes, activations, *connections = (array[rows] for array in graphs.arrays())
-        n = int((nodes != PAD).sum(axis=1).max(initial=0))
-        m = int((connections[0] != PAD).sum(axis=1).max(initial=0))
-        return Graphs(nodes[:, :n], activations[:, :n], *(array[:, :m] for array in connections))
-
-    def replace(
-        self, graphs: Graphs, rows: NDArray[np.int64], source: Graphs, source_rows: NDArray[np.int64]
-    ) -> Graphs:
+    def replace(self, graphs: Graphs, rows: Rows, source: Graphs, source_rows: Rows) -> Graphs:
         """`graphs` with `rows` overwritten by `source_rows` of `source`; the memory of `graphs` may be reused."""
-        result = []
-        for name, new in zip(graphs.__dataclass_fields__, source.arrays()):
-            old, new, fill = getattr(graphs, name), new[source_rows], PAD if name.endswith("_ids") else 0
-            if new.shape[1] > old.shape[1]:
-                wider = np.full((len(old), new.shape[1]), fill, dtype=old.dtype)
-                wider[:, : old.shape[1]] = old
-                old = wider
-            old[rows, : new.shape[1]] = new
-            old[rows, new.shape[1] :] = fill
-            result.append(old)
-        return Graphs(*result)
+        return with_rows(graphs, rows, source.select(source_rows))
 
     def size(self, graphs: Graphs, row: int) -> tuple[int, int]:
         """(nodes, connections); inputs and outputs count as nodes."""
-        return (
-            len(INPUTS) + int(np.count_nonzero(graphs.node_ids[row] != PAD)),
-            int(np.count_nonzero(graphs.connection_ids[row] != PAD)),
-        )
+        n, m = (int(np.count_nonzero(ids[row] != PAD)) for ids in (graphs.node_ids, graphs.connection_ids))
+        return len(INPUTS) + n, m
 
     def to_bytes(self, graphs: Graphs, row: int) -> bytes:
         """Canonical bytes of one genome, little-endian: header, then the fields of Graphs in order."""
         nodes, m = self.size(graphs, row)
         n = nodes - len(INPUTS)
-        return b"".join(
-            [
-                _HEADER.pack(_MAGIC, 1, self.channels, n, m),
-                graphs.node_ids[row, :n].astype("<i8", copy=False).tobytes(),
-                graphs.activations[row, :n].tobytes(),
-                graphs.connection_ids[row, :m].astype("<i8", copy=False).tobytes(),
-                graphs.sources[row, :m].astype("<i8", copy=False).tobytes(),
-                graphs.destinations[row, :m].astype("<i8", copy=False).tobytes(),
-                graphs.weights[row, :m].astype("<f4", copy=False).tobytes(),
-            ]
-        )
+        fields = zip(graphs.arrays(), _layout(n, m))
+        genes = (array[row, :count].astype(dtype, copy=False).tobytes() for array, (dtype, count) in fields)
+        return _HEADER.pack(_MAGIC, 1, self.channels, n, m) + b"".join(genes)
 
     def from_bytes(self, blobs: Sequence[bytes]) -> Graphs:
         """Genomes of canonical bytes, each checked by `check`.
@@ -199,13 +142,9 @@ class CppnEncoding:
         Raises:
             InvalidGenome: bytes that `to_bytes` of this encoding would not give.
         """
-        parsed = [self._parse(blob) for blob in blobs]
-        n = max((len(p.node_ids[0]) for p in parsed), default=0)
-        m = max((len(p.connection_ids[0]) for p in parsed), default=0)
-        graphs = self._room(len(parsed), n, m)
-        for row, one in enumerate(parsed):
-            for target, values in zip(graphs.arrays(), one.arrays()):
-                target[row, : values.shape[1]] = values[0]
+        graphs = self.empty(len(blobs))
+        for row, blob in enumerate(blobs):
+            graphs = with_rows(graphs, slice(row, row + 1), self._parse(blob))
         return graphs
 
     def _parse(self, blob: bytes) -> Graphs:
@@ -224,7 +163,7 @@ class CppnEncoding:
         if len(blob) != _HEADER.size + 9 * n + 28 * m:
             raise InvalidGenome(f"a genome of {n} nodes and {m} connections has {len(blob)} bytes, which does not fit.")
         fields, at = [], _HEADER.size
-        for dtype, count in (("<i8", n), ("u1", n), ("<i8", m), ("<i8", m), ("<i8", m), ("<f4", m)):
+        for dtype, count in _layout(n, m):
             array = np.frombuffer(blob, dtype=dtype, count=count, offset=at)
             at += array.nbytes
             fields.append(array.astype(array.dtype.newbyteorder("="))[None])
@@ -254,9 +193,9 @@ class CppnEncoding:
         if not np.all(np.isfinite(weights)) or np.any(np.abs(weights) > MAX_WEIGHT):
             raise InvalidGenome("a genome has a weight that is not finite or beyond 1e6.")
         sources, destinations = graphs.sources, graphs.destinations
-        known = locate(graphs.node_ids, sources) >= 0
-        inputs = (sources >= 0) & (sources < FIRST_OUTPUT)
-        if not np.all(known | inputs) or not np.all(locate(graphs.node_ids, destinations) >= 0):
+        is_node = locate(graphs.node_ids, sources) >= 0
+        is_input = (sources >= 0) & (sources < FIRST_OUTPUT)
+        if not np.all(is_node | is_input) or not np.all(locate(graphs.node_ids, destinations) >= 0):
             raise InvalidGenome("a genome has a connection from or to a node that is not there.")
         self._refuse_cycle(graphs)
 
@@ -265,20 +204,19 @@ class CppnEncoding:
         # Kahn's algorithm by whole layers, over all genes (compile drops those that reach no output).
         source, destination = flat_edges(graphs)
         pending = np.bincount(destination, minlength=FIRST_OUTPUT + graphs.node_ids.shape[1])
-        done = pending == 0
-        frontier = done.copy()
+        is_sorted = pending == 0
+        frontier = is_sorted.copy()
         while frontier.any():
-            freed = np.bincount(destination[frontier[source]], minlength=len(pending))
-            pending -= freed
-            frontier = (pending == 0) & ~done
-            done |= frontier
-        if not done.all():
-            raise InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
+            pending -= np.bincount(destination[frontier[source]], minlength=len(pending))
+            frontier = (pending == 0) & ~is_sorted
+            is_sorted |= frontier
+        if not is_sorted.all():
+            raise InvalidGenome(CYCLE)
 
     def genes(self, graphs: Graphs, row: int) -> list[Facts]:
         """One dict for each gene, nodes first: the rows of the `genome` column."""
         nodes, connections = self.size(graphs, row)
-        listed: list[Facts] = [
+        genes: list[Facts] = [
             {
                 "gene": "node",
                 "id": int(graphs.node_ids[row, i]),
@@ -289,7 +227,7 @@ class CppnEncoding:
             }
             for i in range(nodes - len(INPUTS))
         ]
-        listed += [
+        genes += [
             {
                 "gene": "connection",
                 "id": int(graphs.connection_ids[row, i]),
@@ -299,7 +237,7 @@ class CppnEncoding:
             }
             for i in range(connections)
         ]
-        return listed
+        return genes
 
     def to_json(self, graphs: Graphs, row: int) -> Facts:
         """One genome as JSON data; ids are hex strings, since JSON readers lose bits of 64-bit numbers."""
@@ -317,3 +255,8 @@ class CppnEncoding:
                 {k: g[k] for k in ("id", "source", "destination", "weight")} for g in genes if g["gene"] == "connection"
             ],
         }
+
+
+def _layout(n: int, m: int) -> tuple[tuple[str, int], ...]:
+    """The fields of Graphs as the bytes of a genome have them, (dtype, genes) each, for n nodes and m connections."""
+    return ("<i8", n), ("u1", n), ("<i8", m), ("<i8", m), ("<i8", m), ("<f4", m)

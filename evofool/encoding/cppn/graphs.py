@@ -9,7 +9,7 @@ Terminology
 
 Conventions
     Ids say what a gene is, not when or where it was invented: evaluators that never talk give the same structure the
-    same id, and a structure that is lost and found again keeps it (NEAT's markings differ there: Stanley and
+    same id, and a structure that is lost and returns keeps it (NEAT's markings differ there: Stanley and
     Miikkulainen 2002, p. 107, number an innovation anew in each generation).
     Rows are sorted by id and padded with PAD at the end; what lies behind PAD is zero. A genome has one such form,
     so equal genomes have equal bytes.
@@ -21,30 +21,41 @@ Clune, CVPR 2015, section 2.3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evofool.encoding.contract import Rows
+
 __all__ = [
     "BIAS",
+    "CYCLE",
     "FIRST_HIDDEN",
     "FIRST_OUTPUT",
     "INPUTS",
     "PAD",
+    "Column",
     "Graphs",
+    "Ids",
     "canonical",
     "connection_ids",
     "flat_edges",
     "locate",
     "node_ids",
+    "trimmed",
+    "with_rows",
 ]
+
+Column: TypeAlias = NDArray[Any]  # one of the arrays of Graphs, each of its own dtype
+Ids: TypeAlias = NDArray[np.int64]  # or columns of them, -1 for none
 
 INPUTS = ("x", "y", "d", "bias")
 BIAS = 3
 FIRST_OUTPUT = len(INPUTS)
 FIRST_HIDDEN = 1 << 62
 PAD = np.iinfo(np.int64).max
+CYCLE = "a genome has a cycle; a CPPN must be acyclic."  # for whoever meets one
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Graphs:
     """n CPPN genomes; row = genome. N and M are the largest numbers of nodes and connections."""
 
     node_ids: NDArray[np.int64]  # (n, N) outputs and hidden nodes, ascending, PAD behind
-    activations: NDArray[np.uint8]  # (n, N) codes: positions in cppn.ACTIVATIONS, or own ones (CppnEncoding.codes)
+    activations: NDArray[np.uint8]  # (n, N) codes: positions in genome.ACTIVATIONS, or own ones (CppnEncoding.codes)
     connection_ids: NDArray[np.int64]  # (n, M) innovation ids, ascending, PAD behind
     sources: NDArray[np.int64]  # (n, M) node ids
     destinations: NDArray[np.int64]  # (n, M) node ids
@@ -61,12 +72,13 @@ class Graphs:
     def __len__(self) -> int:
         return len(self.node_ids)
 
-    def arrays(self) -> tuple[NDArray[Any], ...]:
+    def arrays(self) -> tuple[Column, ...]:
         """The fields in order."""
         return tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
-
-# ----------------------------------------------------------------------------------------------------------- ids
+    def select(self, rows: Rows) -> Graphs:
+        """The genomes at `rows`, with the padding as it is."""
+        return Graphs(*(array[rows] for array in self.arrays()))
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -76,7 +88,7 @@ def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return value ^ (value >> np.uint64(31))
 
 
-def _hash_ids(tag: int, source: Any, destination: Any, ordinal: Any) -> NDArray[np.int64]:
+def _hash_ids(tag: int, source: Ids, destination: Ids, ordinal: Ids | int) -> Ids:
     state = np.zeros(np.broadcast(source, destination, ordinal).shape, dtype=np.uint64)
     with np.errstate(over="ignore"):
         for part in (tag, source, destination, ordinal):  # mixed after each, so that no two can stand for one another
@@ -85,41 +97,53 @@ def _hash_ids(tag: int, source: Any, destination: Any, ordinal: Any) -> NDArray[
     return ((state >> np.uint64(2)) | np.uint64(FIRST_HIDDEN)).astype(np.int64)
 
 
-def node_ids(source: Any, destination: Any, ordinal: Any) -> NDArray[np.int64]:
+def node_ids(source: Ids, destination: Ids, ordinal: Ids | int) -> Ids:
     """Ids of the nodes put on connections source -> destination; ordinal 0 is the first such split in a genome."""
     return _hash_ids(1, source, destination, ordinal)
 
 
-def connection_ids(source: Any, destination: Any, ordinal: Any) -> NDArray[np.int64]:
+def connection_ids(source: Ids, destination: Ids, ordinal: Ids | int) -> Ids:
     """Innovation ids of connections; ordinal 0 is the first between these two nodes in a genome."""
     return _hash_ids(2, source, destination, ordinal)
 
 
-# ------------------------------------------------------------------------------------------------ array-wide tools
+def canonical(graphs: Graphs) -> Graphs:
+    """Genomes of genes in any order, some of them perhaps PAD: the genes sorted by id, the padding trimmed."""
 
-
-def canonical(
-    node_ids: NDArray[np.int64],
-    activations: NDArray[np.uint8],
-    connection_ids: NDArray[np.int64],
-    sources: NDArray[np.int64],
-    destinations: NDArray[np.int64],
-    weights: NDArray[np.float32],
-) -> Graphs:
-    """Sort genes by id, drop those whose id is PAD, and trim the padding."""
-
-    def tidy(ids: NDArray[np.int64], *others: NDArray[Any]) -> list[NDArray[Any]]:
-        width = int((ids != PAD).sum(axis=1).max(initial=0))
-        order = np.argsort(ids, axis=1, kind="stable")[:, :width]
+    def ascending(ids: Ids, *others: Column) -> list[Column]:
+        order = np.argsort(ids, axis=1, kind="stable")
         ids = np.take_along_axis(ids, order, axis=1)
         live = ids != PAD
         return [ids, *(np.where(live, np.take_along_axis(a, order, axis=1), a.dtype.type(0)) for a in others)]
 
-    return Graphs(*tidy(node_ids, activations), *tidy(connection_ids, sources, destinations, weights))
+    nodes, activations, *connections = graphs.arrays()
+    return trimmed(Graphs(*ascending(nodes, activations), *ascending(*connections)))
 
 
-def locate(table: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Row-wise binary search: the column of each id in its row of the ascending `table`, -1 where it is not there.
+def trimmed(graphs: Graphs) -> Graphs:
+    """Genomes without the columns that are padding in every row."""
+    n, m = (int((ids != PAD).sum(axis=1).max(initial=0)) for ids in (graphs.node_ids, graphs.connection_ids))
+    nodes, activations, *connections = graphs.arrays()
+    return Graphs(nodes[:, :n], activations[:, :n], *(array[:, :m] for array in connections))
+
+
+def with_rows(graphs: Graphs, rows: Rows, source: Graphs) -> Graphs:
+    """`graphs` with `rows` overwritten by the genomes of `source`, in place where they are not wider."""
+    result = []
+    for name, old, new in zip(graphs.__dataclass_fields__, graphs.arrays(), source.arrays()):
+        fill = PAD if name.endswith("_ids") else 0
+        if new.shape[1] > old.shape[1]:
+            wider = np.full((len(old), new.shape[1]), fill, dtype=old.dtype)
+            wider[:, : old.shape[1]] = old
+            old = wider
+        old[rows, : new.shape[1]] = new
+        old[rows, new.shape[1] :] = fill
+        result.append(old)
+    return Graphs(*result)
+
+
+def locate(table: Ids, ids: Ids) -> Ids:
+    """Row-wise binary search: the column of each id in its row of the ascending `table`, -1 where it is not in it.
 
     Args:
         table: (n, N) int64, rows ascending.
@@ -131,8 +155,8 @@ def locate(table: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64
     return result
 
 
-def _locate(table: NDArray[np.int64], rows: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The column of ids[i] in row rows[i] of the ascending `table`, -1 where it is not there."""
+def _locate(table: Ids, rows: Ids, ids: Ids) -> Ids:
+    """The column of ids[i] in row rows[i] of the ascending `table`, -1 where it is not in it."""
     width = table.shape[1]
     if width == 0 or ids.size == 0:
         return np.full(ids.shape, -1, dtype=np.int64)
@@ -140,14 +164,14 @@ def _locate(table: NDArray[np.int64], rows: NDArray[np.int64], ids: NDArray[np.i
     first = rows * width
     low, last = first, first + (width - 1)
     step = 1 << (width.bit_length() - 1)
-    while step:  # low = the largest place whose entry is <= id, found bit by bit
+    while step:  # low = the largest place whose entry is <= id, one bit of it at a time
         probe = np.minimum(low + step, last)
         low = np.where(flat[probe] <= ids, probe, low)
         step >>= 1
     return np.where(flat[low] == ids, low - first, -1)
 
 
-def flat_edges(graphs: Graphs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def flat_edges(graphs: Graphs) -> tuple[Ids, Ids]:
     """(source, destination) of every connection, shape (E,) each, in row and id order.
 
     They index the flattened (n, INPUTS + N) table of inputs and nodes.
@@ -156,8 +180,8 @@ def flat_edges(graphs: Graphs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     at = rows * graphs.connection_ids.shape[1] + columns
     begin = rows * (FIRST_OUTPUT + graphs.node_ids.shape[1])
 
-    def index(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        # Inputs stand in front, and behind them every genome's outputs, so only hidden nodes are looked for.
+    def index(ids: Ids) -> Ids:
+        # Inputs stand in front, and behind them every genome's outputs, so only hidden nodes are looked up.
         places = ids.ravel()[at]
         hidden = np.nonzero(places >= FIRST_HIDDEN)[0]
         places[hidden] = _locate(graphs.node_ids, rows[hidden], places[hidden]) + FIRST_OUTPUT

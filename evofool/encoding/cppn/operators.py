@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,16 @@ from evofool.encoding.cppn.graphs import (
     FIRST_HIDDEN,
     FIRST_OUTPUT,
     PAD,
+    Column,
     Graphs,
+    Ids,
+    canonical,
     connection_ids,
     flat_edges,
     locate,
     node_ids,
+    trimmed,
+    with_rows,
 )
 
 __all__ = [
@@ -44,20 +49,25 @@ __all__ = [
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Operator = Callable[..., tuple[Graphs, Mask]]
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 def _on_some(operator: Operator) -> Operator:
-    """The operator (graphs, apply, *uniform) of one that has only the rows to apply it to: (graphs, *uniform)."""
+    """The operator (graphs, apply, *uniform), for the rows that `apply` picks, of one for all rows: (graphs, *uniform).
+
+    The latter may add genes in any order, and delete them by writing PAD over their ids.
+    """
 
     @wraps(operator)
     def applied(graphs: Graphs, apply: Mask, *uniform: Array | None, **settings: Any) -> tuple[Graphs, Mask]:
         rows = np.flatnonzero(apply)
-        done = np.zeros(len(graphs), dtype=bool)
+        is_changed = np.zeros(len(graphs), dtype=bool)
         if not len(rows):
-            return graphs, done
-        part = Graphs(*(array[rows] for array in graphs.arrays()))
-        changed, done[rows] = operator(part, *(None if u is None else u[rows] for u in uniform), **settings)
-        return _with_rows(graphs, rows, changed), done
+            return graphs, is_changed
+        part = graphs.select(rows)
+        changed, is_changed[rows] = operator(part, *(None if u is None else u[rows] for u in uniform), **settings)
+        copies = Graphs(*(array.copy() for array in graphs.arrays()))
+        return trimmed(with_rows(copies, rows, canonical(changed))), is_changed
 
     return applied
 
@@ -83,7 +93,7 @@ def mutate_activations(graphs: Graphs, uniform: Array, *, rate: float, codes: ND
 
     Args:
         uniform: (n, N).
-        codes: positions in cppn.ACTIVATIONS.
+        codes: CppnEncoding.activation_codes.
     """
     chosen = (uniform < rate) & (graphs.node_ids != PAD)
     again = np.where(chosen, uniform, 0.0) / (rate or 1.0)  # uniform once more where it was below the rate
@@ -93,13 +103,7 @@ def mutate_activations(graphs: Graphs, uniform: Array, *, rate: float, codes: ND
 
 @_on_some
 def add_connection(
-    graphs: Graphs,
-    source: Array,
-    destination: Array,
-    weight: Array,
-    *,
-    limit: float,
-    parallel: bool = False,
+    graphs: Graphs, source: Array, destination: Array, weight: Array, *, limit: float, parallel: bool = False
 ) -> tuple[Graphs, Mask]:
     """Connect a random input or hidden node to a random hidden or output node, if that is new and makes no cycle.
 
@@ -108,18 +112,18 @@ def add_connection(
         parallel: whether it need not be new, as in the 2015 code (gen_dnn_ff.hpp): parallel connections count twice.
     """
     start, end = _draw_source(graphs, source), _draw_destination(graphs, destination)
-    done = _may_connect(graphs, start, end, parallel=parallel) & _has_room(graphs)
-    ordinal = _first_free(connection_ids, graphs.connection_ids, start, end, done & parallel)
+    is_changed = _may_connect(graphs, start, end, parallel=parallel) & _has_room(graphs)
+    ordinal = _first_free(connection_ids, graphs.connection_ids, start, end, is_changed & parallel)
     new = ((weight * 2 - 1) * limit).astype(np.float32)
-    return _with_connections(graphs, done, start, end, new, ordinal), done
+    return _with_connections(graphs, is_changed, start, end, new, ordinal), is_changed
 
 
 @_on_some
 def delete_connection(graphs: Graphs, which: Array) -> tuple[Graphs, Mask]:
     """Delete a random connection."""
     column = _pick(graphs.connection_ids != PAD, which)
-    done = column >= 0
-    return _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1])), done
+    is_changed = column >= 0
+    return _without_connection(graphs, is_changed, column), is_changed
 
 
 @_on_some
@@ -133,9 +137,9 @@ def rewire_connection(graphs: Graphs, which: Array, end: Array, node: Array) -> 
     old_source, old_destination = _at(graphs.sources, column), _at(graphs.destinations, column)
     start = np.where(end < 0.5, _draw_source(graphs, node), old_source)
     finish = np.where(end < 0.5, old_destination, _draw_destination(graphs, node))
-    done = (column >= 0) & _may_connect(graphs, start, finish)
-    kept = _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1]))
-    return _with_connections(kept, done, start, finish, _at(graphs.weights, column)), done
+    is_changed = (column >= 0) & _may_connect(graphs, start, finish)
+    rest = _without_connection(graphs, is_changed, column)
+    return _with_connections(rest, is_changed, start, finish, _at(graphs.weights, column)), is_changed
 
 
 @_on_some
@@ -149,31 +153,31 @@ def split_connection(graphs: Graphs, which: Array, activations: NDArray[np.uint8
             and the picture changes; None for neutral splits.
     """
     column = _pick(graphs.connection_ids != PAD, which)
-    done = (column >= 0) & ((graphs.node_ids != PAD).sum(axis=1) < genome.MAX_NODES) & _has_room(graphs)
-    source, destination, weight = (_at(a, column) for a in (graphs.sources, graphs.destinations, graphs.weights))
-    node = node_ids(source, destination, _first_free(node_ids, graphs.node_ids, source, destination, done))
-    for start, end in ((source, node), (node, destination)):  # taken only in genomes not made here
-        done &= locate(graphs.connection_ids, connection_ids(start, end, 0)[:, None])[:, 0] < 0
-    cut = _without_connections(graphs, _one_hot(done, column, graphs.connection_ids.shape[1]))
+    is_changed = (column >= 0) & ((graphs.node_ids != PAD).sum(axis=1) < genome.MAX_NODES) & _has_room(graphs)
+    source, destination = _at(graphs.sources, column), _at(graphs.destinations, column)
+    weight = _at(graphs.weights, column)
+    node = node_ids(source, destination, _first_free(node_ids, graphs.node_ids, source, destination, is_changed))
+    for start, end in ((source, node), (node, destination)):  # a genome from elsewhere may use these ids for others
+        is_changed &= locate(graphs.connection_ids, connection_ids(start, end, 0)[:, None])[:, 0] < 0
+    cut = _without_connection(graphs, is_changed, column)
     kinds = np.zeros(len(cut), dtype=np.uint8) if activations is None else activations
-    ids, codes = _inserted(np.where(done, node, PAD), (kinds,), cut.node_ids, cut.activations)
-    wider = replace(cut, node_ids=ids, activations=codes)
+    ids = _with_column(cut.node_ids, np.where(is_changed, node, PAD))
+    wider = replace(cut, node_ids=ids, activations=_with_column(cut.activations, kinds))
     before = np.ones(len(cut), dtype=np.float32) if activations is None else weight
-    halves = _with_connections(wider, done, source, node, before)
-    return _with_connections(halves, done, node, destination, weight), done
+    halves = _with_connections(wider, is_changed, source, node, before)
+    return _with_connections(halves, is_changed, node, destination, weight), is_changed
 
 
 @_on_some
 def delete_node(graphs: Graphs, which: Array) -> tuple[Graphs, Mask]:
     """Delete a random hidden node and every connection that touches it."""
-    hidden = (graphs.node_ids != PAD) & (graphs.node_ids >= FIRST_HIDDEN)
-    column = _pick(hidden, which)
-    done = column >= 0
-    node = np.where(done, _at(graphs.node_ids, column), -1)[:, None]
-    ids, kinds = _without(graphs.node_ids == node, graphs.node_ids, graphs.activations)
-    touched = (graphs.sources == node) | (graphs.destinations == node)
-    rest = replace(graphs, node_ids=ids, activations=kinds)
-    return _without_connections(rest, touched & (graphs.connection_ids != PAD)), done
+    column = _pick(_is_hidden(graphs), which)
+    is_changed = column >= 0
+    node = np.where(is_changed, _at(graphs.node_ids, column), -1)[:, None]
+    is_touched = (graphs.sources == node) | (graphs.destinations == node)
+    nodes = np.where(graphs.node_ids == node, PAD, graphs.node_ids)
+    connections = np.where(is_touched, PAD, graphs.connection_ids)
+    return replace(graphs, node_ids=nodes, connection_ids=connections), is_changed
 
 
 def crossover(first: Graphs, second: Graphs, apply: Mask, genes: Array, nodes: Array) -> Graphs:
@@ -187,7 +191,7 @@ def crossover(first: Graphs, second: Graphs, apply: Mask, genes: Array, nodes: A
     """
     rows = np.flatnonzero(apply)
 
-    def either(name: str, ids: str, uniform: Array) -> NDArray[Any]:
+    def either(name: str, ids: str, uniform: Array) -> Column:
         mine, other = getattr(first, name), getattr(second, name)[rows]
         match = locate(getattr(second, ids)[rows], getattr(first, ids)[rows])
         result = mine.copy()
@@ -201,48 +205,52 @@ def crossover(first: Graphs, second: Graphs, apply: Mask, genes: Array, nodes: A
 # ------------------------------------------------------------------------------------------------------- building
 
 
-def _columns(array: NDArray[Any], columns: NDArray[np.int64]) -> NDArray[Any]:
+def _columns(array: NDArray[_Number], columns: Ids) -> NDArray[_Number]:
+    """array[i, columns[i, j]]; some number where that is -1."""
     if array.shape[1] == 0:
         return np.zeros(columns.shape, dtype=array.dtype)
     return np.take_along_axis(array, np.maximum(columns, 0), axis=1)
 
 
-def _at(array: NDArray[Any], column: NDArray[np.int64]) -> NDArray[Any]:
-    """array[i, column[i]]; something harmless where column is -1."""
+def _at(array: NDArray[_Number], column: Ids) -> NDArray[_Number]:
+    """array[i, column[i]]; some number where that is -1."""
     return _columns(array, column[:, None])[:, 0]
 
 
-def _one_hot(rows: Mask, column: NDArray[np.int64], width: int) -> Mask:
-    return rows[:, None] & (np.arange(width) == column[:, None])
+def _is_hidden(graphs: Graphs) -> Mask:
+    return (graphs.node_ids != PAD) & (graphs.node_ids >= FIRST_HIDDEN)
 
 
-def _pick(candidates: Mask, uniform: Array) -> NDArray[np.int64]:
-    """Column of a random True in each row, -1 where there is none."""
-    count = candidates.sum(axis=1)
-    wanted = (uniform * count).astype(np.int64) + 1
-    hit = candidates & (np.cumsum(candidates, axis=1) == wanted[:, None])
-    return np.where(count > 0, hit.argmax(axis=1) if hit.shape[1] else -1, -1)
+def _nth(candidates: Mask, n: Ids) -> Ids:
+    """Column of the n-th True of each row, counted from 0; -1 where it has not as many."""
+    hit = candidates & (np.cumsum(candidates, axis=1) == n[:, None] + 1)
+    return np.where(hit.any(axis=1), hit.argmax(axis=1) if hit.shape[1] else -1, -1)
 
 
-def _first_free(ids_of: Any, table: NDArray[np.int64], source: Any, destination: Any, rows: Mask) -> NDArray[np.int64]:
+def _pick(candidates: Mask, uniform: Array) -> Ids:
+    """Column of a random True in each row, -1 where it has none."""
+    return _nth(candidates, (uniform * candidates.sum(axis=1)).astype(np.int64))
+
+
+def _first_free(ids_of: Callable[[Ids, Ids, Ids], Ids], table: Ids, source: Ids, destination: Ids, rows: Mask) -> Ids:
     """The first ordinal of source -> destination whose id is not in a genome's row of `table`; 0 outside `rows`."""
     ordinal = np.zeros(len(table), dtype=np.int64)
     while True:
-        taken = rows & (locate(table, ids_of(source, destination, ordinal)[:, None])[:, 0] >= 0)
-        if not taken.any():
+        is_used = rows & (locate(table, ids_of(source, destination, ordinal)[:, None])[:, 0] >= 0)
+        if not is_used.any():
             return ordinal
-        ordinal += taken
+        ordinal += is_used
 
 
-def _draw_source(graphs: Graphs, uniform: Array) -> NDArray[np.int64]:
+def _draw_source(graphs: Graphs, uniform: Array) -> Ids:
     """A random input or hidden node of each genome."""
-    hidden = (graphs.node_ids != PAD) & (graphs.node_ids >= FIRST_HIDDEN)
+    hidden = _is_hidden(graphs)
     position = (uniform * (FIRST_OUTPUT + hidden.sum(axis=1))).astype(np.int64)
-    nth = hidden & (np.cumsum(hidden, axis=1) == (position - FIRST_OUTPUT + 1)[:, None])
-    return np.where(position < FIRST_OUTPUT, position, _at(graphs.node_ids, nth.argmax(axis=1)))
+    node = _at(graphs.node_ids, _nth(hidden, position - FIRST_OUTPUT))
+    return np.where(position < FIRST_OUTPUT, position, node)
 
 
-def _draw_destination(graphs: Graphs, uniform: Array) -> NDArray[np.int64]:
+def _draw_destination(graphs: Graphs, uniform: Array) -> Ids:
     """A random hidden or output node of each genome."""
     return _at(graphs.node_ids, _pick(graphs.node_ids != PAD, uniform))
 
@@ -251,27 +259,25 @@ def _has_room(graphs: Graphs) -> Mask:
     return np.asarray((graphs.connection_ids != PAD).sum(axis=1) < genome.MAX_CONNECTIONS)
 
 
-def _may_connect(
-    graphs: Graphs, source: NDArray[np.int64], destination: NDArray[np.int64], *, parallel: bool = False
-) -> Mask:
-    """Where source -> destination is not there yet (unless `parallel`) and closes no cycle."""
+def _may_connect(graphs: Graphs, source: Ids, destination: Ids, *, parallel: bool = False) -> Mask:
+    """Which genomes lack a connection source -> destination (or may have it twice: `parallel`) that makes no cycle."""
     exists = ((graphs.sources == source[:, None]) & (graphs.destinations == destination[:, None])).any(axis=1)
     ids = connection_ids(source, destination, 0)
-    exists |= locate(graphs.connection_ids, ids[:, None])[:, 0] >= 0  # only in genomes not made here
+    exists |= locate(graphs.connection_ids, ids[:, None])[:, 0] >= 0  # a genome from elsewhere may use it for another
     allowed = (source != destination) & (parallel | ~exists)
     inside = np.flatnonzero(allowed & (source >= FIRST_OUTPUT))  # nothing leads to an input
     if len(inside):
-        part = Graphs(*(array[inside] for array in graphs.arrays()))
-        allowed[inside] = ~_leads_to(part, destination[inside], source[inside])
+        allowed[inside] = ~_leads_to(graphs.select(inside), destination[inside], source[inside])
     return allowed
 
 
-def _leads_to(graphs: Graphs, start: NDArray[np.int64], end: NDArray[np.int64]) -> Mask:
-    """Whether there is a path from node `start` to node `end` of each genome."""
-    begin = FIRST_OUTPUT + np.arange(len(graphs)) * (FIRST_OUTPUT + graphs.node_ids.shape[1])
+def _leads_to(graphs: Graphs, start: Ids, end: Ids) -> Mask:
+    """Whether a path leads from node `start` to node `end` of each genome."""
+    stride = FIRST_OUTPUT + graphs.node_ids.shape[1]
+    begin = FIRST_OUTPUT + np.arange(len(graphs)) * stride
     first, last = (begin + locate(graphs.node_ids, ids[:, None])[:, 0] for ids in (start, end))
     starts, ends = flat_edges(graphs)
-    reached = np.zeros(len(graphs) * (FIRST_OUTPUT + graphs.node_ids.shape[1]), dtype=bool)
+    reached = np.zeros(len(graphs) * stride, dtype=bool)
     reached[first] = True
     while True:
         hit = reached[starts]
@@ -282,68 +288,20 @@ def _leads_to(graphs: Graphs, start: NDArray[np.int64], end: NDArray[np.int64]) 
 
 
 def _with_connections(
-    graphs: Graphs,
-    rows: Mask,
-    source: NDArray[np.int64],
-    destination: NDArray[np.int64],
-    weight: NDArray[np.float32],
-    ordinal: Any = 0,
+    graphs: Graphs, rows: Mask, source: Ids, destination: Ids, weight: NDArray[np.float32], ordinal: Ids | int = 0
 ) -> Graphs:
-    """Add one connection to each of `rows`."""
+    """With one more connection in each of `rows`, behind the others."""
     ids = np.where(rows, connection_ids(source, destination, ordinal), PAD)
     nodes, kinds, *old = graphs.arrays()
-    return Graphs(nodes, kinds, *_inserted(ids, (source, destination, weight), *old))
+    return Graphs(nodes, kinds, *map(_with_column, old, (ids, source, destination, weight)))
 
 
-def _without_connections(graphs: Graphs, gone: Mask) -> Graphs:
-    nodes, kinds, *old = graphs.arrays()
-    return Graphs(nodes, kinds, *_without(gone, *old))
+def _with_column(array: Column, values: Column) -> Column:
+    return np.concatenate([array, values[:, None]], axis=1)
 
 
-def _inserted(new: NDArray[np.int64], values: tuple[NDArray[Any], ...], *arrays: NDArray[Any]) -> list[NDArray[Any]]:
-    """Genes with one more in each row, where it belongs; none in rows where its id is PAD.
-
-    Args:
-        new: (n,) ids.
-        values: (n,) each, of the new genes, for every array but the first.
-        arrays: (n, K) ids, ascending in each row, and what goes with them.
-    """
-    n, width = arrays[0].shape
-    position = (arrays[0] < new[:, None]).sum(axis=1)[:, None]
-    columns = np.arange(width + 1)
-    source = np.where(columns == position, width, columns - (columns > position)) + np.arange(n)[:, None] * (width + 1)
-    live = new != PAD
-    result = []
-    for array, value in zip(arrays, (new, *(np.where(live, v, 0) for v in values))):
-        wide = np.empty((n, width + 1), dtype=array.dtype)
-        wide[:, :width], wide[:, width] = array, value
-        result.append(wide.ravel()[source])
-    return _trimmed(*result)
-
-
-def _without(gone: Mask, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
-    """Genes without some of them; ids come first."""
-    order = np.argsort(gone, axis=1, kind="stable")
-    order += np.arange(len(gone))[:, None] * gone.shape[1]
-    blank = np.where(gone, PAD, arrays[0]), *(np.where(gone, a.dtype.type(0), a) for a in arrays[1:])
-    return _trimmed(*(array.ravel()[order] for array in blank))
-
-
-def _trimmed(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
-    """Without columns that no row has a gene in; ids come first."""
-    width = int((arrays[0] != PAD).any(axis=0).sum())
-    return [array[:, :width] for array in arrays]
-
-
-def _with_rows(graphs: Graphs, rows: NDArray[np.int64], part: Graphs) -> Graphs:
-    """`graphs` with `rows` replaced by those of `part`."""
-    result = []
-    for name, old, new in zip(graphs.__dataclass_fields__, graphs.arrays(), part.arrays()):
-        width = max(old.shape[1], new.shape[1])
-        array = np.full((len(graphs), width), PAD if name.endswith("_ids") else 0, dtype=old.dtype)
-        array[:, : old.shape[1]] = old
-        array[rows, : new.shape[1]] = new
-        array[rows, new.shape[1] :] = array.dtype.type(PAD) if name.endswith("_ids") else 0
-        result.append(array)
-    nodes, connections = _trimmed(*result[:2]), _trimmed(*result[2:])
-    return Graphs(*nodes, *connections)
+def _without_connection(graphs: Graphs, rows: Mask, column: Ids) -> Graphs:
+    """Without the connection at `column` of each of `rows`."""
+    columns = np.arange(graphs.connection_ids.shape[1])
+    is_gone = rows[:, None] & (columns == column[:, None])
+    return replace(graphs, connection_ids=np.where(is_gone, PAD, graphs.connection_ids))

@@ -8,25 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evofool.base import rng
-from evofool.config import VariationConfig
+from evofool.config.sections import VariationConfig
 from evofool.encoding import numbers
+from evofool.encoding.contract import Pixels
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.names import operator_bit
 
 __all__ = ["initial", "mate", "mutate"]
 
-Genomes = NDArray[np.float32]
-
 _GENES = 1 << 15  # worked on at a time, to stay in cache
 
 
-def initial(encoding: DirectEncoding, seed: int, generation: int, rows: int) -> Genomes:
+def initial(encoding: DirectEncoding, seed: int, generation: int, rows: int) -> Pixels:
     """A batch of `rows` random genomes."""
-    (size,) = encoding.draws_of_initial()
     genomes = encoding.empty(rows)
-    for first, last in _blocks(rows, size):
-        uniform = rng.uniforms(seed, "initial.0", generation, (last - first, size), start=first * size)
-        genomes[first:last] = encoding.initial(uniform)
+    genes = genomes.reshape(-1)
+    for first, last in _blocks(genes.size):
+        genes[first:last] = rng.uniforms(seed, "initial.0", generation, (last - first,), start=first)
     return genomes
 
 
@@ -35,14 +33,14 @@ def mate(
     config: VariationConfig,
     seed: int,
     generation: int,
-    first: Genomes,
-    second: Genomes,
+    first: Pixels,
+    second: Pixels,
     apply: NDArray[np.bool_],
-) -> Genomes:
+) -> Pixels:
     """Children of the pairs that `apply` picks; the others are copies of their first parent."""
     children = first.copy()
     genes, others, size = children.reshape(-1), second.reshape(-1), int(np.prod(encoding.shape))
-    for begin, end in _blocks(len(first) * size, 2):  # three numbers for every other gene
+    for begin, end in _blocks(len(first) * size, 2):  # each gene takes three numbers, not one
         places, uniform = rng.chosen(
             seed, "mate.genes", generation, end - begin, numbers.CROSSED, width=3, start=3 * begin
         )
@@ -55,14 +53,8 @@ def mate(
 
 
 def mutate(
-    encoding: DirectEncoding,
-    config: VariationConfig,
-    seed: int,
-    generation: int,
-    genomes: Genomes,
-    *,
-    overwrite: bool = False,
-) -> tuple[Genomes, NDArray[np.uint32]]:
+    encoding: DirectEncoding, config: VariationConfig, seed: int, generation: int, genomes: Pixels, *, overwrite: bool
+) -> tuple[Pixels, NDArray[np.uint32]]:
     """`numbers.mutate` of all genes, with numbers made only for those that mutate; see `variation.mutate`."""
     genomes = genomes if overwrite else genomes.copy()
     genes = genomes.reshape(-1)
@@ -78,8 +70,8 @@ def mutate(
     return genomes, bits
 
 
-def _blocks(count: int, size: int = 1) -> Iterator[tuple[int, int]]:
-    """(first, last) of as many things of `size` genes as are worked on at a time."""
-    step = max(1, _GENES // size)
+def _blocks(count: int, share: int = 1) -> Iterator[tuple[int, int]]:
+    """The bounds, [first, last), of blocks of `_GENES / share` of `count` genes."""
+    step = max(1, _GENES // share)
     for first in range(0, count, step):
         yield first, min(first + step, count)

@@ -9,11 +9,10 @@ import base64
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from evofool.encoding.contract import Pixels, Rows
 from evofool.errors import InvalidGenome
 from evofool.records import Facts
 
@@ -26,12 +25,12 @@ _JSON_LIMIT = 16 << 10  # bytes of a genome worth printing as text
 
 @dataclass(frozen=True)
 class DirectEncoding:
-    """Genomes as pixels; see encoding/__init__.py for what an encoding offers."""
+    """Genomes as pixels; contract.py says what an encoding offers."""
 
     height: int
     width: int
     colour: str  # "grey", "hsv", "rgb" or "hls2015": what the channels mean
-    quantisation: str = "round"
+    quantisation: str = "round"  # or "truncate"
     kind: str = "direct"
 
     @property
@@ -44,43 +43,32 @@ class DirectEncoding:
         """Shape of one genome."""
         return (self.height, self.width, self.channels)
 
-    def empty(self, rows: int) -> NDArray[np.float32]:
-        """Room for `rows` genomes, to be filled with `replace`."""
+    def empty(self, rows: int) -> Pixels:
+        """A batch of `rows` black genomes, to be filled with `replace`."""
         return np.zeros((rows, *self.shape), dtype=np.float32)
 
-    def initial(self, *draws: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Uniform noise, from (n, height * width * channels) numbers uniform in [0, 1)."""
-        (pixels,) = draws
-        return pixels.astype(np.float32).reshape(len(pixels), *self.shape)
-
-    def draws_of_initial(self) -> tuple[int, ...]:
-        """Numbers for each individual that `initial` takes, argument by argument."""
-        return (self.height * self.width * self.channels,)
-
-    def take(self, genomes: NDArray[np.float32], rows: Any) -> NDArray[np.float32]:
-        """The genomes at `rows` (indices or a slice)."""
+    def take(self, genomes: Pixels, rows: Rows) -> Pixels:
+        """The genomes at `rows`: a view where that is a slice, else a copy."""
         return genomes[rows]
 
-    def replace(
-        self,
-        genomes: NDArray[np.float32],
-        rows: NDArray[np.int64],
-        source: NDArray[np.float32],
-        source_rows: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
-        """`genomes` with `rows` overwritten, in place."""
+    def replace(self, genomes: Pixels, rows: Rows, source: Pixels, source_rows: Rows) -> Pixels:
+        """`genomes` with `rows` overwritten by `source_rows` of `source`, in place."""
         genomes[rows] = source[source_rows]
         return genomes
 
-    def size(self, genomes: NDArray[np.float32], row: int) -> tuple[int, int]:
+    def size(self, genomes: Pixels, row: int) -> tuple[int, int]:
         """(numbers, 0): a direct genome has no connections."""
         return (int(genomes[row].size), 0)
 
-    def to_bytes(self, genomes: NDArray[np.float32], row: int) -> bytes:
+    def to_bytes(self, genomes: Pixels, row: int) -> bytes:
         """Canonical bytes of one genome: header and float32 pixels, little-endian."""
-        return _HEADER.pack(_MAGIC, 1, self.channels, self.height, self.width) + genomes[row].astype("<f4").tobytes()
+        return self._header + genomes[row].astype("<f4").tobytes()
 
-    def from_bytes(self, blobs: Sequence[bytes]) -> NDArray[np.float32]:
+    @property
+    def _header(self) -> bytes:
+        return _HEADER.pack(_MAGIC, 1, self.channels, self.height, self.width)
+
+    def from_bytes(self, blobs: Sequence[bytes]) -> Pixels:
         """Genomes of canonical bytes.
 
         Raises:
@@ -89,8 +77,7 @@ class DirectEncoding:
         genomes = self.empty(len(blobs))
         for row, blob in enumerate(blobs):
             expected = _HEADER.size + 4 * genomes[row].size
-            header = _HEADER.pack(_MAGIC, 1, self.channels, self.height, self.width)
-            if len(blob) != expected or blob[: _HEADER.size] != header:
+            if len(blob) != expected or not blob.startswith(self._header):
                 raise InvalidGenome(
                     f"a genome is not {self.height} x {self.width} x {self.channels} pixels in {expected} bytes."
                 )
@@ -100,11 +87,11 @@ class DirectEncoding:
             genomes[row] = pixels.reshape(self.shape)
         return genomes
 
-    def genes(self, genomes: NDArray[np.float32], row: int) -> list[Facts]:
+    def genes(self, genomes: Pixels, row: int) -> list[Facts]:
         """Empty: pixels are no genes worth a row each."""
         return []
 
-    def to_json(self, genomes: NDArray[np.float32], row: int) -> Facts:
+    def to_json(self, genomes: Pixels, row: int) -> Facts:
         """One genome as JSON data; the pixels are base64 of float32, left out above 16 KiB."""
         data = {
             "encoding": "direct",

@@ -13,7 +13,7 @@ Functions that numba compiles say nothing of types; they are annotated where Pyt
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numba import njit
@@ -23,41 +23,27 @@ from evofool.base.jit import compiled
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import programs
 from evofool.encoding.cppn.genome import ACTIVATIONS, CppnEncoding
-from evofool.encoding.cppn.graphs import BIAS, FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, flat_edges
+from evofool.encoding.cppn.graphs import BIAS, CYCLE, FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, flat_edges
 from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.drawing import portable
 from evofool.encoding.drawing.compiled_colours import COLOURS, all_to_bytes, finish
-from evofool.encoding.drawing.portable import (
-    EXPONENTIAL,
-    LARGEST_ANGLE,
-    LARGEST_EXPONENT,
-    LN2_HIGH,
-    LN2_LOW,
-    ONE_BITS,
-    ONE_OVER_LN2,
-    ONE_OVER_TWO_PI,
-    PI,
-    SINE,
-    TWO_PI_HIGH,
-    TWO_PI_LOW,
-    WHOLE,
-    WHOLE_FLOAT64,
-)
 from evofool.errors import InvalidGenome
 
 __all__ = ["exponential", "quantised", "render", "sine", "supports"]
 
 f32, i32 = np.float32, np.int32
+_Number = TypeVar("_Number", bound=np.generic)
 
 _TILE = 784  # pixels: some ten nodes of a tile fill the nearest cache
 _IDENTITY, _SINE, _SIGMOID, _GAUSSIAN, _LINEAR = range(len(ACTIVATIONS))
 _X, _Y, _D = 1, 2, 4  # the coordinates that a value depends on, as bits
-_ONE = np.array([bits in (0, _X, _Y, _D) for bits in range(8)])  # whether that is one at most
+_ONE = np.array([bits in (0, _X, _Y, _D) for bits in range(8)])  # whether that is one coordinate at most
 
 _inlined = njit(error_model="numpy", inline="always")
 
 
 def supports(encoding: CppnEncoding) -> bool:
-    """Whether all activations are built-in ones; one's own are Python."""
+    """Whether all activations are built-in ones; the user's own are Python functions, which numba cannot call."""
     return all(name in ACTIVATIONS for name in encoding.activations)
 
 
@@ -68,42 +54,37 @@ def render(encoding: CppnEncoding, graphs: Graphs) -> NDArray[np.uint8]:
         (n, height, width, 1 or 3) uint8, grey or RGB.
 
     Raises:
-        InvalidGenome: a genome has a cycle.
+        InvalidGenome: a genome has a cycle among the nodes that lead to an output.
     """
-    inputs, axes, lengths, places_of_d = _pixels(encoding.height, encoding.width, encoding.coordinates)
     images = np.empty((len(graphs), encoding.height * encoding.width, encoding.channels), dtype=np.uint8)
     live = graphs.connection_ids != PAD
     source, destination = flat_edges(graphs)
-    colour, half = _ending(encoding)
     is_drawn = _pictures(
         images,
         encoding.width,
-        inputs,
-        axes,
-        lengths,
-        places_of_d,
-        _given(graphs.node_ids),
-        _given(graphs.activations),
+        _pixels(encoding.height, encoding.width, encoding.coordinates),
+        _read_only(graphs.node_ids),
+        _read_only(graphs.activations),
         np.concatenate([[0], np.cumsum(live.sum(axis=1))]),
         source,
         destination,
         graphs.weights[live],
-        (encoding.output == "absolute", colour, half),
+        (encoding.output == "absolute", *_ending(encoding)),
     )
     if not is_drawn:
-        raise InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
+        raise InvalidGenome(CYCLE)
     return images.reshape(len(graphs), encoding.height, encoding.width, encoding.channels)
 
 
 def quantised(encoding: DirectEncoding, genomes: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Pictures of direct genomes, (n, height, width, channels) uint8, grey or RGB."""
-    pixels = _given(genomes).reshape(len(genomes), -1, encoding.channels)
+    pixels = _read_only(genomes).reshape(len(genomes), -1, encoding.channels)
     images = np.empty(pixels.shape, dtype=np.uint8)
     all_to_bytes(images, pixels, *_ending(encoding))
     return images.reshape(genomes.shape)
 
 
-def _given(array: NDArray[Any]) -> NDArray[Any]:
+def _read_only(array: NDArray[_Number]) -> NDArray[_Number]:
     """A view of one kind, contiguous and read-only, since numba compiles for each kind; Ray gives read-only arrays."""
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
@@ -142,49 +123,49 @@ def _pixels(
 
 @_inlined
 def sine(x):
-    """portable.py; float32."""
-    near = LARGEST_ANGLE if x > LARGEST_ANGLE else x
-    wide = np.float64(-LARGEST_ANGLE if near < -LARGEST_ANGLE else near)
-    n = (wide * ONE_OVER_TWO_PI + WHOLE_FLOAT64) - WHOLE_FLOAT64
-    r = f32((wide - n * TWO_PI_HIGH) - n * TWO_PI_LOW)
-    mirrored = PI - r
+    """As portable.py defines it, of a float32."""
+    near = portable.LARGEST_ANGLE if x > portable.LARGEST_ANGLE else x
+    wide = np.float64(-portable.LARGEST_ANGLE if near < -portable.LARGEST_ANGLE else near)
+    n = (wide * portable.ONE_OVER_TWO_PI + portable.WHOLE_FLOAT64) - portable.WHOLE_FLOAT64
+    r = f32((wide - n * portable.TWO_PI_HIGH) - n * portable.TWO_PI_LOW)
+    mirrored = portable.PI - r
     r = r if r < mirrored else mirrored
-    mirrored = -PI - r
+    mirrored = -portable.PI - r
     r = mirrored if r < mirrored else r
     square = r * r
-    p = ((SINE[3] * square + SINE[2]) * square + SINE[1]) * square + SINE[0]
+    p = ((portable.SINE[3] * square + portable.SINE[2]) * square + portable.SINE[1]) * square + portable.SINE[0]
     return (r + r * (square * p)) + (x - x)
 
 
 @_inlined
 def exponential(x):
-    """portable.py; float32."""
-    shifted = f32(x * ONE_OVER_LN2 + WHOLE)
-    n = shifted - WHOLE
-    r = (x - n * LN2_HIGH) - n * LN2_LOW
-    q = EXPONENTIAL[4] * r + EXPONENTIAL[3]
-    q = ((q * r + EXPONENTIAL[2]) * r + EXPONENTIAL[1]) * r + EXPONENTIAL[0]
-    power = i32((shifted.view(i32) << 23) + ONE_BITS).view(f32)
+    """As portable.py defines it, of a float32."""
+    shifted = f32(x * portable.ONE_OVER_LN2 + portable.WHOLE)
+    n = shifted - portable.WHOLE
+    r = (x - n * portable.LN2_HIGH) - n * portable.LN2_LOW
+    q = portable.EXPONENTIAL[4] * r + portable.EXPONENTIAL[3]
+    q = ((q * r + portable.EXPONENTIAL[2]) * r + portable.EXPONENTIAL[1]) * r + portable.EXPONENTIAL[0]
+    power = i32((shifted.view(i32) << 23) + portable.ONE_BITS).view(f32)
     return (f32(1) + (r + (r * r) * q)) * power
 
 
 @compiled
 def _activate(kind, row):
-    """In place. A comparison with NaN is false, so NaN goes through each of these."""
+    """Each number's activation, in place. A comparison with NaN is false, so NaN stays NaN."""
     if kind == _SINE:
         for i in range(row.size):
             row[i] = sine(row[i])
     elif kind == _SIGMOID:
         for i in range(row.size):
             p = row[i]
-            p = LARGEST_EXPONENT if p > LARGEST_EXPONENT else p
-            p = -LARGEST_EXPONENT if p < -LARGEST_EXPONENT else p
+            p = portable.LARGEST_EXPONENT if p > portable.LARGEST_EXPONENT else p
+            p = -portable.LARGEST_EXPONENT if p < -portable.LARGEST_EXPONENT else p
             row[i] = f32(2) / (f32(1) + exponential(-p)) - f32(1)
     elif kind == _GAUSSIAN:
         for i in range(row.size):
             q = -(row[i] * row[i])
-            e = exponential(-LARGEST_EXPONENT if q < -LARGEST_EXPONENT else q)
-            row[i] = f32(0) if q < -LARGEST_EXPONENT else e
+            e = exponential(-portable.LARGEST_EXPONENT if q < -portable.LARGEST_EXPONENT else q)
+            row[i] = f32(0) if q < -portable.LARGEST_EXPONENT else e
     elif kind == _LINEAR:
         for i in range(row.size):
             p = row[i]
@@ -230,7 +211,8 @@ def _arrange(source, destination, weights, ids, activations):
         source, destination: places: inputs, then nodes.
 
     Returns:
-        Where the connections to each place begin, their sources and weights; no sources at all if there is a cycle.
+        Where the connections to each place begin, their sources and weights; no sources at all if nodes that only hand
+        on a value form a cycle.
     """
     places = FIRST_OUTPUT + ids.size
     begin = np.zeros(places + 1, np.int64)
@@ -277,8 +259,8 @@ def _arrange(source, destination, weights, ids, activations):
 
 @compiled
 def _ordered(begin, sources, outputs):
-    """The places of nodes that outputs need, each behind its sources; none if there is a cycle."""
-    order, found = np.empty(begin.size - 1, np.int64), 0
+    """The places of nodes that outputs need, each behind its sources; none at all if such nodes form a cycle."""
+    order, count = np.empty(begin.size - 1, np.int64), 0
     next_source = begin[:-1].copy()
     is_open, is_done = np.zeros(begin.size - 1, np.bool_), np.zeros(begin.size - 1, np.bool_)
     is_done[:FIRST_OUTPUT] = True
@@ -299,24 +281,26 @@ def _ordered(begin, sources, outputs):
                     depth += 1
             else:
                 is_open[place], is_done[place] = False, True
-                order[found] = place
-                found += 1
+                order[count] = place
+                count += 1
                 depth -= 1
-    return order[:found]
+    return order[:count]
 
 
 @compiled
-def _picture(image, width, inputs, axes, lengths, places_of_d, begin, sources, weights, order, kinds, tile, ending):
+def _picture(image, width, pixels, begin, sources, weights, order, kinds, tile, ending):
     """Draw one genome.
 
     Args:
         image: (pixels, channels) uint8; all of it is written.
+        pixels: as `_pixels`.
         order: places of its nodes.
         kinds: their activations, by place.
         tile: pixels; whole rows of the picture.
         ending: (absolute, colour, half), see `finish`.
     """
-    places, pixels = begin.size - 1, inputs.shape[1]
+    inputs, axes, lengths, places_of_d = pixels
+    places = begin.size - 1
     needs = np.zeros(places, np.int64)
     needs[0], needs[1], needs[2] = _X, _Y, _D
     for place in order:
@@ -345,8 +329,8 @@ def _picture(image, width, inputs, axes, lengths, places_of_d, begin, sources, w
             rows += 1
 
     state = np.empty((rows, tile), np.float32)
-    for start in range(0, pixels, tile):
-        size = min(tile, pixels - start)
+    for start in range(0, image.shape[0], tile):
+        size = min(tile, image.shape[0] - start)
         for place in order:
             if not is_needed[place]:
                 continue
@@ -355,16 +339,16 @@ def _picture(image, width, inputs, axes, lengths, places_of_d, begin, sources, w
                 part = slice(begin[place], begin[place + 1])
                 _node(row, kinds[place], sources[part], weights[part], row_of, state, inputs, start)
                 continue
-            given = along[row_along[place]]
+            values_along = along[row_along[place]]
             if need == _D:
                 for i in range(size):
-                    row[i] = given[places_of_d[start + i]]
+                    row[i] = values_along[places_of_d[start + i]]
             elif need == _Y:
                 for first in range(0, size, width):
-                    row[first : first + width] = given[(start + first) // width]
+                    row[first : first + width] = values_along[(start + first) // width]
             else:
                 for first in range(0, size, width):
-                    _copy(row[first : first + width], given)
+                    _copy(row[first : first + width], values_along)
         values = np.empty((image.shape[1], size), np.float32)
         for channel in range(image.shape[1]):
             _copy(values[channel], state[row_of[FIRST_OUTPUT + channel]])
@@ -372,18 +356,16 @@ def _picture(image, width, inputs, axes, lengths, places_of_d, begin, sources, w
 
 
 @compiled
-def _pictures(
-    images, width, inputs, axes, lengths, places_of_d, node_ids, kinds, edges, source, destination, weights, ending
-):
+def _pictures(images, width, pixels, node_ids, kinds, edges, source, destination, weights, ending):
     """Draw every genome; False if one has a cycle.
 
     Args:
         images: (n, pixels, channels) uint8.
         edges: (n + 1,) where each genome's connections begin in `source`, `destination` and `weights`.
     """
-    n, pixels, channels = images.shape
+    n, size, channels = images.shape
     places = FIRST_OUTPUT + node_ids.shape[1]
-    tile = width * max(1, min(_TILE, pixels) // width)
+    tile = width * max(1, min(_TILE, size) // width)
     kinds_of_places = np.zeros(places, np.uint8)
     for g in range(n):
         part, first = slice(edges[g], edges[g + 1]), g * places
@@ -394,6 +376,5 @@ def _pictures(
         if (begin[-1] and not sources.size) or not order.size:
             return False
         _copy(kinds_of_places[FIRST_OUTPUT:], kinds[g])
-        at = begin, sources, sorted_weights, order, kinds_of_places
-        _picture(images[g], width, inputs, axes, lengths, places_of_d, *at, tile, ending)
+        _picture(images[g], width, pixels, begin, sources, sorted_weights, order, kinds_of_places, tile, ending)
     return True

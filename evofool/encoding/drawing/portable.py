@@ -22,23 +22,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = [
-    "EXPONENTIAL",
-    "LARGEST_ANGLE",
-    "LARGEST_EXPONENT",
-    "LN2_HIGH",
-    "LN2_LOW",
-    "ONE_BITS",
-    "ONE_OVER_LN2",
-    "ONE_OVER_TWO_PI",
-    "PI",
-    "SINE",
-    "TWO_PI_HIGH",
-    "TWO_PI_LOW",
-    "WHOLE",
-    "WHOLE_FLOAT64",
-]
-
 PI = np.float32(3.1415927410125732)
 SINE = tuple(
     np.float32(c)  # P, from the lowest power on

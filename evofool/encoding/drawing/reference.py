@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import programs
 from evofool.encoding.cppn.genome import CppnEncoding
-from evofool.encoding.cppn.graphs import FIRST_HIDDEN, FIRST_OUTPUT, Graphs
+from evofool.encoding.cppn.graphs import CYCLE, FIRST_HIDDEN, FIRST_OUTPUT, Graphs
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.errors import InvalidGenome
 from evofool.records import Genomes
@@ -59,9 +59,9 @@ def render(encoding: Encoding, genomes: Genomes, row: int, size: tuple[int, int]
 
 
 def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, width: int) -> Array:
-    """Output values, (channels, pixels): repeatedly evaluate every node whose sources are all known."""
+    """Output values, (channels, pixels): evaluates every node whose sources all have values, until no node is left."""
     inputs = programs.coordinates(height, width, encoding.coordinates, (encoding.height, encoding.width))
-    known: dict[int, Array] = dict(enumerate(inputs))
+    value_of: dict[int, Array] = dict(enumerate(inputs))
     genes = encoding.genes(graphs, row)
     waiting = {g["id"]: g["activation"] for g in genes if g["gene"] == "node"}
     arriving: dict[int, list[tuple[float, int]]] = {node: [] for node in waiting}
@@ -80,15 +80,15 @@ def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, wid
     kinds = {node: kind for node, kind in waiting.items() if node >= FIRST_HIDDEN}
     order = {node: sorted((w, comes_from(s), s) for w, s in edges) for node, edges in arriving.items()}
     while waiting:
-        ready = [node for node in waiting if all(source in known for _, source in arriving[node])]
+        ready = [node for node in waiting if all(source in value_of for _, source in arriving[node])]
         if not ready:
-            raise InvalidGenome("a genome has a cycle; a CPPN must be acyclic.")
+            raise InvalidGenome(CYCLE)
         for node in ready:
             total = np.zeros(height * width, dtype=np.float32)
             for weight, _, source in order[node]:
-                total += np.float32(weight) * known[source]
-            known[node] = _activation(encoding, waiting.pop(node))(total)
-    return np.stack([known[FIRST_OUTPUT + channel] for channel in range(encoding.channels)])
+                total += np.float32(weight) * value_of[source]
+            value_of[node] = _activation(encoding, waiting.pop(node))(total)
+    return np.stack([value_of[FIRST_OUTPUT + channel] for channel in range(encoding.channels)])
 
 
 def _activation(encoding: CppnEncoding, name: str) -> Callable[[Array], Array]:

@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -32,10 +32,9 @@ __all__ = ["ACTIVATIONS", "has_compiler", "render"]
 
 Activation = Callable[[torch.Tensor], object]  # works in place
 
-_BLOCK = 64  # pixels that the memory of a tile is a whole number of
+_BLOCK = 64  # the memory of a tile is a whole number of so many pixels
 _GENOMES = 256  # compiled and drawn at a time
 _SCRATCH_BYTES = 8 << 20  # node values held at a time, to stay in cache; the tile of pixels shrinks as genomes grow
-
 
 # As tensors, since torch converts a Python number to one, and to float32, at every use.
 _1, _2, _3, _255 = (torch.tensor(float(value)) for value in (1, 2, 3, 255))
@@ -75,7 +74,7 @@ def _portable_exponential(x: torch.Tensor) -> torch.Tensor:
     return ((r + (r * r) * _polynomial(portable.EXPONENTIAL, r)) + 1) * power
 
 
-def _polynomial(coefficients: tuple[Any, ...], x: torch.Tensor) -> torch.Tensor:
+def _polynomial(coefficients: tuple[np.float32, ...], x: torch.Tensor) -> torch.Tensor:
     """Horner's rule, without fused operations."""
     *rest, highest = coefficients
     result = torch.full_like(x, _f(highest))
@@ -120,11 +119,11 @@ ACTIVATIONS: dict[str, dict[str, Activation]] = {
 
 @functools.cache
 def has_compiler() -> bool:
-    """Whether numba is installed, and with it compiled.py to be had."""
+    """Whether numba is installed, which compiled.py needs."""
     return find_spec("numba") is not None
 
 
-def _compiled(device: str) -> Any:
+def _compiled(device: str) -> ModuleType | None:
     """compiled.py for a CPU, or None; numba takes half a second to load."""
     if device != "cpu" or not has_compiler():
         return None
@@ -185,21 +184,17 @@ def _tiles(encoding: Encoding, genomes: Genomes, device: str) -> Iterator[tuple[
 def _evaluate(program: Program, encoding: CppnEncoding, device: str) -> Iterator[tuple[slice, torch.Tensor]]:
     """Output values of every genome, (channels, n, pixels of the tile) float32; tiles are whole rows of the picture."""
     size, width = (encoding.height, encoding.width, encoding.coordinates), encoding.width
-
-    def function_of(code: int) -> Activation:
-        return _activation(encoding, encoding.activation_names[code])
-
     values, columns = (torch.from_numpy(array).to(device) for array in programs.distinct(*size))
     of_x, of_y, of_d = (torch.from_numpy(rows).to(device) for rows in program.handed_on)
     handed_on = torch.cat([of_x, of_y, of_d])
     ready = torch.empty((len(handed_on), values.shape[1]), device=device)
-    for tile, state in _states(program.first, function_of, values, 1, 0, lambda tile, given: None):
+    for tile, state in _states(program.first, encoding, values, 1, 0, lambda tile, rows: None):
         ready[:, tile] = state.index_select(0, handed_on)
     by_x, by_y, by_d = ready.split([len(of_x), len(of_y), len(of_d)])
     by_x, by_y = by_x.index_select(1, columns[0, :width]), by_y.index_select(1, columns[1, ::width])
 
-    def spread(tile: slice, given: torch.Tensor) -> None:
-        xs, ys, ds = given.split([len(by_x), len(by_y), len(by_d)])
+    def spread(tile: slice, rows: torch.Tensor) -> None:
+        xs, ys, ds = rows.split([len(by_x), len(by_y), len(by_d)])
         xs.unflatten(1, (-1, width)).copy_(by_x[:, None])
         ys.unflatten(1, (-1, width)).copy_(by_y[:, tile.start // width : tile.stop // width, None])
         torch.gather(by_d, 1, columns[2, tile].expand(len(ds), -1), out=ds)
@@ -207,37 +202,38 @@ def _evaluate(program: Program, encoding: CppnEncoding, device: str) -> Iterator
     outputs = torch.from_numpy(program.outputs.T.ravel()).to(device)
     room = torch.empty(0, device=device)
     inputs = torch.from_numpy(programs.coordinates(*size)).to(device)
-    for tile, state in _states(program.second, function_of, inputs, width, len(outputs), spread):
+    for tile, state in _states(program.second, encoding, inputs, width, len(outputs), spread):
         room = torch.index_select(state, 0, outputs, out=room.resize_(len(outputs), state.shape[1]))
         yield tile, room.view(encoding.channels, -1, state.shape[1])
 
 
 def _states(
     stage: Stage,
-    function_of: Callable[[int], Activation],
+    encoding: CppnEncoding,
     inputs: torch.Tensor,
     unit: int,
     room: int,
-    give: Callable[[slice, torch.Tensor], None],
+    fill: Callable[[slice, torch.Tensor], None],
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """The state of a stage, tile by tile of the columns of `inputs`; its memory is used again for the next tile.
 
     Args:
-        unit: columns that a tile is a whole number of.
+        inputs: (4, columns) x, y, d and bias.
+        unit: a tile is a whole number of so many columns.
         room: rows that will be needed beside the state.
-        give: writes the given rows behind the inputs, for a tile.
+        fill: writes a tile of the stage's other inputs, into the rows behind `inputs`.
     """
     columns = inputs.shape[1]
     room += stage.rows + stage.other_counts.max(initial=0)
     tile = min(columns, max(1, _SCRATCH_BYTES // (4 * room) // unit) * unit)
     memory = torch.empty((stage.rows, -(-tile // _BLOCK) * _BLOCK), device=inputs.device)
     memory[:, tile:] = 0
-    steps = _steps(stage, function_of, memory)
+    steps = _steps(stage, encoding, memory)
     for start in range(0, columns, tile):
         part = slice(start, min(start + tile, columns))
         state = memory[:, : part.stop - start]
         state[: len(inputs)] = inputs[:, part]
-        give(part, state[len(inputs) : stage.given])
+        fill(part, state[len(inputs) : stage.inputs])
         for step in steps:  # on all of the memory, whatever lies behind the last column
             step()
         yield part, state
@@ -262,26 +258,26 @@ class _Step:
         self.nodes.mul_(self.weights)
         torch.index_select(self.before, 0, self.other_sources, out=self.addends)
         self.addends.mul_(self.other_weights)
-        self.nodes.index_add_(0, self.into, self.addends)  # adds in the order given
+        self.nodes.index_add_(0, self.into, self.addends)  # one after the other, in the order of `into`
         for function, rows in self.groups:
             function(rows)
 
 
-def _steps(stage: Stage, function_of: Callable[[int], Activation], state: torch.Tensor) -> list[_Step]:
+def _steps(stage: Stage, encoding: CppnEncoding, state: torch.Tensor) -> list[_Step]:
     """One step for each level of a stage, with views into `state`; made together, which is cheaper."""
     counts, others = stage.counts.sum(axis=1).tolist(), stage.other_counts.tolist()
-    functions = [function_of(code) for code in stage.activations]
+    functions = [_activation(encoding, encoding.activation_names[code]) for code in stage.activations]
 
-    def parts(array: NDArray[Any], sizes: list[int]) -> tuple[torch.Tensor, ...]:
+    def parts(array: NDArray[np.generic], sizes: list[int]) -> tuple[torch.Tensor, ...]:
         return torch.from_numpy(array).to(state.device).split(sizes)
 
     room = torch.empty((max(others, default=0), state.shape[1]), device=state.device)
-    nodes = state[stage.given :]
+    nodes = state[stage.inputs :]
     rows, kinds = nodes.split(counts), iter(nodes.split(stage.counts.ravel().tolist()))
     sources, weights = parts(stage.sources, counts), parts(stage.weights[:, None], counts)
     other_sources, into = parts(stage.other_sources, others), parts(stage.into, others)
     other_weights = parts(stage.other_weights[:, None], others)
-    steps, begin = [], stage.given
+    steps, begin = [], stage.inputs
     for i, count in enumerate(counts):
         steps.append(
             _Step(

@@ -6,20 +6,18 @@ import os
 import socket
 import threading
 import time
-from typing import Any
 
 import ray
 import torch
 
 from evofool.evaluate.evaluator import Evaluator
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
+from evofool.evaluate.pool import Batch, Result
 from evofool.evaluate.problem import Recipe
 from evofool.evaluate.settings import settle
 from evofool.records import Facts
 
 __all__ = ["Actor"]
-
-Answer = tuple[Any, float, float]  # a result, the seconds it took, and the evaluator's peak RSS in MiB
 
 WATCH_SECONDS = 1.0
 
@@ -37,7 +35,7 @@ def _end_with_parent() -> None:
 
 
 class Actor:
-    """What runs in a Ray worker; `hello` comes first, and again after a restart."""
+    """An evaluator in a Ray worker; `hello` comes first, and again after a restart."""
 
     _recipe: Recipe
     _evaluator: Evaluator
@@ -46,7 +44,7 @@ class Actor:
         _end_with_parent()
 
     def hello(self, recipe: Recipe) -> Facts:
-        """Build the evaluator, here rather than in the constructor so that its errors come back as errors."""
+        """Build the evaluator (in the constructor, an error would be the actor's death), and give `Worker.facts`."""
         keep_freed_memory()
         settle(recipe.numerics)
         self._recipe, self._evaluator = recipe, recipe.build()
@@ -57,8 +55,8 @@ class Actor:
             "node": ray.get_runtime_context().get_node_id(),
         }
 
-    def perform(self, verb: str, batch: Any) -> Answer:
-        """Do what a verb says with some rows of a batch."""
+    def perform(self, verb: str, batch: Batch) -> tuple[Result, float, float]:
+        """Do what a verb says; its result, the seconds that took, and the peak RSS of this process in MiB."""
         started = time.perf_counter()
         try:
             result = self._recipe.verbs[verb].perform(self._evaluator, batch)

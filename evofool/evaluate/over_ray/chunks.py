@@ -1,34 +1,42 @@
-"""What the pool over Ray keeps account of: chunks, and the evaluators that have them."""
+"""What the pool over Ray keeps account of: jobs, their chunks, and the evaluators that have these."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Any
+
+import ray
 
 from evofool.encoding.contract import Encoding
-from evofool.evaluate.pool import Job, chunks, part
+from evofool.evaluate.pool import Batch, Result, part
 from evofool.records import Facts
 
-__all__ = ["MAX_ATTEMPTS", "MAX_ATTEMPTS_OF_A_PART", "Chunk", "Worker"]
+__all__ = ["MAX_ATTEMPTS", "MAX_ATTEMPTS_OF_A_PART", "Chunk", "Progress", "Worker"]
 
 MAX_ATTEMPTS = 5  # evaluators that one chunk may take down before it is halved to find out which rows do it
-MAX_ATTEMPTS_OF_A_PART = 2  # then, down to single rows
+MAX_ATTEMPTS_OF_A_PART = 2  # evaluators that a half may take down before it is halved again, to single rows
+
+
+@dataclass
+class Progress:
+    """A job under way."""
+
+    verb: str
+    missing: int  # rows
+    parts: dict[int, Result] = field(default_factory=dict)  # results by their first row
 
 
 @dataclass
 class Chunk:
     """Some rows of a job."""
 
-    ticket: int  # of the job: a generation, or below 0 for something else
+    ticket: int  # of the job: a generation's number; negative for other work
     verb: str
-    batch: Any  # of these rows
-    rows: slice
-    encoding: Encoding | None  # of genomes
+    batch: Batch  # of these rows alone
+    rows: slice  # of the job's batch
     sequence: int  # order of submission
-    attempts: int = 0
+    attempts: int = 0  # times that its answer was lost
     doubled: bool = False  # sent to a second evaluator: the first is slow, or the two are to be compared
-    answer: Any = None  # the first of a doubled one
+    answer: Result | None = None  # the first result of a doubled one
     done: bool = False
 
     def __str__(self) -> str:
@@ -38,24 +46,15 @@ class Chunk:
     def __len__(self) -> int:
         return self.rows.stop - self.rows.start
 
-    def halves(self) -> list[Chunk]:
-        """Two chunks of half the rows; an evaluator pads them to the same forward passes."""
+    def halves(self, encoding: Encoding | None) -> list[Chunk]:
+        """Two chunks of half the rows, with so many attempts that few more are allowed."""
         start, middle, stop = self.rows.start, (self.rows.start + self.rows.stop) // 2, self.rows.stop
         attempts = MAX_ATTEMPTS - MAX_ATTEMPTS_OF_A_PART
         return [
-            replace(self, batch=self._part(slice(a - start, b - start)), rows=slice(a, b), attempts=attempts)
+            replace(
+                self, batch=part(self.batch, slice(a - start, b - start), encoding), rows=slice(a, b), attempts=attempts
+            )
             for a, b in ((start, middle), (middle, stop))
-        ]
-
-    def _part(self, rows: slice) -> Any:
-        return part(self.batch, rows, self.encoding)
-
-    @staticmethod
-    def of(job: Job, size: int, encoding: Encoding | None, sequence: int) -> list[Chunk]:
-        """The chunks of a job, numbered from `sequence` on."""
-        return [
-            Chunk(job.ticket, job.verb, part(job.batch, rows, encoding), rows, encoding, sequence + i)
-            for i, rows in enumerate(chunks(len(job), size))
         ]
 
 
@@ -63,9 +62,9 @@ class Chunk:
 class Worker:
     """The driver's side of one actor."""
 
-    handle: Any
-    hello: Any = None  # the call that shows it is ready; None once it is
-    sent: deque[tuple[Any, Chunk]] = field(default_factory=deque)  # oldest first
+    handle: ray.actor.ActorHandle
+    hello: ray.ObjectRef | None = None  # the call that shows it is ready; None once it is
+    sent: dict[ray.ObjectRef, Chunk] = field(default_factory=dict)  # the chunks it has, by call; the oldest first
     since: float = 0.0  # when the oldest began, as far as the driver knows
-    facts: Facts = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)  # canary, pid, host and node; {} until it said hello
     failed_hellos: int = 0  # in a row

@@ -7,10 +7,9 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import ray
@@ -18,12 +17,11 @@ from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
 from evofool.base.addresses import OpenCluster, is_loopback
-from evofool.config import EvaluationConfig
+from evofool.config.sections import EvaluationConfig
 from evofool.errors import ConfigError, ResourcesMissing
 from evofool.records import Facts
 
 __all__ = ["Cluster", "connect", "connected"]
-
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in which Ray tells a job's driver what its workers get
 
@@ -57,12 +55,12 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
     """Connect to Ray as its users expect: `address`, else RAY_ADDRESS, else a cluster on this machine, else start one.
 
     Args:
-        address: HOST:PORT, "auto" or "local"; None to look for one; an OpenCluster to use one without a token.
-        local_cpus: what a cluster started here should offer.
+        address: HOST:PORT, "auto", or "local" to start one; None to look for one; an OpenCluster may have no token.
+        local_cpus: cores that a cluster started here offers.
 
     Raises:
-        ConfigError: beyond this machine, and no token is asked for there.
-        ResourcesMissing: nothing answers there, or it is the address of the Jobs API.
+        ConfigError: other machines can reach the cluster, and it asks nobody for a token.
+        ResourcesMissing: nothing answers at the address, Ray refuses, or it is the address of the Jobs API.
     """
     if ray.is_initialized():
         return Cluster(started=False)
@@ -77,12 +75,9 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
         )
     if named and named not in ("auto", "local"):
         _refuse_silent(named, where)
-    options: Facts = {
-        "namespace": "evofool",
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-        "job_config": _job_config(),
-    }
+    config = JobConfig()
+    config._py_driver_sys_path = _OwnPath()
+    options: Facts = {"namespace": "evofool", "log_to_driver": False, "logging_level": "ERROR", "job_config": config}
     if named != "local":
         try:
             ray.init(address=str(named or "auto"), **options)
@@ -102,22 +97,17 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
     return Cluster(started=True)
 
 
-@contextlib.contextmanager
-def connected(settings: EvaluationConfig, address: str | None) -> Iterator[Cluster]:
+def connected(settings: EvaluationConfig, address: str | None) -> contextlib.closing[Cluster]:
     """A connection for the evaluators of a configuration: a cluster started here offers the cores they need."""
-    wanted = settings.evaluators if isinstance(settings.evaluators, int) else 0
-    cluster = connect(address, max(len(os.sched_getaffinity(0)), wanted * settings.threads))
-    try:
-        yield cluster
-    finally:
-        cluster.close()
+    evaluators = settings.evaluators if isinstance(settings.evaluators, int) else 0
+    return contextlib.closing(connect(address, max(len(os.sched_getaffinity(0)), evaluators * settings.threads)))
 
 
 def _refuse_open(named: str) -> None:
-    """Leave a cluster that others can reach too, unless it asks them for a token. That it let us in says nothing."""
+    """Leave a cluster that other machines can reach and that asks nobody for a token: being let in proves nothing."""
     where = named if named.startswith("ray://") else ray.get_runtime_context().gcs_address
     host = where.removeprefix("ray://").rpartition(":")[0]
-    if is_loopback(host) or _answer(where) is grpc.StatusCode.UNAUTHENTICATED:
+    if is_loopback(host) or _status_without_token(where) is grpc.StatusCode.UNAUTHENTICATED:
         return
     ray.shutdown()
     raise ConfigError(
@@ -126,11 +116,17 @@ def _refuse_open(named: str) -> None:
     )
 
 
-def _answer(address: str) -> grpc.StatusCode:
-    """What a head, or a server of Ray Client, says to a call without a token."""
+def _status_without_token(address: str) -> grpc.StatusCode:
+    """How a head, or a server of Ray Client, answers a call that carries no token."""
     plain = address.removeprefix("ray://")
     call = "NodeInfoGcsService/CheckAlive" if plain == address else "RayletDriver/ClusterInfo"
-    with _channel(plain) as channel:
+    if _has_tls():
+        files = [Path(os.environ[f"RAY_TLS_{name}"]) for name in ("CA_CERT", "SERVER_KEY", "SERVER_CERT")]
+        credentials = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
+        connection = grpc.secure_channel(plain, credentials)
+    else:
+        connection = grpc.insecure_channel(plain)
+    with connection as channel:
         try:
             channel.unary_unary(f"/ray.rpc.{call}")(b"", timeout=30, wait_for_ready=True)
         except grpc.RpcError as error:
@@ -138,21 +134,14 @@ def _answer(address: str) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def _channel(address: str) -> Any:
-    if not _has_tls():
-        return grpc.insecure_channel(address)
-    files = [Path(os.environ[f"RAY_TLS_{name}"]) for name in ("CA_CERT", "SERVER_KEY", "SERVER_CERT")]
-    return grpc.secure_channel(address, grpc.ssl_channel_credentials(*(file.read_bytes() for file in files)))
-
-
 def _has_tls() -> bool:
     return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 class _OwnPath(list[str]):
-    """What workers get in front of their import path: of what Ray wants to add, what this process imports from too.
+    """Folders that Ray puts in front of the import path of workers, without those this process does not import from.
 
-    Ray adds the working directory, so that a torch.py that lies there would run in every worker.
+    Ray would add the working directory, and a torch.py in it would run in every worker.
     """
 
     def extend(self, paths: Iterable[str]) -> None:
@@ -164,21 +153,15 @@ def _is_imported_from(folder: str) -> bool:
 
 
 def _leave_the_jobs_folder() -> None:
-    """The same for a job of Ray's: workers need its folder only if this process, which works there, imports from it."""
+    """Keep the working directory of a job of Ray's, which is this process's, from workers in the same way."""
     if JOB in os.environ and not _is_imported_from("."):
         job = json.loads(os.environ[JOB])
         (job.get("runtime_env") or {}).pop("working_dir", None)
         os.environ[JOB] = json.dumps(job)
 
 
-def _job_config() -> JobConfig:
-    config = JobConfig()
-    config._py_driver_sys_path = _OwnPath()
-    return config
-
-
 def _refuse_silent(address: str, where: str) -> None:
-    """Ray waits long and dies hard on an address that does not answer, or not as Ray does, so knock first."""
+    """Refuse an address where nothing answers, or not as Ray does: Ray itself waits long for it, and may abort."""
     plain = address.removeprefix("ray://")
     host, _, port = plain.rpartition(":")
     if not host or not port.isdigit():
@@ -189,7 +172,7 @@ def _refuse_silent(address: str, where: str) -> None:
         raise ResourcesMissing(
             f"{where}={address}: nothing answers there ({error.strerror or error}); is the head node up?"
         ) from None
-    if _answer(address) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    if _status_without_token(address) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         tls = "leave RAY_USE_TLS out" if _has_tls() else "set RAY_USE_TLS=1 and its RAY_TLS_* files"
         raise ResourcesMissing(
             f"{where}={address}: something answers there, but not as Ray does; if only one side has Ray's TLS, {tls}."

@@ -8,11 +8,11 @@ from ray import exceptions as ray_errors
 
 from evofool.errors import EvaluationFailed, EvofoolError, ResourcesMissing, StorageError
 
-__all__ = ["CLUSTER", "STORAGE", "VERDICTS", "Verdict", "stopping", "verdict"]
+__all__ = ["CLUSTER", "STORAGE", "VERDICTS", "Verdict", "error_of", "verdict_on"]
 
 
 class Verdict(Enum):
-    """What a call that failed says."""
+    """What a call that failed says about the evaluator and about asking again."""
 
     REQUEUE = "the answer is lost, not the evaluator: ask again"
     RESTART = "the evaluator is lost, and Ray starts it again: ask others, and wait for it"
@@ -78,19 +78,19 @@ CLUSTER = (
 
 
 def _names(error: BaseException) -> list[str]:
-    """Of its class and those it is derived from, as far as they are Ray's; nearest first."""
+    """Names of the error's class and its bases, the nearest first, as far as they are in the table."""
     return [cls.__name__ for cls in type(error).__mro__ if cls.__name__ in VERDICTS]
 
 
-def verdict(error: ray_errors.RayError) -> Verdict:
+def verdict_on(error: ray_errors.RayError) -> Verdict:
     """What to do about an error."""
     if isinstance(error, ray_errors.RayTaskError):  # its class is derived from that of its cause, too
         return Verdict.STOP
     return VERDICTS[_names(error)[0]]
 
 
-def stopping(error: ray_errors.RayError) -> EvofoolError:
-    """The error that ends the run: evofool's own from inside the evaluator, or a sentence about what went wrong."""
+def error_of(error: ray_errors.RayError) -> EvofoolError:
+    """The error to end the run with: evofool's own from inside the evaluator, or one that tells of Ray's."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, EvofoolError):
         return cause

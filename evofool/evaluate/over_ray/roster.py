@@ -10,11 +10,11 @@ import ray
 from ray import exceptions as ray_errors
 
 from evofool.errors import ResourcesMissing, first_line
+from evofool.evaluate.evaluator import other_numerics
 from evofool.evaluate.over_ray.actor import Actor
 from evofool.evaluate.over_ray.chunks import Worker
 from evofool.evaluate.over_ray.cluster import Cluster
-from evofool.evaluate.over_ray.failures import Verdict, stopping, verdict
-from evofool.evaluate.pool import other_numerics
+from evofool.evaluate.over_ray.failures import Verdict, error_of, verdict_on
 from evofool.evaluate.problem import Recipe
 from evofool.evaluate.room import demand, room
 
@@ -26,11 +26,7 @@ GROWING = 10.0  # seconds between looks for room for more evaluators
 
 
 class Roster:
-    """Who is there, and who is expected. Arguments, `canary` and what is raised: see RayPool.
-
-    Attributes:
-        workers: the evaluators; those whose `hello` is pending are not ready.
-    """
+    """The evaluators of a pool: `workers` are all, `ready` those that have started. Arguments, errors: see RayPool."""
 
     def __init__(
         self,
@@ -43,8 +39,7 @@ class Roster:
         canary: str | None,
         warn: Callable[[str], None],
     ) -> None:
-        self._recipe, self._warn, self._ready_timeout = ray.put(recipe), warn, ready_timeout
-        self._cluster = cluster
+        self._cluster, self._recipe, self._warn, self._ready_timeout = cluster, ray.put(recipe), warn, ready_timeout
         self._demand = demand(recipe.numerics.threads, recipe.numerics.device, per_gpu)
         self._grows, self._looked = evaluators == "auto", time.monotonic()
         possible = self._possible()
@@ -57,42 +52,41 @@ class Roster:
 
     @property
     def ready(self) -> list[Worker]:
-        """Those that can be sent chunks."""
+        """The evaluators that chunks can be sent to."""
         return [worker for worker in self.workers if worker.hello is None]
 
     def _possible(self) -> int:
+        """How many evaluators the cluster has room for now."""
         return room({name: self._cluster.supply(name) for name in self._demand}, self._demand)
 
     def _start(self) -> Worker:
+        # No retries: the driver sends lost chunks again itself; Ray would do so behind later ones, to the same actor.
         actor = ray.remote(Actor).options(
-            num_cpus=self._demand["CPU"],
-            num_gpus=self._demand.get("GPU", 0),
-            max_restarts=-1,
-            # The driver sends lost chunks again itself: Ray would do so behind later ones, to the same actor.
-            max_task_retries=0,
+            num_cpus=self._demand["CPU"], num_gpus=self._demand.get("GPU", 0), max_restarts=-1, max_task_retries=0
         )
         handle = actor.remote()
         return Worker(handle, hello=handle.hello.remote(self._recipe))
 
-    def _await_first(self, wanted: int) -> None:
+    def _await_first(self, count: int) -> None:
+        """Wait for the first evaluators, `count` at most; a new run takes the canary that most of them give."""
         deadline = time.monotonic() + self._ready_timeout
-        greeted: list[Worker] = []
-        while len(greeted) < wanted and time.monotonic() < deadline:
+        arrivals: list[Worker] = []
+        while len(arrivals) < count and time.monotonic() < deadline:
             waiting = [w.hello for w in self.workers if not w.facts]
             ready, _ = ray.wait(waiting, timeout=min(1.0, self._ready_timeout)) if waiting else ([], [])
             for worker in list(self.workers):
                 if worker.hello in ready and not worker.facts and self._greet(worker):
-                    greeted.append(worker)
-                    # Late ones are taken in whenever they come.
+                    arrivals.append(worker)
+                    # `welcome` admits those that come later.
                     deadline = min(deadline, time.monotonic() + (0.0 if self.canary else SETTLING))
-        if not greeted:
+        if not arrivals:
             each = ", ".join(f"{amount:g} {name}" for name, amount in self._demand.items())
             supply = ", ".join(f"{self._cluster.supply(name):g} {name}" for name in self._demand)
             raise ResourcesMissing(
                 f"no evaluator was ready within {self._ready_timeout:g} s: each needs {each}, and the whole cluster "
                 f"has {supply}, some of it perhaps in use; lower evaluation.threads or add nodes."
             )
-        groups = Counter(worker.facts["canary"] for worker in greeted)
+        groups = Counter(worker.facts["canary"] for worker in arrivals)
         if not self.canary:
             self.canary = max(sorted(groups), key=lambda canary: groups[canary])
         for worker in list(self.workers):
@@ -102,24 +96,25 @@ class Roster:
             raise other_numerics("the cluster")
 
     def _greet(self, worker: Worker) -> bool:
-        """Take a finished hello; False if the actor was lost meanwhile and says hello again later."""
+        """Take a finished hello; False if the actor was lost meanwhile, and is started again or given up."""
         try:
             worker.facts = ray.get(worker.hello)
         except ray_errors.RayError as error:
             worker.failed_hellos += 1
-            if (found := verdict(error)) is Verdict.STOP:
-                raise stopping(error) from error
+            if (verdict := verdict_on(error)) is Verdict.STOP:
+                raise error_of(error) from error
             if worker.failed_hellos >= MAX_HELLOS and len(self.workers) > 1:
                 self._warn(f"an evaluator failed to start {MAX_HELLOS} times and is given up ({first_line(error)}).")
                 self.workers.remove(worker)
                 ray.kill(worker.handle)
             else:
-                self.renew(worker, found)
+                self.renew(worker, verdict)
             return False
         worker.failed_hellos = 0
         return True
 
     def _admit(self, worker: Worker) -> None:
+        """Let an evaluator score, or end it if its canary is not the run's."""
         if worker.facts["canary"] == self.canary:
             worker.hello = None
             return
@@ -128,21 +123,21 @@ class Roster:
         ray.kill(worker.handle)
 
     def welcome(self, worker: Worker) -> None:
-        """Take a finished hello of one who comes late, or again."""
+        """Take the finished hello of an evaluator that comes later than the first, or again."""
         if self._greet(worker):
             self._admit(worker)
 
-    def renew(self, worker: Worker, found: Verdict = Verdict.RESTART) -> None:
-        """Expect a lost evaluator again, or another in its place."""
+    def renew(self, worker: Worker, verdict: Verdict) -> None:
+        """Wait for the hello of a lost evaluator that Ray restarts, or of another one in its place."""
         worker.facts = {}
-        if found is not Verdict.REPLACE:
+        if verdict is not Verdict.REPLACE:
             try:
                 worker.hello = worker.handle.hello.remote(self._recipe)
                 return
             except ray_errors.RayError:
                 pass
-        fresh = self._start()
-        worker.handle, worker.hello = fresh.handle, fresh.hello
+        successor = self._start()
+        worker.handle, worker.hello = successor.handle, successor.hello
 
     def grow(self) -> None:
         """Start more evaluators where the cluster has grown, if they are "auto"."""
@@ -152,7 +147,6 @@ class Roster:
         self.workers += [self._start() for _ in range(self._possible() - len(self.workers))]
 
     def close(self) -> None:
-        """End the actors; Ray itself is the cluster's to close."""
         for worker in self.workers:
             ray.kill(worker.handle)
         self.workers = []

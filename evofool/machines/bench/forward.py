@@ -11,8 +11,8 @@ import torch
 
 from evofool.base.source import Source
 from evofool.config import Config
-from evofool.evaluate.memory import gpus, keep_freed_memory, memory_mib
-from evofool.machines.probe import Reading, repeated
+from evofool.evaluate.memory import gpus
+from evofool.machines.probe import Reading, Subject, repeated
 from evofool.machines.sweep import Choice, Machine
 from evofool.records import Numerics
 from evofool.targets.opening import open_target
@@ -20,34 +20,27 @@ from evofool.targets.opening import open_target
 __all__ = ["Rival", "Rivals"]
 
 
-class Rival:
+class Rival(Subject):
     """The network alone, in this process."""
 
     def __init__(self, config: Config, source: Source, index: int) -> None:
-        keep_freed_memory()
+        super().__init__(config, source, index)
         self.target = open_target(config.target, source=source).target
-        self.index = index
 
-    def prepare(self, numerics: Numerics) -> bool:
-        """Lay the network out, make its input and warm it with one pass; False if that does not fit into memory."""
-        if numerics.device == "cuda":
-            torch.cuda.set_device(self.index % gpus())
+    def build(self, numerics: Numerics) -> None:
+        """Lay the network out, make its input and warm it with one pass."""
         torch.set_num_threads(numerics.threads)
         self.rows, self.device = numerics.micro_batch, numerics.device
         layout = torch.channels_last if numerics.memory_format == "channels_last" else torch.contiguous_format
         p = self.target.preprocessing
         random = np.random.default_rng(0)
-        try:
-            self.target = self.target.to(numerics.device, numerics.memory_format)
-            shape = (self.rows, *self.target.image_size, p.channels)
-            self.images = torch.from_numpy(random.integers(0, 256, shape, dtype=np.uint8)).to(numerics.device)
-            pixels = torch.from_numpy(random.random((self.rows, p.channels, *p.image_size), dtype=np.float32)) * 255
-            mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (p.mean, p.std))
-            self.input = ((pixels - mean) / std).to(device=numerics.device, memory_format=layout)
-            self.measure(0.0)
-        except (MemoryError, torch.OutOfMemoryError):
-            return False
-        return True
+        self.target = self.target.to(numerics.device, numerics.memory_format)
+        shape = (self.rows, *self.target.image_size, p.channels)
+        self.images = torch.from_numpy(random.integers(0, 256, shape, dtype=np.uint8)).to(numerics.device)
+        pixels = torch.from_numpy(random.random((self.rows, p.channels, *p.image_size), dtype=np.float32)) * 255
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (p.mean, p.std))
+        self.input = ((pixels - mean) / std).to(device=numerics.device, memory_format=layout)
+        self.measure(0.0)
 
     def measure(self, seconds: float) -> Reading:
         """Pass the prepared input through the network again and again; a row counts as often as it has crops."""
@@ -55,7 +48,8 @@ class Rival:
         def work() -> None:
             for _ in range(self.target.crops):
                 self.target.module(self.input)
-            self._wait()
+            if self.device == "cuda":  # which works on after the call has returned
+                torch.cuda.synchronize()
 
         with torch.inference_mode():
             return repeated(work, self.rows, seconds)
@@ -65,28 +59,18 @@ class Rival:
         with torch.inference_mode():
             return repeated(lambda: self.target.outputs(self.images), self.rows, seconds)
 
-    def memory(self) -> tuple[float, float]:
-        """Resident memory of this process now and at its peak, in MiB."""
-        return memory_mib()
-
-    def _wait(self) -> None:
-        """A GPU works on after the call has returned."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
 
 class Rivals(Machine):
-    """As many rivals as there is room for, measured at the same time, in any number of processes and threads."""
+    """As many rivals as fit on the machine, measured at the same time, in any number of processes and threads."""
 
-    def __init__(self, config: Config, source: Source, device: str) -> None:
-        super().__init__(config, source, device, Rival)
+    kind = Rival
 
     def evaluators(self, threads: int) -> int:
         """All that fit, whatever the configuration says."""
         return max(1, gpus() if self.device == "cuda" else self.cores // threads)
 
     def arrangements(self) -> list[tuple[int, int]]:
-        """1, 2, 4, ... processes of 1, 2, 4, ... threads, as long as there are cores for them."""
+        """1, 2, 4, ... processes of 1, 2, 4, ... threads, as far as there are cores for them."""
         counts = sorted({1, *(self.evaluators(threads) for threads in self.threads())})
         return [(t, count) for t in self.threads() for count in counts if count <= self.evaluators(t)]
 

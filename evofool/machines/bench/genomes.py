@@ -1,13 +1,10 @@
-"""Genomes to be rendered and varied: of an archive's elites, and CPPNs grown to a number of hidden nodes."""
+"""CPPNs to be rendered and varied, grown to a number of hidden nodes."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.archive.cells import Archive
 from evofool.base import rng
 from evofool.encoding import variation
 from evofool.encoding.cppn import operators
@@ -15,9 +12,9 @@ from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.graphs import FIRST_HIDDEN, PAD, Graphs
 from evofool.errors import EvofoolError
 
-__all__ = ["elites_of", "grown", "hidden_nodes"]
+__all__ = ["grown", "hidden_nodes"]
 
-TRIES = 10  # splits for each hidden node wanted; one fails only where an id is taken
+TRIES = 10  # splits for each hidden node; one fails only where the new node would have the id of another
 
 
 def hidden_nodes(genomes: Graphs) -> NDArray[np.int64]:
@@ -32,7 +29,7 @@ def grown(encoding: CppnEncoding, rows: int, hidden: int, seed: int = 0) -> Grap
     beside every split one genome in two tries a new connection.
 
     Raises:
-        EvofoolError: the operators do not get there.
+        EvofoolError: the operators do not make as many.
     """
     genomes = variation.initial(encoding, seed, 0, rows)
     codes = encoding.activation_codes
@@ -46,12 +43,3 @@ def grown(encoding: CppnEncoding, rows: int, hidden: int, seed: int = 0) -> Grap
     if not (hidden_nodes(genomes) == hidden).all():
         raise EvofoolError(f"CPPNs could not be grown to {hidden} hidden nodes.")
     return genomes
-
-
-def elites_of(encoding: Any, archive: Archive, genomes: dict[int, bytes]) -> Any:
-    """A batch of the distinct elites of an archive.
-
-    Args:
-        genomes: individual id -> canonical bytes.
-    """
-    return encoding.from_bytes([genomes[int(i)] for i in np.unique(archive.elites[archive.filled])])

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,14 +20,12 @@ from evofool.config import Config
 from evofool.errors import ConfigError
 from evofool.evaluate.memory import gpus
 from evofool.evaluate.opening import resolve_numerics
-from evofool.evaluate.problem import Problem
-from evofool.machines.bench.archives import GENERATIONS, refuse_unfit
-from evofool.machines.bench.continued import Stretch
+from evofool.machines.bench.continued import GENERATIONS, Stretch, refuse_unfit
 from evofool.machines.bench.forward import Rivals
 from evofool.machines.bench.results import Bench, Stage
 from evofool.machines.bench.workbench import Workbench
 from evofool.machines.probe import Probe, opened_problem
-from evofool.machines.sweep import Choice, alternated, coarse
+from evofool.machines.sweep import FINALISTS, Choice, alternated, coarse
 from evofool.records import Facts, Numerics
 from evofool.store import files
 from evofool.store.run import stored_config
@@ -35,7 +33,6 @@ from evofool.store.run import stored_config
 __all__ = ["bench", "in_turns"]
 
 COARSE, MAKING = 0.25, 0.2  # shares of the time: for the sweep over shapes, and for making an archive
-FINALISTS = 3  # shapes of the network alone that go into the turns
 LEAST_OFFSPRING = 4
 FORWARD, WHOLE = 2.0, 6.0  # weights of a round's time, beside 0.5 for each part
 
@@ -55,7 +52,7 @@ def bench(
     Args:
         seconds: about how long; a round is at least two generations of each search long.
         repeats: rounds.
-        run: goes on from this run's archive; None: one is made, and removed at the end.
+        run: whose archive the search goes on from; None: one is made, and removed at the end.
         ray: whether to measure over Ray too.
         tell: receives a sentence now and then.
 
@@ -72,37 +69,36 @@ def bench(
         refuse_unfit(run, problem, allow_code)
     with ExitStack() as stack:
         stack.enter_context(_terminable())
-        kept = tempfile.gettempdir() if as_url(config.storage.path) else config.storage.path
-        folder = stack.enter_context(_folder(Path(kept)))
-        rivals = Rivals(config, source, numerics.device)
-        stack.callback(rivals.close)
+        place = tempfile.gettempdir() if as_url(config.storage.path) else config.storage.path
+        folder = stack.enter_context(_folder(Path(place)))
+        rivals = stack.enter_context(closing(Rivals(config, source, numerics.device)))
         rivals.start()
-        workbench = stack.enter_context(Probe(Workbench, config, source))
+        workbench = stack.enter_context(closing(Probe(Workbench, config, source)))
         workbench.call("memory")  # it is ready, and at rest
         present = Choice(numerics, rivals.evaluators(numerics.threads))
         tell(f"measuring the network alone, in the shapes and processes that suit it; about {COARSE * seconds:.0f} s.")
         choices, why = coarse(rivals, present, COARSE * seconds)
         if not choices:
             raise ConfigError("there is not enough memory to measure the network in any shape.")
-        choices = sorted(choices, key=lambda choice: -choice.coarse)[:FINALISTS]
-        facts: Facts = {"not_measured": why, "numerics": asdict(numerics), "machine": _machine()}
+        choices = choices[:FINALISTS]
+        machine: Facts = {**provenance.facts(), "gpus": gpus(), "load_before": os.getloadavg()[0]}
+        machine["versions"] = provenance.versions()
+        facts: Facts = {"not_measured": why, "numerics": asdict(numerics), "machine": machine}
         if run is None:
-            run, archive = _made(problem, workbench, folder, MAKING * seconds, numerics, tell)
+            run, archive = _made(workbench, config.search.offspring, folder, MAKING * seconds, numerics, tell)
         else:
             archive = {"run": str(run), "made": False, "offspring": stored_config(run).search.offspring}
         archive |= workbench.call("open", run, folder)
-        stretches: dict[str, list[Stretch]] = {"inline": []}
-        stages = _parts(workbench, stretches["inline"], numerics.threads)
+        stretches: dict[str, list[Stretch]] = {}
+        inline = _end_to_end("inline", numerics.threads, lambda s: workbench.call("stretch", s), stretches)
+        stages = [*_parts(workbench, numerics.threads), inline]
         if ray:
             tell("starting Ray's evaluators.")
             from evofool.machines.bench.over_ray import over_ray
 
-            evaluators = present.evaluators
-            beside, trip = stack.enter_context(over_ray(problem, run, folder, numerics, evaluators, tell))
-            stretches["ray"] = []
-            whole = _whole(beside.stretch, stretches["ray"])
+            search, trip = stack.enter_context(over_ray(problem, run, folder, numerics, present.evaluators, tell))
             stages.append(Stage("round trip", "ray", 1, lambda s: trip.measure(s).per_second))
-            stages.append(Stage("end_to_end", "ray", evaluators * numerics.threads, whole, WHOLE))
+            stages.append(_end_to_end("ray", present.evaluators * numerics.threads, search.stretch, stretches))
         forwards = [_forward(rivals, choice) for choice in choices]
         stages.insert(0, _forward(rivals, choices[0], "measure_bytes"))
         used = COARSE + MAKING * bool(archive["made"])
@@ -134,15 +130,20 @@ def _forward(rivals: Rivals, choice: Choice, method: str = "measure") -> Stage:
     return Stage("forward", kind, choice.evaluators * choice.numerics.threads, take, FORWARD)
 
 
-def _whole(stretch: Callable[[float], Stretch], stretches: list[Stretch]) -> Callable[[float], float]:
+def _end_to_end(
+    pool: str, cores: int, stretch: Callable[[float], Stretch], stretches: dict[str, list[Stretch]]
+) -> Stage:
+    """The whole search by a pool, whose stretches are added to `stretches`."""
+    stretches[pool] = []
+
     def take(seconds: float) -> float:
-        stretches.append(stretch(seconds))
-        return stretches[-1].per_second
+        stretches[pool].append(stretch(seconds))
+        return stretches[pool][-1].per_second
 
-    return take
+    return Stage("end_to_end", pool, cores, take, WHOLE)
 
 
-def _parts(workbench: Probe, stretches: list[Stretch], threads: int) -> list[Stage]:
+def _parts(workbench: Probe, threads: int) -> list[Stage]:
     """What the workbench measures; rendering has the threads of one evaluator, the rest is one core's."""
 
     def part(name: str, genomes: str) -> Stage:
@@ -150,24 +151,17 @@ def _parts(workbench: Probe, stretches: list[Stretch], threads: int) -> list[Sta
         return Stage(name, genomes, cores, lambda s: float(workbench.call("part", name, genomes, s).per_second))
 
     order = ("render", "quantise", "vary", "place", "commit")
-    found = sorted(workbench.call("parts"), key=lambda key: order.index(key[0]))
-    whole = _whole(lambda s: workbench.call("stretch", s), stretches)
-    return [*(part(*key) for key in found), Stage("end_to_end", "inline", threads, whole, WHOLE)]
+    return [part(*key) for key in sorted(workbench.call("parts"), key=lambda key: order.index(key[0]))]
 
 
 def _made(
-    problem: Problem,
-    workbench: Probe,
-    folder: Path,
-    seconds: float,
-    numerics: Numerics,
-    tell: Callable[[str], None],
+    workbench: Probe, request: int, folder: Path, seconds: float, numerics: Numerics, tell: Callable[[str], None]
 ) -> tuple[Path, Facts]:
-    """A run to go on from, with fewer offspring than the configuration's where those would take too long."""
-    wanted, pace = problem.config.search.offspring, workbench.call("pace", numerics)
-    offspring = max(min(wanted, LEAST_OFFSPRING), min(wanted, int(pace * seconds / GENERATIONS)))
-    fewer = f" instead of {wanted}, which would take too long; --run RUN goes on from a run of yours"
-    tell(f"making an archive: {GENERATIONS} generations of {offspring}{fewer * (offspring < wanted)}.")
+    """A run to go on from, with `request` offspring in a generation, or fewer where those would take too long."""
+    pace = workbench.call("pace", numerics)
+    offspring = max(min(request, LEAST_OFFSPRING), min(request, int(pace * seconds / GENERATIONS)))
+    fewer = f" instead of {request}, which would take too long; --run RUN goes on from a run of yours"
+    tell(f"making an archive: {GENERATIONS} generations of {offspring}{fewer * (offspring < request)}.")
     out = folder / "archive"
     workbench.call("make", offspring, numerics.micro_batch, out)
     return out, {"run": None, "made": True, "offspring": offspring}
@@ -189,7 +183,7 @@ def _terminable() -> Iterator[None]:
 @contextmanager
 def _folder(place: Path) -> Iterator[Path]:
     """A temporary folder where the configuration keeps its runs, so that commits go to the disk they would go to."""
-    there = place.exists()
+    existed = place.exists()
     with files.guard(place, "make a folder for the benchmark"):
         place.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="_bench-", dir=place))
@@ -197,9 +191,5 @@ def _folder(place: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if not there and not any(place.iterdir()):
+        if not existed and not any(place.iterdir()):
             place.rmdir()
-
-
-def _machine() -> Facts:
-    return {**provenance.facts(), "gpus": gpus(), "load_before": os.getloadavg()[0], "versions": provenance.versions()}

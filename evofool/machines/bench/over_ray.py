@@ -1,7 +1,7 @@
 """What is measured over Ray: the whole search, and the round trip of chunks that cost nothing to score.
 
-Ray is started for it on this machine, whatever cluster there is: the network alone, beside which the figures stand, is
-measured here too. It offers twice the evaluators' cores, since those of the empty round trip have to be somewhere.
+Ray is started for it on this machine, even if RAY_ADDRESS names a cluster: the network alone, beside which the figures
+stand, is measured here too. It offers twice the evaluators' cores, half of them for the evaluators of the round trip.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from evofool.config import load_config
 from evofool.encoding import variation
 from evofool.evaluate.evaluator import Evaluator, Verb
 from evofool.evaluate.opening import open_pool
@@ -22,8 +23,7 @@ from evofool.evaluate.over_ray.cluster import connect
 from evofool.evaluate.over_ray.pool import RayPool
 from evofool.evaluate.pool import Job, Pool
 from evofool.evaluate.problem import Problem, Recipe
-from evofool.machines.bench.archives import copy_of
-from evofool.machines.bench.continued import Continued
+from evofool.machines.bench.continued import Continued, copy_of
 from evofool.machines.probe import Reading
 from evofool.records import Genomes, Numerics, Scores
 
@@ -31,7 +31,7 @@ __all__ = ["IdleRecipe", "RoundTrip", "over_ray"]
 
 
 class _Idle(Evaluator):
-    """Nothing to score with."""
+    """An evaluator without a network."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.cells, self.numerics = recipe.cells, recipe.numerics
@@ -42,7 +42,7 @@ class _Idle(Evaluator):
 
 
 def _zeros(evaluator: Evaluator, genomes: Genomes) -> Scores:
-    """Scores in no time."""
+    """Scores of 0, in next to no time."""
     n = len(genomes)
     values = np.zeros((n, len(evaluator.cells.classes)), dtype=np.float32)
     none = np.zeros(n, dtype=np.float32)
@@ -55,10 +55,9 @@ class IdleRecipe(Recipe):
 
     @classmethod
     def of(cls, problem: Problem, numerics: Numerics) -> IdleRecipe:
-        """As `Problem.recipe`."""
-        recipe = problem.recipe(numerics)
+        """The recipe of a problem, with `score` that does nothing."""
         scoring = {"score": Verb(_zeros, Scores.concatenate, Scores.not_finite)}
-        return cls(**{field.name: getattr(recipe, field.name) for field in fields(recipe)} | {"verbs": scoring})
+        return cls(**vars(problem.recipe(numerics)) | {"verbs": scoring})
 
     def build(self) -> Evaluator:
         """An evaluator in this process."""
@@ -75,30 +74,23 @@ class RoundTrip:
         self.generations = itertools.count()
 
     def measure(self, seconds: float) -> Reading:
-        """Send and collect again and again."""
-        flying: list[int] = []
-        taken: list[float] = []
-        started = time.perf_counter()
-        last = started
-        while not taken or flying:
-            while len(flying) < self.lag and (not taken or last - started < seconds):
-                flying.append(next(self.generations))
-                self.pool.submit(Job(flying[-1], "score", self.genomes))
-            self.pool.collect(flying.pop(0))
-            now = time.perf_counter()
-            taken.append(now - last)
-            last = now
-        return Reading(len(taken) * len(self.genomes), last - started, max(taken), min(taken))
+        """Send and collect again and again, at least once."""
+        in_flight: list[int] = []
+        collected = 0
+        started = last = time.perf_counter()
+        while not collected or in_flight:
+            while len(in_flight) < self.lag and (not collected or last - started < seconds):
+                in_flight.append(next(self.generations))
+                self.pool.submit(Job(in_flight[-1], "score", self.genomes))
+            self.pool.collect(in_flight.pop(0))
+            last = time.perf_counter()
+            collected += 1
+        return Reading(collected * len(self.genomes), last - started)
 
 
 @contextlib.contextmanager
 def over_ray(
-    problem: Problem,
-    run: Path,
-    folder: Path,
-    numerics: Numerics,
-    evaluators: int,
-    tell: Callable[[str], None],
+    problem: Problem, run: Path, folder: Path, numerics: Numerics, evaluators: int, tell: Callable[[str], None]
 ) -> Iterator[tuple[Continued, RoundTrip]]:
     """A search over as many evaluators as the machine has room for, and an empty round trip over as many.
 
@@ -109,9 +101,8 @@ def over_ray(
     Raises:
         ResourcesMissing: the evaluators do not start.
     """
-    config = problem.config
-    settings = config.evaluation.model_copy(update={"pool": "ray", "evaluators": evaluators})
-    problem = replace(problem, config=config.model_copy(update={"evaluation": settings}))
+    config = load_config(problem.config, ["evaluation.pool=ray", f"evaluation.evaluators={evaluators}"])
+    problem = replace(problem, config=config)
     with contextlib.ExitStack() as stack:
         cluster = connect("local", 2 * evaluators * numerics.threads)
         stack.callback(cluster.close)

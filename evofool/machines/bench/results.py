@@ -1,4 +1,4 @@
-"""What a benchmark found: stages with their rounds, and how the whole compares with the network alone."""
+"""The result of a benchmark: stages with their rounds, and how the whole compares with the network alone."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Stage:
 
     Attributes:
         name: e.g. "render".
-        kind: of genomes, or of the network's input or pool; "" where there is only one.
+        kind: of genomes, of the network's input or of pool; "" for a stage that has one kind only.
         cores: that it keeps busy.
-        take: measures it for so many seconds; evaluations a second.
+        take: measures it for so many seconds, and returns evaluations a second.
         weight: its share of a round's time, relative to others'.
     """
 
@@ -43,7 +43,7 @@ class Stage:
         return 1e6 * self.cores / self.per_second
 
     def as_dict(self, whole: Stage) -> Facts:
-        """The stage as JSON data, its share being of all the processor time that `whole` has for an evaluation."""
+        """The stage as JSON data; its share is of the processor time that `whole` takes for an evaluation."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -61,15 +61,15 @@ class Stage:
 
 @dataclass
 class Bench:
-    """All that was found.
+    """The result of a benchmark.
 
     Attributes:
-        stages: everything measured in turns but the network alone.
-        forwards: the network alone, each of the choices that went into the turns.
-        choices: that belong to `forwards`.
+        stages: all that was measured in turns, without the network alone.
+        forwards: the network alone, once for each choice.
+        choices: shapes and processes of `forwards`, in the same order.
         stretches: what the search did in each round, by pool.
-        pool: whose end_to_end counts for `ratio`: the configuration's, if it was measured.
-        facts: about the configuration, the archive and the machine.
+        pool: whose end_to_end counts for the ratio: the configuration's, if it was measured.
+        facts: about the configuration, the archive and the machine; part of the JSON.
     """
 
     stages: list[Stage]
@@ -88,24 +88,15 @@ class Bench:
         """The whole search by a pool."""
         return next(stage for stage in self.stages if (stage.name, stage.kind) == ("end_to_end", pool))
 
-    def ratio(self, pool: str) -> float:
-        """Evaluations a second of the whole search over those of the network alone."""
-        return self.end_to_end(pool).per_second / self.forward.per_second
-
-    @property
-    def shown(self) -> list[Facts]:
-        """All stages as JSON data, in the order of the work."""
-        whole = self.end_to_end(self.pool)
-        return [stage.as_dict(whole) for stage in [self.forward, *self.stages]]
-
     def as_dict(self) -> Facts:
-        """Everything as JSON data."""
-        best = self.choices[self.forwards.index(self.forward)]
+        """Everything as JSON data; stages in the order of the work."""
+        best, whole = self.choices[self.forwards.index(self.forward)], self.end_to_end(self.pool)
+        ratios = {pool: self._ratio(pool) for pool in self.stretches}
         return {
-            "ratio": self.ratio(self.pool),
+            "ratio": ratios[self.pool]["ratio"],
             "pool": self.pool,
-            "ratios": {pool: self._ratio(pool) for pool in self.stretches},
-            "stages": self.shown,
+            "ratios": ratios,
+            "stages": [stage.as_dict(whole) for stage in [self.forward, *self.stages]],
             "forward": {
                 **_shape(best),
                 "per_second": self.forward.per_second,
@@ -119,35 +110,26 @@ class Bench:
         }
 
     def _ratio(self, pool: str) -> Facts:
-        whole = self.end_to_end(pool)
-        rounds = [a / b for a, b in zip(whole.rounds, self.forward.rounds)]
+        """Evaluations a second of the whole search over those of the network alone."""
+        whole, forward = self.end_to_end(pool), self.forward
         return {
-            "ratio": self.ratio(pool),
+            "ratio": whole.per_second / forward.per_second,
             "end_to_end": whole.per_second,
-            "forward": self.forward.per_second,
-            "ratio_rounds": rounds,
+            "forward": forward.per_second,
+            "ratio_rounds": [a / b for a, b in zip(whole.rounds, forward.rounds)],
         }
 
 
 def _shape(choice: Choice) -> Facts:
-    n = choice.numerics
-    return {
-        "memory_format": n.memory_format,
-        "micro_batch": n.micro_batch,
-        "threads": n.threads,
-        "processes": choice.evaluators,
-    }
+    keys = ("memory_format", "micro_batch", "threads")
+    return {**{key: getattr(choice.numerics, key) for key in keys}, "processes": choice.evaluators}
 
 
 def _search(stretches: list[Stretch]) -> Facts:
-    evaluations = sum(s.evaluations for s in stretches)
+    keys = ("evaluations", "generations", "commits", "views", "seconds")
     return {
         "evaluators": stretches[0].evaluators,
-        "evaluations": evaluations,
-        "generations": sum(s.generations for s in stretches),
-        "commits": sum(s.commits for s in stretches),
-        "views": sum(s.views for s in stretches),
-        "seconds": sum(s.seconds for s in stretches),
+        **{key: sum(getattr(s, key) for s in stretches) for key in keys},
         "idle_share": statistics.median(s.idle for s in stretches),
         "idle_share_rounds": [s.idle for s in stretches],
         "driver_seconds_per_evaluation": statistics.median(s.driver_seconds / s.evaluations for s in stretches),

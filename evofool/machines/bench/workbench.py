@@ -6,60 +6,69 @@ import itertools
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from evofool.archive import cells as archives
 from evofool.base.source import Source
-from evofool.config import Config
+from evofool.config import Config, load_config
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing.render import render
 from evofool.evaluate.opening import open_pool
-from evofool.machines.bench.archives import copy_of, make
-from evofool.machines.bench.continued import Continued, Stretch
-from evofool.machines.bench.genomes import elites_of, grown, hidden_nodes
-from evofool.machines.probe import Reading, Subject, repeated
-from evofool.records import Facts, Numerics
+from evofool.evaluate.settings import settle
+from evofool.machines.bench.continued import GENERATIONS, Continued, Stretch, copy_of
+from evofool.machines.bench.genomes import grown, hidden_nodes
+from evofool.machines.probe import EvaluatorSubject, Reading, repeated
+from evofool.records import Facts, Genomes
+from evofool.runs import runner
+from evofool.runs.recording import commit_to
 
 __all__ = ["ARCHIVE", "DEEP", "HIDDEN", "Workbench"]
 
-HIDDEN = 30  # nodes of the second set
-ARCHIVE, DEEP = "archive", f"{HIDDEN} hidden nodes"
+HIDDEN = 30  # nodes of each genome of the second set
+ARCHIVE, DEEP = "archive", f"{HIDDEN} hidden nodes"  # the two sets
+
+Part: TypeAlias = tuple[Callable[[], object], int]  # what is done again and again, and to how many individuals
 
 
-class Workbench(Subject):
-    """Answers a Probe: first `make` if there is no run, then `open`, then any part as often as wanted."""
+class Workbench(EvaluatorSubject):
+    """Answers a Probe: first `make` if no run was named, then `open`, then any part any number of times."""
 
     def __init__(self, config: Config, source: Source, index: int) -> None:
-        inline = config.evaluation.model_copy(update={"pool": "inline"})
-        super().__init__(config.model_copy(update={"evaluation": inline}), source, index)
+        super().__init__(load_config(config, ["evaluation.pool=inline"]), source, index)
         self.source = source
         self._open = ExitStack()  # until the process ends
 
-    def pace(self, numerics: Numerics) -> float:
-        """About how many evaluations a second this process scores."""
-        self.prepare(numerics)
-        return self.measure(0.0).per_second
-
     def make(self, offspring: int, micro_batch: int, out: Path) -> None:
-        """Make the run that everything goes on from."""
-        make(self.problem.config, offspring, micro_batch, out, self.source.allow_code)
+        """Make the run that everything goes on from: GENERATIONS generations of `offspring`, in this process.
+
+        Args:
+            micro_batch: of the configuration; smaller generations are scored in one smaller pass, without padding.
+        """
+        initial, rows = min(offspring, self.problem.config.search.initial), min(offspring, micro_batch)
+        sizes = [f"search.offspring={offspring}", f"search.initial={initial}"]
+        limits = [f"search.generations={GENERATIONS}", "search.max_evaluations=null", "search.max_time=null"]
+        shapes = [f"evaluation.micro_batch={rows}", f"evaluation.chunk={rows}"]
+        config = load_config(self.problem.config, [*sizes, *limits, "search.stop_when=[]", *shapes])
+        runner.run(config, out=out, resume="never", allow_code=self.source.allow_code)
 
     def open(self, run: Path, folder: Path) -> Facts:
-        """Go on from a run, with copies of it in a folder; facts about its archive."""
+        """Go on from copies of a run, made in a folder. Facts about its archive, as JSON data."""
         problem, config = self.problem, self.problem.config
         pool, numerics, _ = self._open.enter_context(open_pool(problem))
+        settle(numerics)  # parts run outside the pool, which sets torch's threads for its own work only
         self.device = numerics.device
         self.search = Continued(problem, copy_of(run, folder / "inline"), pool)
         self.spare = copy_of(run, folder / "commits")
-        self.bench: dict[tuple[str, str], tuple[Callable[[], Any], int]] = {
+        self.bench: dict[tuple[str, str], Part] = {
             ("place", ""): self._place(),
             ("commit", ""): self._commit(),
             ("quantise", ""): self._quantise(numerics.chunk),
         }
-        elites = elites_of(problem.genomes, self.search.began, self.search.genomes)
+        holders = np.unique(self.search.began.elites[self.search.began.filled])
+        elites = problem.genomes.from_bytes([self.search.genomes[int(i)] for i in holders])
         rows = np.random.default_rng(config.seed).integers(len(elites), size=(2, config.search.offspring))
         first, second = (problem.genomes.take(elites, part) for part in rows)
         self._genomes(ARCHIVE, first, second, numerics.chunk)
@@ -85,17 +94,16 @@ class Workbench(Subject):
         """The whole search for a while."""
         return self.search.stretch(seconds)
 
-    # -------------------------------------------------------------------------------------------------- what is done
+    # ------------------------------------------------------------------------------------------------------ the parts
 
-    def _genomes(self, name: str, first: Any, second: Any, chunk: int) -> None:
+    def _genomes(self, name: str, first: Genomes, second: Genomes, chunk: int) -> None:
         """The parts that depend on genomes: breeding from two generations of parents, drawing a chunk of children."""
-        problem, operators = self.problem, self.problem.operators
-        mate, mutate = (operators.get(verb, getattr(self.breeder, verb)) for verb in ("mate", "mutate"))
+        problem = self.problem
         generations = itertools.count(10**6)  # other numbers each time, as in a search
 
-        def vary() -> Any:
+        def vary() -> Genomes:
             generation = next(generations)
-            return mutate(generation, mate(generation, first, second)[0])[0]
+            return self.mutate(generation, self.mate(generation, first, second)[0])[0]
 
         # What evaluators draw are children; the grown ones stay as they are, with just as many nodes.
         drawn = vary() if name == ARCHIVE else first
@@ -103,34 +111,36 @@ class Workbench(Subject):
         self.bench["render", name] = (lambda: render(problem.genomes, drawn, self.device), chunk)
         self.bench["vary", name] = (vary, len(first))
 
-    def _quantise(self, chunk: int) -> tuple[Callable[[], Any], int]:
+    def _quantise(self, chunk: int) -> Part:
         """The end of rendering, from numbers in [0, 1] to uint8: all that rendering direct genomes is."""
         encoding = self.problem.genomes
         flat = DirectEncoding(encoding.height, encoding.width, encoding.colour, encoding.quantisation)
         values = np.random.default_rng(0).random((chunk, *flat.shape), dtype=np.float32)
         return (lambda: render(flat, values, self.device)), chunk
 
-    def _place(self) -> tuple[Callable[[], Any], int]:
+    def _place(self) -> Part:
         """The last generation's scores against the archive."""
         result, problem = self.search.results[-1], self.problem
         archive, insertion = self.search.search.archive, problem.config.search.insertion
         generation = result.statistics.generation
 
-        def place() -> Any:
+        def place() -> object:
             return archives.place(
                 archive, result.scores, generation=generation, cells=problem.cells, insertion=insertion
             )
 
         return place, len(result.scores)
 
-    def _commit(self) -> tuple[Callable[[], Any], int]:
+    def _commit(self) -> Part:
         """The last generations' results onto the disk, `storage.commit_every` at a time."""
         count = self.problem.config.storage.commit_every
         results = list(itertools.islice(itertools.cycle(list(self.search.results)), count))
+        search = self.search.search
 
         def commit() -> None:
             for result in results:
                 self.spare.append(result)
-            self.search.commit(self.spare)
+            assert search.statistics is not None
+            commit_to(self.spare, search.archive.elites, search.statistics, self.spare.provenance["numerics"])
 
         return commit, sum(len(result.offspring) for result in results)

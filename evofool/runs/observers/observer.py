@@ -9,13 +9,13 @@ __all__ = ["Observer"]
 
 
 class Observer:
-    """The events of a run; a base whose methods do nothing. An observer overrides what it wants to hear."""
+    """The events of a run. Its methods do nothing: an observer overrides those of the events it is for."""
 
     def on_start(self, config: Config, facts: Facts) -> None:
-        """The run begins or goes on. `facts` is what run.json says, and `resumed_at` (a generation, or None)."""
+        """The run begins or goes on. `facts`: run.json's, `evaluators`, and `resumed_at` (a generation, or None)."""
 
     def on_generation(self, statistics: Statistics, facts: Facts) -> None:
-        """A generation was placed. `facts` holds evaluators, requeued chunks and evaluations per second."""
+        """A generation was placed. `facts`: `evaluators`, `requeued` chunks, `evaluations_per_second` so far."""
 
     def on_commit(self, generation: int, archive_hash: str) -> None:
         """Everything up to `generation` is on disk for good."""
@@ -24,4 +24,4 @@ class Observer:
         """Something a person should know; one sentence."""
 
     def on_stop(self, reason: str) -> None:
-        """The run ends, after its last commit."""
+        """The run ends, after its last commit. It does not come after an error."""

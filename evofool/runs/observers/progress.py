@@ -18,7 +18,7 @@ __all__ = ["Lines", "LiveTable", "make_progress"]
 
 
 def make_progress(kind: str) -> Observer:
-    """The observer for `observers.progress`."""
+    """The observer of a kind: "live", "lines", "none", or "auto" for what suits stderr."""
     if kind == "auto":
         kind = "live" if sys.stderr.isatty() else "lines"
     return {"live": LiveTable, "lines": Lines, "none": Observer}[kind]()
@@ -71,40 +71,32 @@ class LiveTable(Observer):
         self._bar = Progress(
             TextColumn("generation {task.completed}"), BarColumn(), TimeRemainingColumn(), console=self._console
         )
-        self._live: Live | None = None
-        self._cells = 0
+        self._live = Live(self._bar, console=self._console, refresh_per_second=4)
 
     def on_start(self, config: Config, facts: Facts) -> None:
         self._console.print(_title(config, facts), highlight=False)
         self._cells = facts["cells"]
         self._task = self._bar.add_task("", total=config.search.generations)
-        self._live = Live(self._bar, console=self._console, refresh_per_second=4)
         self._live.start()
 
     def on_generation(self, s: Statistics, facts: Facts) -> None:
-        if self._live is None:
-            return
         self._bar.update(self._task, completed=s.generation + 1)
         table = Table.grid(padding=(0, 2))
-        for left, right in (
-            (
-                ("evaluations", f"{s.evaluations} ({facts['evaluations_per_second']:.0f}/s)"),
-                ("placements", f"{s.placements_total} (+{s.placements})"),
-            ),
-            (("median confidence", f"{s.median:.6f}"), ("filled cells", f"{s.filled} of {self._cells}")),
-            (("minimum confidence", f"{s.minimum:.6f}"), ("distinct elites", str(s.unique_elites))),
-            (("classes >= 0.99", str(s.classes_99)), ("top-1 in their cell", f"{s.top1_share:.0%}")),
-            (("classes >= 0.9999", str(s.classes_9999)), ("generations without placement", str(s.stale))),
-            (("evaluators", str(facts["evaluators"])), ("chunks scored again", str(facts["requeued"]))),
+        evaluations = f"{s.evaluations} ({facts['evaluations_per_second']:.0f}/s)"
+        for row in (
+            ("evaluations", evaluations, "placements", f"{s.placements_total} (+{s.placements})"),
+            ("median confidence", f"{s.median:.6f}", "filled cells", f"{s.filled} of {self._cells}"),
+            ("minimum confidence", f"{s.minimum:.6f}", "distinct elites", str(s.unique_elites)),
+            ("classes >= 0.99", str(s.classes_99), "top-1 in their cell", f"{s.top1_share:.0%}"),
+            ("classes >= 0.9999", str(s.classes_9999), "generations without placement", str(s.stale)),
+            ("evaluators", str(facts["evaluators"]), "chunks scored again", str(facts["requeued"])),
         ):
-            table.add_row(*left, *right)
+            table.add_row(*row)
         self._live.update(Group(self._bar, table))
 
     def on_warning(self, text: str) -> None:
         self._console.print(f"[yellow]warning:[/] {text}", highlight=False)
 
     def on_stop(self, reason: str) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._live.stop()
         self._console.print(reason, highlight=False)

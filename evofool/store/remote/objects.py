@@ -1,35 +1,39 @@
-"""Objects in a store that runs can be kept in: S3, Google Cloud Storage, Azure, or what speaks like them.
+"""Objects in a store for runs: S3, Google Cloud Storage, Azure, or a server with the interface of one of them.
 
-What a run asks of a store is little: an object is there whole or not at all, is read by its name as it was last
-written, and can be put *only if there is none* of that name. A list is a hint, never the truth. An answer may get lost,
-so after any failure to put if absent the object is read: what it holds says whether the put took place.
+A run needs three things of a store: objects are written whole or not at all, reading gives what was last written, and
+an object can be put *only if none has its name*. A list may be out of date, so nothing is decided by one. The store's
+answer to a put may get lost, so after a put if absent that failed the object is read: its bytes say who put it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from evofool.errors import ConfigError, CorruptData, EvofoolError, StorageError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore, RetryConfig
 
 __all__ = ["Objects"]
 
 LARGEST = 2 << 30  # bytes of one object
-TRIES = 6  # of a put whose outcome is not known
-RETRIES: Any = {  # obstore's, of what failed by a fault of the store or the network
+TRIES = 6  # of a put whose outcome is unclear
+RETRIES: RetryConfig = {  # by obstore, after a fault of the store or the network
     "max_retries": 6,
     "retry_timeout": timedelta(seconds=170),
     "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=10), "base": 2},
 }
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-# What may be said of an error: a store's own words can hold a key's name or a signature.
+# Text in an error -> what a message says instead: the store's own words may contain a key's name or a signature.
 _REASONS = {
     "NoSuchBucket": "there is no such bucket",
     "ContainerNotFound": "there is no such container",
@@ -50,38 +54,38 @@ class Objects:
 
     Args:
         url: as places.as_url gives it.
-        store: what has the calls of an obstore store; by default the URL's, with credentials from the environment.
-        together: requests under way at once where there are many to make.
+        store: an obstore store; by default that of the URL, with credentials from the environment.
+        together: how many requests may run at once.
+
+    Raises:
+        StorageError: by any method but `delete` and `listed`: the store refused, or did not answer.
     """
 
-    def __init__(self, url: str, store: Any = None, *, together: int = 8) -> None:
+    def __init__(self, url: str, store: ObjectStore | None = None, *, together: int = 8) -> None:
         self.url = url
         self.together = together
         self.pause: Callable[[float], object] = time.sleep
-        self._given = store
+        self._opened = store
 
-    @property
-    def _store(self) -> Any:
-        """Opened when first used, so that a command that needs no store needs no package for it."""
-        if self._given is None:
-            self._given = _open(self.url)
-        return self._given
+    @functools.cached_property
+    def _store(self) -> ObjectStore:
+        """Opened when first used, so that commands that use no store do not need obstore."""
+        return _open(self.url) if self._opened is None else self._opened
 
     def get(self, name: str) -> bytes | None:
-        """An object, or None if there is none.
-
-        Raises:
-            StorageError: the store cannot be read.
-            CorruptData: an absurdly large one.
-        """
-        found = self.get_if_changed(name, None)
-        return found[0] if found else None
+        """The bytes of an object; None if it does not exist. Raises as `get_if_changed`."""
+        answer = self.get_if_changed(name, None)
+        return answer[0] if answer else None
 
     def get_if_changed(self, name: str, tag: str | None) -> tuple[bytes, str | None] | None:
-        """An object and its tag; None if there is none, or it still has this tag."""
+        """The bytes of an object and its tag; None if it does not exist, or still has the tag `tag`.
+
+        Raises:
+            CorruptData: it is larger than any file of a run.
+        """
         with self._guard(name, "read it"):
             try:
-                found = self._store.get(name, options={"if_none_match": tag} if tag else {})
+                answer = self._store.get(name, options={"if_none_match": tag} if tag else {})
             except FileNotFoundError as error:
                 if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
                     raise
@@ -90,29 +94,24 @@ class Objects:
                 if type(error).__name__ == "NotModifiedError":
                     return None
                 raise
-            if found.meta["size"] > LARGEST:
-                raise CorruptData(f"{self.url}/{name}: {found.meta['size']} bytes are more than a run's file can have.")
-            return bytes(found.bytes()), found.meta["e_tag"]
+            size = answer.meta["size"]
+            if size > LARGEST:
+                raise CorruptData(f"{self.url}/{name}: {size} bytes are more than a run's file can have.")
+            return bytes(answer.bytes()), answer.meta["e_tag"]
 
     def put(self, name: str, data: bytes) -> str | None:
-        """Write an object, replacing what was there; its new tag.
-
-        Raises:
-            StorageError: the store refused, or did not answer.
-        """
+        """Write an object, replacing an older one of its name; its new tag."""
         with self._guard(name, "write it"):
-            tag: str | None = self._store.put(name, data)["e_tag"]
-            return tag
+            return self._store.put(name, data)["e_tag"]
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write an object if there is none of its name: whether it now holds these bytes.
+        """Write an object if none has its name: whether the object of this name now holds `data`.
 
-        True if this call made it, also where the store's answer was lost or said otherwise; of several callers with
-        different bytes exactly one gets True.
+        That is read from the store where its answer was lost or was a refusal. Of several callers with different data
+        exactly one gets True.
 
         Raises:
-            ConfigError: the store cannot do this.
-            StorageError: it refused, or what became of the object cannot be found out.
+            ConfigError: the store cannot put objects only if absent.
         """
         for attempt in range(TRIES):
             with self._guard(name, "write it"):
@@ -123,15 +122,15 @@ class Objects:
                     failure = error
                     if _is_final(error):
                         raise
-            found = self.get(name)
-            if found is not None:
-                return found == data
-            # Somebody's request is still under way (S3 says 409 then), or the store had a fault.
+            stored = self.get(name)
+            if stored is not None:
+                return stored == data
+            # Another request for this name is not finished (S3 answers 409 then), or the store had a fault.
             self.pause(0.05 * 2**attempt)
         raise StorageError(f"{self.url}/{name}: cannot write it ({_reason(failure)}).")
 
     def delete(self, names: Iterable[str]) -> int:
-        """Delete objects; how many requests succeeded. What cannot be deleted now, a later driver deletes."""
+        """Delete objects; how many requests succeeded. Objects that remain are deleted by a later driver."""
         return sum(self.each(self._delete, names))
 
     def _delete(self, name: str) -> bool:
@@ -144,7 +143,7 @@ class Objects:
         return True
 
     def listed(self, folder: str) -> list[str]:
-        """Names below a folder as the store lists them, which may be late, or nothing where it must not be asked."""
+        """Names below a folder as the store lists them: perhaps out of date, empty where listing is not allowed."""
         try:
             return [entry["path"] for batch in self._store.list(folder) for entry in batch]
         except Exception as error:
@@ -157,7 +156,6 @@ class Objects:
 
         Raises:
             ConfigError: it overwrites, or says that it cannot.
-            StorageError: it cannot be written.
         """
         name = f"_evofool/probe-{secrets.token_hex(8)}"
         try:
@@ -167,12 +165,12 @@ class Objects:
             self.delete([name])
 
     def each(self, function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-        """A function of each item, several at once."""
-        there = list(items)
-        if self.together == 1 or len(there) < 2:
-            return [function(item) for item in there]
-        with ThreadPoolExecutor(min(self.together, len(there))) as pool:
-            return list(pool.map(function, there))
+        """The results of a function for each item, in order; `together` calls run at once."""
+        items = list(items)
+        if self.together == 1 or len(items) < 2:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(min(self.together, len(items))) as pool:
+            return list(pool.map(function, items))
 
     def _unfit(self, what: str) -> str:
         return (
@@ -182,7 +180,7 @@ class Objects:
 
     @contextlib.contextmanager
     def _guard(self, name: str, doing: str) -> Iterator[None]:
-        """Turn what obstore raises into errors that name the URL, and repeat nothing that could be secret."""
+        """Turn errors of obstore into errors that name the URL, and repeat nothing that could be secret."""
         try:
             yield
         except EvofoolError:
@@ -195,7 +193,7 @@ class Objects:
             raise StorageError(f"{self.url}/{name}: cannot {doing} ({_reason(error)}).") from None
 
 
-def _open(url: str) -> Any:
+def _open(url: str) -> ObjectStore:
     try:
         from obstore.store import from_url
     except ImportError:
@@ -209,7 +207,7 @@ def _open(url: str) -> Any:
 
 
 def _is_answer(error: Exception) -> bool:
-    """Whether an error is the store's or the network's, and not one of this program."""
+    """Whether an error comes from the store or the network, and not from a mistake in this program."""
     ours = any(base.__module__.startswith("obstore") for base in type(error).__mro__)
     return ours or isinstance(error, (OSError, NotImplementedError))
 
@@ -220,15 +218,15 @@ def _is_unsupported(error: Exception) -> bool:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether asking again could change nothing."""
+    """Whether another try would fail alike."""
     refused = isinstance(error, (PermissionError, FileNotFoundError)) or _status(error) in (401, 403)
     told = type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
     return refused or told or _is_unsupported(error) or not _is_answer(error)
 
 
 def _status(error: Exception) -> int | None:
-    found = re.search(r"status code: (\d{3})", str(error))
-    return int(found[1]) if found else None
+    match = re.search(r"status code: (\d{3})", str(error))
+    return int(match[1]) if match else None
 
 
 def _reason(error: Exception) -> str:

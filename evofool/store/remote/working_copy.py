@@ -1,24 +1,25 @@
-"""Runs in object stores: worked in a copy on this machine, while the store says what is committed.
+"""Runs in object stores: a driver works in a copy on this machine, and the store decides what is committed.
 
     s3://BUCKET/FOLDER/NAME/
       elites/elites.parquet                      the view, overwritten
       _evofool/run.json                          put if absent, then overwritten
       _evofool/config-RUN_ID.yaml seeds-RUN_ID.parquet
       _evofool/commits/00000012.json             put if absent, never written again
-      _evofool/individuals/00000012-HASH.parquet     HASH: 16 digits of its sha256; placements, genomes, _history alike
+      _evofool/individuals/00000012-HASH.parquet     HASH: 16 digits of its sha256; the other tables alike
       _studies/NAME.parquet
 
     $EVOFOOL_CACHE or ~/.cache/evofool, runs/HASH OF URL/
-      NAME/                                      the working copy: a run directory as any
+      NAME/                                      the working copy: an ordinary run directory
       origin.json lock
 
-A commit's tables are put first, under names that no other content has, so that what a driver leaves behind when it dies
-cannot be taken for another's. Then its JSON is put if absent, and only when the store has it does the copy get it: the
-copy is never ahead of the store, and of two drivers on two machines one has the commit and the other stops. A driver
-whose answer was lost finds its own bytes there. Whoever begins to work or to read brings the copy up to date: commits
-are asked for by number until there is none, each checked against the one before; a copy that differs is made anew.
+A commit's tables are put first, under names that depend on their content, so that a table left behind by a driver that
+died is never confused with another's. Then its JSON is put if absent, and only when the store has it does the copy get
+it: the copy is never ahead of the store, and of two drivers on two machines one has the commit and the other stops. A
+driver that got no answer reads the JSON: if the bytes are its own, the commit is. Before work or reading the copy is
+brought up to date: commits are fetched by number up to the first that does not exist, and each is checked against the
+one before it; a copy that differs from the store is made anew.
 
-Tables that no commit needs any more are deleted, and so are those that none names, once their number is decided.
+Tables that no commit needs any more are deleted, and so are those that none names, once a commit has their number.
 """
 
 from __future__ import annotations
@@ -43,19 +44,19 @@ from evofool.store.remote.objects import Objects
 __all__ = ["Remote", "hold", "locate", "named", "naming", "of"]
 
 VIEW = "elites/elites.parquet"
-TRIES = 5  # of reading a run that another driver goes on with meanwhile
+TRIES = 5  # of fetching a run while another driver may be writing it
 _SEGMENT = re.compile(rf"(?:{'|'.join(TABLES.values())})/(\d{{8}})-[0-9a-f]{{16}}\.parquet")
 _STUDY = re.compile(r"_studies/[a-z_]+\.parquet")
 _COMMIT = re.compile(r"_evofool/commits/(\d{8})\.json")
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
-_copies: dict[str, str] = {}  # path of a working copy -> URL, of all this process has seen
+_copies: dict[str, str] = {}  # path of a working copy -> URL, of every one that this process has used
 
 
 def locate(place: str | Path) -> Path:
     """The directory of a run: a path itself, or the working copy of a URL, brought up to date.
 
     Raises:
-        ConfigError: no URL of a run, or obstore is missing.
+        ConfigError: the URL is a bucket's and not a run's, or obstore is missing.
         StorageError: the store cannot be read.
         CorruptData: what it holds is damaged.
     """
@@ -67,17 +68,14 @@ def locate(place: str | Path) -> Path:
     remote = Remote(url, Objects(url))
     with naming():
         remote.make_folders()
-        with _alone(remote.path):
-            try:
-                with commits.lock(remote.path):
-                    remote.fetch()
-            except RunLocked:
-                pass  # a driver of this machine works here, and nothing is newer than what it has
+        # If the lock is taken, a driver of this machine has the copy, and keeps it up to date.
+        with _alone(remote.path), contextlib.suppress(RunLocked), commits.lock(remote.path):
+            remote.fetch()
     return remote.path
 
 
 def of(path: Path) -> Remote | None:
-    """The place in a store that a directory is the working copy of; None for any other."""
+    """The run in a store of which a directory is the working copy; None for an ordinary run directory."""
     real = path.resolve()
     origin = real.parent / "origin.json"
     if real.parent.parent != _cache() or not origin.is_file():
@@ -88,10 +86,10 @@ def of(path: Path) -> Remote | None:
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """`commits.lock`, and of a working copy: the store probed, the copy brought up to date.
+    """`commits.lock`; of a working copy, then also probe the store and bring the copy up to date.
 
     Raises:
-        RunLocked: a driver of this machine has it.
+        RunLocked: another driver of this machine has the run.
         ConfigError: the store does not put if absent.
         StorageError: the store cannot be read or written.
         CorruptData: what it holds is damaged.
@@ -114,7 +112,7 @@ def hold(path: Path) -> Iterator[None]:
 
 
 def named(text: str) -> str:
-    """Text with URLs in the place of their working copies."""
+    """Text in which paths of working copies are replaced by their URLs."""
     for path, url in _copies.items():
         text = text.replace(path, url)
     return text
@@ -122,7 +120,7 @@ def named(text: str) -> str:
 
 @contextlib.contextmanager
 def naming() -> Iterator[None]:
-    """Errors raised inside name the URL and not its working copy."""
+    """Errors raised inside name the URL and not the path of its working copy."""
     try:
         yield
     except EvofoolError as error:
@@ -133,7 +131,12 @@ def naming() -> Iterator[None]:
 
 
 class Remote:
-    """A run in a store and its working copy. Writers are inside `hold`."""
+    """A run in a store and its working copy. Whoever calls `create`, `send` or `commit` holds `hold`.
+
+    Raises:
+        RunLocked: by these three: another driver was first.
+        StorageError: the store refused, or did not answer.
+    """
 
     def __init__(self, url: str, objects: Objects, path: Path | None = None) -> None:
         self.url = url
@@ -142,10 +145,8 @@ class Remote:
         self._needed: set[str] = set()
         _copies[str(self.path)] = url
 
-    # ---------------------------------------------------------------------------------------------------- the copy
-
     def make_folders(self) -> None:
-        """Make the folders of the working copy, for nobody else to read."""
+        """Make the folders of the working copy, inside one that only this user may read."""
         with files.guard(self.path, "make a working copy"):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in ("elites", *TABLES.values(), "_evofool/commits"):
@@ -157,10 +158,8 @@ class Remote:
         """Bring the working copy up to date; without a run in the store it is empty afterwards.
 
         Raises:
-            StorageError: the store cannot be read.
             CorruptData: a commit or a file is damaged, or missing though it is named.
         """
-        missing: list[str] = []
         for _ in range(TRIES):
             missing = self._fetch()
             if not missing:
@@ -168,7 +167,7 @@ class Remote:
         raise CorruptData(f"{self.url}/{missing[0]}: missing, though the run names it.")
 
     def _fetch(self) -> list[str]:
-        """One try: names of objects that were not there, perhaps since a newer commit made them needless."""
+        """One try of `fetch`: the names of missing objects, which a newer commit may have made needless."""
         self.make_folders()
         blob = self.objects.get("_evofool/run.json")
         if blob is None:
@@ -188,50 +187,51 @@ class Remote:
             others[f"_evofool/seeds-{run_id}.parquet"] = "_evofool/seeds.parquet"
         others |= {name: name for name in self.objects.listed("_studies") if _STUDY.fullmatch(name)}
         blobs = {name: self.objects.get(name) for name in others}
-        missing += [name for name, found in blobs.items() if found is None and not _STUDY.fullmatch(name)]
+        missing += [name for name, data in blobs.items() if data is None and not _STUDY.fullmatch(name)]
         if missing:
             return missing
         for number, commit in new:
             self._write(_commit(number), commit)
-        for name, found in blobs.items():
-            if found is not None:
-                self._write(others[name], found)
+        for name, data in blobs.items():
+            if data is not None:
+                self._write(others[name], data)
         self._fetch_view()
         self._write("_evofool/run.json", blob)
         log.remove_leftovers()
         return []
 
     def _commits(self) -> tuple[CommitLog, list[tuple[int, bytes]]]:
-        """The log of the store, and those of its commits that the working copy lacks."""
+        """The log as the store has it, and number and bytes of the commits that the working copy lacks."""
         try:
             log = CommitLog(self.path)
         except CorruptData:
             self._clear()
             log = CommitLog(self.path)
-        have = len(log.commits)
-        # Each commit names the sha256 of the one before, so the newest vouches for all.
-        if have and self.objects.get(_commit(have - 1)) != (self.path / _commit(have - 1)).read_bytes():
+        last = len(log.commits) - 1
+        # Each commit names the sha256 of the one before, so if the newest is the same, all are.
+        if last >= 0 and self.objects.get(_commit(last)) != (self.path / _commit(last)).read_bytes():
             self._clear()
-            log, have = CommitLog(self.path), 0
+            log = CommitLog(self.path)
+        # The list says which to fetch at once; it may be out of date, so those behind it are fetched one by one.
+        listed = {int(m[1]) for name in self.objects.listed("_evofool/commits") if (m := _COMMIT.fullmatch(name))}
+        ahead = range(len(log.commits), max(listed, default=-1) + 1)
+        blobs = dict(zip(ahead, self.objects.each(lambda n: self.objects.get(_commit(n)), ahead)))
         new: list[tuple[int, bytes]] = []
-        hints = {int(m[1]) for name in self.objects.listed("_evofool/commits") if (m := _COMMIT.fullmatch(name))}
-        ahead = range(have, max(hints, default=-1) + 1)
-        found = dict(zip(ahead, self.objects.each(lambda n: self.objects.get(_commit(n)), ahead)))
         while True:
-            number = have + len(new)
-            blob = found.get(number)
+            number = len(log.commits)
+            blob = blobs.get(number)
             if blob is None:
                 blob = self.objects.get(_commit(number))
             if blob is None:
                 break
             log.follow(blob)
             new.append((number, blob))
-        if later := [n for n, blob in found.items() if blob is not None and n > number]:
+        if later := [n for n, blob in blobs.items() if blob is not None and n > number]:
             raise CorruptData(f"{self.url}/{_commit(number)}: missing, though commit {later[0]} is there.")
         return log, new
 
     def _bring(self, log: CommitLog, table: str, number: int, facts: Facts) -> str | None:
-        """See that a table is in the working copy; the name of its object if that is not there."""
+        """Fetch a table unless the working copy has it; the name of its object if the store has none."""
         path = log.path(table, number)
         if path.is_file() and not path.is_symlink() and files.sha256_of(path) == facts["sha256"]:
             return None
@@ -245,12 +245,11 @@ class Remote:
         return None
 
     def _fetch_view(self) -> None:
-        there = (self.path / VIEW).is_file()
-        origin = files.read_json(self.path.parent / "origin.json")
-        found = self.objects.get_if_changed(VIEW, origin.get("view") if there else None)
-        if found:
-            self._write(VIEW, found[0])
-            self._remember(found[1])
+        tag = files.read_json(self.path.parent / "origin.json").get("view")
+        answer = self.objects.get_if_changed(VIEW, tag if (self.path / VIEW).is_file() else None)
+        if answer:
+            self._write(VIEW, answer[0])
+            self._remember(answer[1])
 
     def _write(self, name: str, data: bytes) -> None:
         path = self.path / name
@@ -263,7 +262,7 @@ class Remote:
         files.put(self.path.parent / "origin.json", (json.dumps(origin, indent=1) + "\n").encode())
 
     def _clear(self) -> None:
-        """Empty the working copy of everything but the lock, which is held."""
+        """Empty the working copy but for its lock, which this process holds."""
         for folder in (self.path, self.path / "_evofool"):
             for entry in folder.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
@@ -273,15 +272,8 @@ class Remote:
                     entry.unlink()
         self.make_folders()
 
-    # ------------------------------------------------------------------------------------------------------ writing
-
     def create(self) -> None:
-        """Put a run that was made in the working copy, run.json last and only if absent.
-
-        Raises:
-            RunLocked: another driver made a run there first.
-            StorageError: the store refused.
-        """
+        """Put a run that was made in the working copy, run.json last and only if absent."""
         folder = self.path / "_evofool"
         sent = [self.send(path) for name in ("config.yaml", "seeds.parquet") if (path := folder / name).is_file()]
         if not self.objects.create("_evofool/run.json", (folder / "run.json").read_bytes()):
@@ -293,26 +285,20 @@ class Remote:
             )
 
     def send(self, path: Path, log: CommitLog | None = None) -> str:
-        """Overwrite the object of a file of the working copy that is not a commit or a table; its name.
+        """Overwrite the object of a file of the working copy that is neither a commit nor a table; its name.
 
         Args:
-            log: the commits that the file is of. A driver that slept while another went on is stopped here; should it
-                fall asleep between the question and the put, an old view stays until the next is written.
-
-        Raises:
-            RunLocked: the store has a later commit.
-            StorageError: the store refused.
+            log: the commits that the file is made from. If the store has a later one, nothing is written. (Should one
+                be made between that check and the put, an old view stays until the next is written.)
         """
-        number = len(log.commits) if log else 0
-        if log and self.objects.get(_commit(number)) is not None:
-            raise self._overtaken(number)
+        if log and self.objects.get(_commit(len(log.commits))) is not None:
+            raise self._overtaken(log)
         name = str(path.relative_to(self.path))
-        data = path.read_bytes()
         if path.name in ("config.yaml", "seeds.parquet"):
-            # Rivals that make a run at once must not overwrite each other's before one has made it.
+            # Named by run: two drivers that make a run at the same time must not overwrite each other's files.
             run_id = self._run_id((self.path / "_evofool" / "run.json").read_bytes())
             name = f"_evofool/{path.stem}-{run_id}{path.suffix}"
-        tag = self.objects.put(name, data)
+        tag = self.objects.put(name, path.read_bytes())
         if name == VIEW:
             self._remember(tag)
         return name
@@ -322,40 +308,36 @@ class Remote:
 
         Args:
             log: without this commit.
-
-        Raises:
-            RunLocked: another driver made a commit of this number.
-            StorageError: the store refused, or cannot be asked whether it has the commit.
+            blob: the commit's JSON.
+            tables: table -> bytes of its file.
         """
         self._needed = self._names(log)
-        self.objects.each(
-            lambda item: self.objects.put(*item),
-            [
-                (self._segment(log.path(table, number), hashlib.sha256(data).hexdigest()), data)
-                for table, data in tables.items()
-            ],
-        )
+        uploads = [
+            (self._segment(log.path(table, number), hashlib.sha256(data).hexdigest()), data)
+            for table, data in tables.items()
+        ]
+        self.objects.each(lambda item: self.objects.put(*item), uploads)
         if not self.objects.create(_commit(number), blob):
-            raise self._overtaken(number)
+            raise self._overtaken(log)
 
     def settle(self, log: CommitLog) -> None:
-        """Delete the tables that the last commit made needless."""
+        """Delete the tables that `commit` has made needless; `log` is with that commit."""
         self.objects.delete(sorted(self._needed - self._names(log)))
 
     def tidy(self, log: CommitLog) -> int:
-        """Delete what drivers left behind when they died: tables that no commit names, of numbers that are decided.
+        """Delete the tables that no commit names, up to the number of the last commit; how many.
 
-        A number that is not decided may be that of a driver which is just about to commit.
+        Drivers that died have left them behind. A table of a higher number may belong to a driver about to commit it.
         """
         live, last = self._names(log), len(log.commits) - 1
-        listed = [m for folder in TABLES.values() for n in self.objects.listed(folder) if (m := _SEGMENT.fullmatch(n))]
-        return self.objects.delete(m[0] for m in listed if int(m[1]) <= last and m[0] not in live)
+        matches = [m for folder in TABLES.values() for n in self.objects.listed(folder) if (m := _SEGMENT.fullmatch(n))]
+        return self.objects.delete(m[0] for m in matches if int(m[1]) <= last and m[0] not in live)
 
-    def _overtaken(self, number: int) -> RunLocked:
-        return RunLocked(f"{self.url}: another driver wrote commit {number}; this one stops.")
+    def _overtaken(self, log: CommitLog) -> RunLocked:
+        return RunLocked(f"{self.url}: another driver wrote commit {len(log.commits)}; this one stops.")
 
     def _names(self, log: CommitLog) -> set[str]:
-        """Of all objects that hold a table which must be there."""
+        """The names of all objects that hold a table which must exist."""
         return {self._segment(log.path(table, number), facts["sha256"]) for table, number, facts in log.live_files()}
 
     def _segment(self, path: Path, sha256: str) -> str:
@@ -382,7 +364,7 @@ def _copy(url: str) -> Path:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Wait for other processes of this machine that bring a working copy up to date."""
+    """Wait until no other process of this machine brings a working copy up to date, and keep others from it."""
     with files.guard(path):
         handle = os.open(path.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -1,12 +1,13 @@
-"""What studies share: targets to score with, settings and pools for pictures."""
+"""Targets that score a run's elites, and the settings and pools with which they do."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from evofool.config import EvaluationConfig, TargetConfig
+from evofool.config.sections import EvaluationConfig, TargetConfig
 from evofool.errors import ConfigError
 from evofool.evaluate.opening import open_pool
 from evofool.evaluate.pool import Pool
@@ -39,15 +40,16 @@ def judge_of(run: Run, live: Sequence[Target], *, allow_code: bool) -> OpenTarge
     """The target a run was made with.
 
     Args:
-        live: among them that of a run that was given one.
+        live: targets to look through for it first. A run that was made with a live target needs it to be here.
+        allow_code: whether a python: spec may run its code.
 
     Raises:
-        ConfigError: the run was given a live target, and it is not among those.
+        ConfigError: the run was made with a live target that is not among `live`, or its code may not run.
         IncompatibleRun: its weights or its preprocessing have changed.
     """
     section, fingerprint = run.config.target, run.provenance["target_fingerprint"]
     for target in live:
-        with contextlib.suppress(ConfigError):  # another target, which does not fit this run's section
+        with contextlib.suppress(ConfigError):  # another target, without what this run's section asks for
             candidate = open_target(section, live=target)
             if candidate.fingerprint == fingerprint:
                 return candidate
@@ -71,21 +73,17 @@ def settings_of(run: Run, pool: str | None) -> EvaluationConfig:
     """
     if pool not in (None, "inline", "ray"):
         raise ConfigError(f"--pool: {pool!r} is not inline or ray.")
-    own: EvaluationConfig = run.config.evaluation
     auto = dict.fromkeys(("device", "chunk", "micro_batch", "memory_format"), "auto")
-    return own.model_copy(update={**auto, "pool": pool or own.pool})
+    return run.config.evaluation.model_copy(update={**auto, "pool": pool or run.config.evaluation.pool})
 
 
-@contextlib.contextmanager
-def cluster(settings: EvaluationConfig, address: str | None) -> Iterator[None]:
+def cluster(settings: EvaluationConfig, address: str | None) -> AbstractContextManager[object]:
     """Stay connected to Ray over several pools, so that it is started once; nothing where pools are inline."""
     if settings.pool == "inline":
-        yield
-        return
+        return contextlib.nullcontext()
     from evofool.evaluate.over_ray.cluster import connected
 
-    with connected(settings, address):
-        yield
+    return connected(settings, address)
 
 
 @contextlib.contextmanager
@@ -97,8 +95,7 @@ def picture_pool(
     Where the target is the run's own, the numerics are too, so that scores have the archive's bits.
     """
     last = run.store.log.last
-    own = last is not None and by.fingerprint == run.provenance["target_fingerprint"]
+    stored = last.numerics if last and by.fingerprint == run.provenance["target_fingerprint"] else None
     problem = picture_problem(run.config.model_copy(update={"evaluation": settings}), by, "margin")
-    stored = last.numerics if own and last else None
     with open_pool(problem, address=address, stored=stored, warn=warn) as (pool, _, _):
         yield pool

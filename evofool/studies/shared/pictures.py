@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +12,12 @@ from PIL import Image
 from evofool.base.png import decode_png
 from evofool.encoding import exchange
 from evofool.errors import CorruptData
+from evofool.records import Facts
 
 __all__ = ["archived", "fitted", "redrawn"]
 
 
-def archived(elite: Mapping[str, Any]) -> NDArray[np.uint8]:
+def archived(elite: Facts) -> NDArray[np.uint8]:
     """The picture in a row of the elites table, (height, width, 1 or 3) uint8, as it was scored.
 
     Raises:
@@ -31,7 +31,7 @@ def archived(elite: Mapping[str, Any]) -> NDArray[np.uint8]:
 
 
 def fitted(image: NDArray[np.uint8], size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """A picture with the channels and the size that a target takes; the whole of it, nothing cropped.
+    """A picture as a target takes it, (height, width, channels) uint8; the whole of it, nothing cropped.
 
     Grey is repeated for red, green and blue; colour becomes luma (ITU-R BT.601, as PIL's mode "L"). Then bilinear with
     antialiasing, where the size differs.
@@ -40,9 +40,6 @@ def fitted(image: NDArray[np.uint8], size: tuple[int, int], channels: int) -> ND
         image: (h, w, 1 or 3) uint8.
         size: (height, width) in pixels.
         channels: 1 or 3.
-
-    Returns:
-        (height, width, channels) uint8.
     """
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("L" if channels == 1 else "RGB")
     height, width = size
@@ -50,15 +47,14 @@ def fitted(image: NDArray[np.uint8], size: tuple[int, int], channels: int) -> ND
     return pixels.reshape(height, width, channels)
 
 
-def redrawn(
-    elite: Mapping[str, Any], size: tuple[int, int], code: Callable[[], Mapping[str, str]]
-) -> NDArray[np.uint8]:
+def redrawn(elite: Facts, size: tuple[int, int], code: Callable[[], Mapping[str, str]]) -> NDArray[np.uint8]:
     """The genome in a row of the elites table, drawn at another size: a CPPN is a formula, pixels are repeated.
 
     At the size it was evolved at this is the archived picture, bit for bit.
 
     Args:
-        code: gives the sha256 (hex) of the files of own activations, by spec; see `exchange.render`.
+        size: (height, width) in pixels.
+        code: gives the sha256 (hex) of the files of the user's own activations, by spec; see `exchange.render`.
 
     Returns:
         (height, width, 1 or 3) uint8, in the genome's own channels.

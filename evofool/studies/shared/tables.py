@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from evofool.errors import ConfigError, CorruptData
-from evofool.records import Facts
 from evofool.store import files, schemas
 from evofool.store.reader import Run
 from evofool.store.view import read_view
@@ -29,11 +27,9 @@ def table_path(run: Path, study: str) -> Path:
     return run / "_studies" / f"{study}.parquet"
 
 
-def read_elites(run: Run) -> tuple[pd.DataFrame, Facts]:
-    """The elites as a study needs them, without the columns of genes, and what the table says of itself.
-
-    Returns:
-        One row for each filled cell; and run_id, archive_hash, generation, all of one moment also while a run goes on.
+def read_elites(run: Run) -> tuple[pd.DataFrame, str]:
+    """The elites, a row for each filled cell, without the columns of genes; and the archive hash (hex) of the same
+    moment, also while the run goes on.
 
     Raises:
         ConfigError: it has no elites yet.
@@ -42,12 +38,12 @@ def read_elites(run: Run) -> tuple[pd.DataFrame, Facts]:
     table = read_view(run.store)
     if not table.num_rows:
         raise ConfigError(f"{run.path}: has no elites yet.")
-    attrs = json.loads(table.schema.metadata[b"PANDAS_ATTRS"])["evofool"]
-    return table.drop_columns(["genome", "parent_ids", "operators"]).to_pandas(), attrs
+    facts = json.loads(table.schema.metadata[b"PANDAS_ATTRS"])["evofool"]
+    return table.drop_columns(["genome", "parent_ids", "operators"]).to_pandas(), facts["archive_hash"]
 
 
 def read(run: Path, study: str, schema: pa.Schema) -> pd.DataFrame:
-    """All rows a study has kept; none before the first.
+    """All rows that a study has stored for a run; none before it was first made.
 
     Raises:
         CorruptData: the file is damaged, or of another version.
@@ -57,35 +53,27 @@ def read(run: Path, study: str, schema: pa.Schema) -> pd.DataFrame:
         table = schemas.from_parquet(path, schema) if path.is_file() else schema.empty_table()
     except CorruptData as error:
         raise CorruptData(f"{error.message} Move it away, and the study is made anew.") from None
-    frame: pd.DataFrame = table.to_pandas()
-    return frame
+    return table.to_pandas()
 
 
 def add(run: Run, study: str, schema: pa.Schema, rows: pd.DataFrame, keys: Sequence[str]) -> None:
-    """Keep rows, in place of those that have the same keys.
+    """Store rows, in place of those that have the same keys.
 
     Args:
-        rows: the columns of the schema, with pandas' nullable types where it says null, so that readers get them back.
+        rows: the columns of the schema, of pandas' nullable types where one may be null, so that readers get them back.
         keys: columns that name a group.
 
     Raises:
-        StorageError: the file system refused; what was kept before is still there.
+        StorageError: the file system refused; the rows stored before are not lost.
     """
-    kept, path = read(run.path, study, schema), table_path(run.path, study)
+    stored, path = read(run.path, study, schema), table_path(run.path, study)
     groups = set(rows[list(keys)].itertuples(index=False, name=None))
-    stays = [group not in groups for group in kept[list(keys)].itertuples(index=False, name=None)]
-    frame = pd.concat([kept[stays], rows], ignore_index=True) if any(stays) else rows
+    stays = [group not in groups for group in stored[list(keys)].itertuples(index=False, name=None)]
+    frame = pd.concat([stored[stays], rows], ignore_index=True) if any(stays) else rows
     table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
     attrs = {"PANDAS_ATTRS": json.dumps({"evofool": {"study": study, "run_id": run.provenance["run_id"]}})}
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.replace_schema_metadata({**table.schema.metadata, **attrs}),
-        sink,
-        compression="zstd",
-        write_page_checksum=True,
-    )
     with files.guard(path.parent, "make the folder"):
         path.parent.mkdir(exist_ok=True)
-    files.put(path, sink.getvalue().to_pybytes())
+    files.put(path, schemas.encode(table.replace_schema_metadata({**table.schema.metadata, **attrs})))
     if run.store.remote:
         run.store.remote.send(path)

@@ -1,25 +1,24 @@
 """`evofool targets check`: does a network see what it was trained to see?
 
-A target with wrong preprocessing still gives scores, and everything found with it is about another network. Three
-witnesses, each against the other usual normalisations:
+A target with wrong preprocessing still gives scores, but all results are then about another network. Three things are
+looked at, each with the declared normalisation of pixels and with the other usual ones:
 
 1. Sample photographs that anybody can name (photographs.py): the mean log-probability of the accepted classes.
-2. A user's own labelled images: how many are right.
-3. The network's first batch normalisation, where it still has one: mean and variance it recorded in training against
-   those it meets now.
+2. A user's own labelled images: the share whose top-1 class is right.
+3. The input of the network's first batch normalisation, where it still has one: mean and variance now, against those
+   recorded in training.
 
 The limits were set on efficientnet-lite 0, 1 and 2, declared as published and wrongly. The photographs catch raw
 pixels, units of 0 .. 1, and a normalisation applied twice. They cannot tell (x - 127) / 128 from x / 255, from
-ImageNet's mean and standard deviation or from BGR, which cost these networks next to nothing; nor do seven photographs
-say more. The third witness does tell the first three apart, but not BGR. Labelled images tell what costs accuracy.
-(x - 127) / 128 and (x - 127.5) / 127.5 are the same for all of them.
+ImageNet's mean and standard deviation or from BGR, which cost these networks next to nothing. Batch normalisation does
+tell the first three apart, but not BGR. Labelled images tell what costs accuracy. Nothing here tells (x - 127) / 128
+from (x - 127.5) / 127.5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,16 +27,18 @@ from numpy.typing import NDArray
 from evofool.archive.scores import confidence, log_odds
 from evofool.records import Facts
 from evofool.targets.checking.photographs import LabelledPictures, Photograph, fit, photographs
-from evofool.targets.target import Preprocessing, Target
+from evofool.targets.target import Preprocessing, Target, outputs_in_batches
 
 __all__ = ["Normalisation", "check", "expected_calibration_error", "normalisations"]
 
 BATCH = 16
 TOP = 5
-FEWEST_PHOTOGRAPHS = 4  # with a known class, below which they are no witness
-BETTER_PHOTOGRAPHS = 0.25  # of mean log-probability; seen: at most 0.10 as published, at least 0.38 where it matters
+FEWEST_PHOTOGRAPHS = 4  # of classes that the target has, for a warning that goes by photographs
+BETTER_PHOTOGRAPHS = 0.25  # gain in mean log-probability that is a warning; as published <= 0.10, clearly wrong >= 0.38
 BETTER_IMAGES = 3.0  # standard errors of the difference in images that are right
-STRANGE_INPUT, FAMILIAR_INPUT, RATIO = 0.2, 0.1, 4.0  # divergences of batch normalisation; seen: 0.02 right, 0.45 wrong
+# A warning where the declared normalisation diverges by 0.2 or more and another by at most 0.1 and a quarter of that;
+# measured: about 0.02 where the normalisation is right, 0.45 where it is wrong.
+STRANGE_INPUT, FAMILIAR_INPUT, RATIO = 0.2, 0.1, 4.0
 _LEAST = -1000.0  # a log-probability that is not finite counts as this
 # In units of 0 .. 255: the means and standard deviations of ImageNet's and of MNIST's training pixels.
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -54,7 +55,7 @@ class Normalisation:
     change: str = ""
 
     def applied(self, target: Target, images: NDArray[np.uint8]) -> tuple[Target, NDArray[np.uint8]]:
-        """The target with this mean and std, and what it is to be given for uint8 images (n, h, w, channels)."""
+        """The target with this mean and std, and images, (n, h, w, channels) uint8, changed as `change` says."""
         changed = {"": images, "bgr": images[..., ::-1], "negative": 255 - images}[self.change]
         return replace(target, preprocessing=replace(target.preprocessing, mean=self.mean, std=self.std)), changed
 
@@ -76,7 +77,6 @@ def normalisations(p: Preprocessing) -> list[Normalisation]:
         flat("x, raw 0 .. 255", 0.0, 1.0),
         Normalisation("declared, twice", *twice),
     ]
-    declared = Normalisation("as declared", p.mean, p.std)
     others = [n for n in others if not np.allclose((n.mean, n.std), (p.mean, p.std), rtol=1e-3, atol=0.05)]
     if colour:
         others += [
@@ -85,7 +85,7 @@ def normalisations(p: Preprocessing) -> list[Normalisation]:
         ]
     else:
         others.append(Normalisation("declared, of the negative", p.mean, p.std, "negative"))
-    return [declared, *others]
+    return [Normalisation("as declared", p.mean, p.std), *others]
 
 
 def check(target: Target, *, data: LabelledPictures | None = None, unfolded: torch.nn.Module | None = None) -> Facts:
@@ -103,58 +103,53 @@ def check(target: Target, *, data: LabelledPictures | None = None, unfolded: tor
         TargetError: the network raises, or its outputs cannot be what they are said to be.
     """
     samples = photographs() if target.channels == 3 else []
-    seen = np.stack([fit(target, photo.image) for photo in samples]) if samples else None
-    images, fed_by = _to_feed(target, seen, data)
-    fed, given = _fed(target, images)
-    outputs, remarks = _outputs(target, given)
-    warnings = _units(target.preprocessing) + remarks
-    known = [photo.right_classes(target.class_names) for photo in samples]
-    judged = [i for i, right in enumerate(known) if right]
-    rows = []
+    shots = np.stack([fit(target, photo.image) for photo in samples]) if samples else None
+    if data is not None:
+        images, kind = data.images[: 4 * BATCH], "data"
+    elif shots is not None:
+        images, kind = shots, "photographs"
+    else:
+        shape = (BATCH, *target.image_size, target.channels)
+        images, kind = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), "noise"
+    arrival, outputs = _arrival(target, images)
+    figures, warnings = _outputs(target, outputs)
+    right = [photo.right_classes(target.class_names) for photo in samples]
+    labelled = [i for i, classes in enumerate(right) if classes]
+    rows, hits = [], []
     for normalisation in normalisations(target.preprocessing):
         row: Facts = {"normalisation": normalisation.name}
-        if seen is not None and judged:
-            row |= _on_photographs(target, normalisation, seen[judged], [known[i] for i in judged])
+        if shots is not None and labelled:
+            row |= _on_photographs(target, normalisation, shots[labelled], [right[i] for i in labelled])
         if data is not None:
-            row |= _on_data(target, normalisation, data)
-        divergence = _divergence(target, normalisation, images, unfolded) if fed_by != "noise" else None
+            accuracy, correct = _on_data(target, normalisation, data)
+            row |= accuracy
+            hits.append(correct)
+        divergence = _divergence(target, normalisation, images, unfolded) if kind != "noise" else None
         if divergence is not None:
             row["batch_norm_divergence"] = divergence
         rows.append(row)
-    warnings += _better_on_photographs(rows) + _better_on_data(rows) + _better_for_batch_norm(rows)
     return {
         "target": _facts(target),
-        "input": {**fed, "images": fed_by},
-        "outputs": outputs,
-        "photographs": _answers(target, samples, seen),
-        "normalisations": [{k: v for k, v in row.items() if not k.startswith("_")} for row in rows],
+        "input": {**arrival, "images": kind},
+        "outputs": figures,
+        "photographs": [] if shots is None else _answers(target, samples, shots),
+        "normalisations": rows,
         "data": None if data is None else _calibration(target, data),
-        "warnings": warnings,
+        "warnings": [*warnings, *_better(rows, hits)],
     }
 
 
-def expected_calibration_error(sure: NDArray[Any], right: NDArray[np.bool_], bins: int = 15) -> float:
+def expected_calibration_error(confidences: NDArray[np.float32], hits: NDArray[np.bool_], bins: int = 15) -> float:
     """Mean distance between confidence and accuracy over bins of equal width, weighted by images (Guo et al., 2017).
 
     Args:
-        sure: (n,) confidences of the top-1 classes.
-        right: (n,) whether they are right.
+        confidences: (n,) of the top-1 classes.
+        hits: (n,) whether they are right.
     """
-    place = np.clip(np.ceil(np.asarray(sure, dtype=np.float64) * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [abs(sure[place == b].mean() - right[place == b].mean()) * (place == b).sum() for b in np.unique(place)]
-    return float(sum(gaps) / len(sure))
-
-
-def _to_feed(
-    target: Target, seen: NDArray[np.uint8] | None, data: LabelledPictures | None
-) -> tuple[NDArray[np.uint8], str]:
-    """Images for whatever needs no label, and what they are."""
-    if data is not None:
-        return data.images[: 4 * BATCH], "data"
-    if seen is not None:
-        return seen, "photographs"
-    noise = np.random.default_rng(0).integers(0, 256, (BATCH, *target.image_size, target.channels), dtype=np.uint8)
-    return noise, "noise"
+    place = np.clip(np.ceil(confidences.astype(np.float64) * bins).astype(int) - 1, 0, bins - 1)
+    masks = [place == number for number in np.unique(place)]
+    gaps = [abs(confidences[mask].mean() - hits[mask].mean()) * mask.sum() for mask in masks]
+    return float(sum(gaps) / len(confidences))
 
 
 def _facts(target: Target) -> Facts:
@@ -176,18 +171,18 @@ def _facts(target: Target) -> Facts:
     }
 
 
-def _fed(target: Target, images: NDArray[np.uint8]) -> tuple[Facts, NDArray[np.float32]]:
-    """What arrives at the network, and what it gives for that."""
-    arrived: list[torch.Tensor] = []
-    hook = target.module.register_forward_pre_hook(lambda module, arguments: arrived.append(arguments[0]))
+def _arrival(target: Target, images: NDArray[np.uint8]) -> tuple[Facts, NDArray[np.float32]]:
+    """What arrives at the network, after preprocessing; and the network's outputs for that."""
+    inputs: list[torch.Tensor] = []
+    hook = target.module.register_forward_pre_hook(lambda module, arguments: inputs.append(arguments[0]))
     try:
-        outputs = _run(target, images)
+        outputs = outputs_in_batches(target, images, BATCH)
     finally:
         hook.remove()
-    values = torch.cat([x.double().flatten() for x in arrived])
+    values = torch.cat([x.double().flatten() for x in inputs])
     facts = {
-        "shape": ["n", *arrived[0].shape[1:]],
-        "dtype": str(arrived[0].dtype).removeprefix("torch."),
+        "shape": ["n", *inputs[0].shape[1:]],
+        "dtype": str(inputs[0].dtype).removeprefix("torch."),
         "low": float(values.min()),
         "high": float(values.max()),
         "mean": float(values.mean()),
@@ -197,7 +192,7 @@ def _fed(target: Target, images: NDArray[np.uint8]) -> tuple[Facts, NDArray[np.f
 
 
 def _outputs(target: Target, outputs: NDArray[np.float32]) -> tuple[Facts, list[str]]:
-    """Figures of the outputs, and sentences about what is odd with them."""
+    """Figures of the outputs, and sentences about what is odd with them or with the units of the preprocessing."""
     target.check_outputs(outputs)
     finite = np.isfinite(outputs).all(axis=1)
     sums = outputs[finite].astype(np.float64).sum(axis=1)
@@ -207,31 +202,26 @@ def _outputs(target: Target, outputs: NDArray[np.float32]) -> tuple[Facts, list[
         "high": float(outputs[finite].max()),
         "not_finite": int((~finite).sum()),
     }
-    remarks = []
+    warnings = []
+    if max(target.preprocessing.std) < 1:
+        warnings.append(
+            f"std is {max(target.preprocessing.std):g} where pixels go from 0 to 255: mean and std look as if they "
+            "were in units of 0 .. 1; multiply both by 255."
+        )
     if target.returns == "logits" and outputs[finite].min() >= 0 and np.all(np.abs(sums - 1) < 1e-3):
-        remarks.append("every row of outputs sums to 1: they look like probabilities; say target.output=probabilities.")
+        warnings.append(
+            "every row of outputs sums to 1: they look like probabilities; say target.output=probabilities."
+        )
     if not finite.all():
-        remarks.append(f"{(~finite).sum()} of {len(outputs)} images give outputs that are NaN or infinite.")
+        warnings.append(f"{(~finite).sum()} of {len(outputs)} images give outputs that are NaN or infinite.")
     if finite.sum() > 1 and np.all(np.ptp(outputs[finite], axis=0) == 0):
-        remarks.append("the network gives every image the same outputs; are its weights loaded?")
-    return facts, remarks
+        warnings.append("the network gives every image the same outputs; are its weights loaded?")
+    return facts, warnings
 
 
-def _units(p: Preprocessing) -> list[str]:
-    if max(p.std) >= 1:
-        return []
-    return [
-        f"std is {max(p.std):g} where pixels go from 0 to 255: mean and std look as if they were in units of 0 .. 1; "
-        "multiply both by 255."
-    ]
-
-
-def _answers(target: Target, samples: Sequence[Photograph], seen: NDArray[np.uint8] | None) -> list[Facts]:
-    if seen is None:
-        return []
-    sure = confidence(_log_odds(target, seen))
+def _answers(target: Target, samples: Sequence[Photograph], shots: NDArray[np.uint8]) -> list[Facts]:
     answers = []
-    for photo, row in zip(samples, sure):
+    for photo, row in zip(samples, confidence(_log_odds(target, shots))):
         top = np.argsort(-row, kind="stable")[:TOP]
         right = photo.right_classes(target.class_names)
         answers.append(
@@ -250,30 +240,27 @@ def _on_photographs(
 ) -> Facts:
     log_p = _log_probabilities(_log_odds(*normalisation.applied(target, images)))
     ranks = [int((row > row[classes].max()).sum()) for row, classes in zip(log_p, right)]
+    log_sums = [np.logaddexp.reduce(row[classes]) for row, classes in zip(log_p, right)]
     return {
         "photographs": len(right),
         "photographs_top1": sum(rank < 1 for rank in ranks),
         "photographs_top5": sum(rank < TOP for rank in ranks),
-        "photographs_log_probability": float(
-            np.mean([np.logaddexp.reduce(row[classes]) for row, classes in zip(log_p, right)])
-        ),
+        "photographs_log_probability": float(np.mean(log_sums)),
     }
 
 
-def _on_data(target: Target, normalisation: Normalisation, data: LabelledPictures) -> Facts:
+def _on_data(target: Target, normalisation: Normalisation, data: LabelledPictures) -> tuple[Facts, NDArray[np.bool_]]:
+    """Accuracy and mean log-probability of the labels, and which images are right."""
     log_p = _log_probabilities(_log_odds(*normalisation.applied(target, data.images)))
-    hits = log_p.argmax(axis=1) == data.labels
-    return {
-        "data_accuracy": float(hits.mean()),
-        "data_log_probability": float(log_p[np.arange(len(log_p)), data.labels].mean()),
-        "_hits": hits,
-    }
+    correct = log_p.argmax(axis=1) == data.labels
+    log_probability = float(log_p[np.arange(len(log_p)), data.labels].mean())
+    return {"data_accuracy": float(correct.mean()), "data_log_probability": log_probability}, correct
 
 
 def _calibration(target: Target, data: LabelledPictures) -> Facts:
-    sure = confidence(_log_odds(target, data.images))
-    top = np.nan_to_num(sure, nan=-1.0).argmax(axis=1)
-    best = np.nan_to_num(sure[np.arange(len(sure)), top])
+    confidences = confidence(_log_odds(target, data.images))
+    top = np.nan_to_num(confidences, nan=-1.0).argmax(axis=1)
+    best = np.nan_to_num(confidences[np.arange(len(top)), top])
     return {
         "name": data.name,
         "images": len(top),
@@ -287,90 +274,73 @@ def _calibration(target: Target, data: LabelledPictures) -> Facts:
 def _divergence(
     target: Target, normalisation: Normalisation, images: NDArray[np.uint8], unfolded: torch.nn.Module | None
 ) -> float | None:
-    """Median over channels of the Kullback-Leibler divergence, in nats, of what the first batch normalisation meets
-    from what it met in training, both taken as normal; None where the network has none."""
-    changed, given = normalisation.applied(target, images)
+    """Median over channels of the Kullback-Leibler divergence, in nats, of the first batch normalisation's input from
+    its input in training, both taken as normal; None where the network has no such layer."""
+    target, images = normalisation.applied(target, images)
     if unfolded is not None:
-        changed = replace(changed, module=unfolded)
-    met: list[tuple[torch.nn.BatchNorm2d, torch.Tensor]] = []
-    layers = [m for m in changed.module.modules() if isinstance(m, torch.nn.BatchNorm2d) and m.track_running_stats]
-    hooks = [layer.register_forward_pre_hook(lambda m, arguments: met.append((m, arguments[0]))) for layer in layers]
-    found: list[torch.Tensor] = []
+        target = replace(target, module=unfolded)
+    layers = [m for m in target.module.modules() if isinstance(m, torch.nn.BatchNorm2d) and m.track_running_stats]
+    if not layers:
+        return None
+    inputs: list[tuple[torch.nn.BatchNorm2d, torch.Tensor]] = []  # of the layer that is reached first
+
+    def keep(layer: torch.nn.BatchNorm2d, arguments: tuple[torch.Tensor, ...]) -> None:
+        if not inputs or layer is inputs[0][0]:
+            inputs.append((layer, arguments[0].double()))
+
+    hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
     try:
-        for start in range(0, len(given) if layers else 0, BATCH):
-            met.clear()
-            _run(changed, given[start : start + BATCH])
-            if not met:
-                return None
-            found += [x.double() for m, x in met if m is met[0][0]]
+        outputs_in_batches(target, images, BATCH)
     finally:
         for hook in hooks:
             hook.remove()
-    if not found or met[0][0].running_mean is None or met[0][0].running_var is None:
+    if not inputs or inputs[0][0].running_mean is None or inputs[0][0].running_var is None:
         return None
-    x, norm = torch.cat(found), met[0][0]
+    norm, x = inputs[0][0], torch.cat([x for _, x in inputs])
     mean, variance = norm.running_mean.double(), norm.running_var.double() + norm.eps
     now, spread = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3)) + norm.eps
     value = ((spread + (now - mean) ** 2) / variance - 1 - torch.log(spread / variance)) / 2
     return float(torch.nan_to_num(value, nan=1e9, posinf=1e9).median())
 
 
-def _better_on_photographs(rows: list[Facts]) -> list[str]:
+def _better(rows: list[Facts], hits: list[NDArray[np.bool_]]) -> Iterator[str]:
+    """A sentence for each of the three kinds of evidence by which another normalisation fits clearly better.
+
+    Args:
+        rows: of the normalisations, the declared one first.
+        hits: of each, which labelled images are right; empty where there are none.
+    """
     declared = rows[0]
-    if declared.get("photographs", 0) < FEWEST_PHOTOGRAPHS:
-        return []
-    best = max(rows, key=lambda row: row["photographs_log_probability"])
-    gain = best["photographs_log_probability"] - declared["photographs_log_probability"]
-    if gain <= BETTER_PHOTOGRAPHS or best["photographs_top5"] < declared["photographs_top5"]:
-        return []
-    return [
-        f"on the photographs the normalisation {best['normalisation']} fits clearly better than the declared one: "
-        f"{best['photographs_top1']} instead of {declared['photographs_top1']} of {best['photographs']} right, mean "
-        f"log-probability {best['photographs_log_probability']:.2f} instead of "
-        f"{declared['photographs_log_probability']:.2f}."
-    ]
-
-
-def _better_on_data(rows: list[Facts]) -> list[str]:
-    if "_hits" not in rows[0]:
-        return []
-    hits = rows[0]["_hits"]
-    best = max(rows, key=lambda row: row["data_accuracy"])
-    gained, lost = int((best["_hits"] & ~hits).sum()), int((hits & ~best["_hits"]).sum())
-    # McNemar's test: only images that one of the two has right say anything.
-    if gained - lost <= BETTER_IMAGES * np.sqrt(gained + lost):
-        return []
-    return [
-        f"on the labelled images the normalisation {best['normalisation']} fits clearly better than the declared one: "
-        f"{best['data_accuracy']:.1%} instead of {rows[0]['data_accuracy']:.1%} right."
-    ]
-
-
-def _better_for_batch_norm(rows: list[Facts]) -> list[str]:
-    if "batch_norm_divergence" not in rows[0]:
-        return []
-    declared = rows[0]["batch_norm_divergence"]
-    best = min(rows, key=lambda row: row["batch_norm_divergence"])
-    found = best["batch_norm_divergence"]
-    if declared < STRANGE_INPUT or found > FAMILIAR_INPUT or found * RATIO > declared:
-        return []
-    return [
-        f"the network's first batch normalisation was trained on what {best['normalisation']} gives, not on what the "
-        f"declared normalisation gives: divergence {found:.2f} instead of {declared:.2f}."
-    ]
-
-
-def _run(target: Target, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    with torch.inference_mode():
-        parts = [
-            target.outputs(torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])))
-            for start in range(0, len(images), BATCH)
-        ]
-    return np.concatenate(parts)
+    if declared.get("photographs", 0) >= FEWEST_PHOTOGRAPHS:
+        best = max(rows, key=lambda row: row["photographs_log_probability"])
+        before, after = declared["photographs_log_probability"], best["photographs_log_probability"]
+        if after - before > BETTER_PHOTOGRAPHS and best["photographs_top5"] >= declared["photographs_top5"]:
+            yield (
+                f"on the photographs the normalisation {best['normalisation']} fits clearly better than the declared "
+                f"one: {best['photographs_top1']} instead of {declared['photographs_top1']} of {best['photographs']} "
+                f"right, mean log-probability {after:.2f} instead of {before:.2f}."
+            )
+    if hits:
+        i = max(range(len(rows)), key=lambda i: rows[i]["data_accuracy"])
+        gained, lost = int((hits[i] & ~hits[0]).sum()), int((hits[0] & ~hits[i]).sum())
+        # McNemar's test: only images that one of the two has right say anything.
+        if gained - lost > BETTER_IMAGES * np.sqrt(gained + lost):
+            yield (
+                f"on the labelled images the normalisation {rows[i]['normalisation']} fits clearly better than the "
+                f"declared one: {rows[i]['data_accuracy']:.1%} instead of {declared['data_accuracy']:.1%} right."
+            )
+    if "batch_norm_divergence" in declared:
+        best = min(rows, key=lambda row: row["batch_norm_divergence"])
+        before, after = declared["batch_norm_divergence"], best["batch_norm_divergence"]
+        if before >= STRANGE_INPUT and after <= FAMILIAR_INPUT and after * RATIO <= before:
+            yield (
+                f"the network's first batch normalisation was trained on what {best['normalisation']} gives, not on "
+                f"what the declared normalisation gives: divergence {after:.2f} instead of {before:.2f}."
+            )
 
 
 def _log_odds(target: Target, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return log_odds(_run(target, images), target.returns)
+    return log_odds(outputs_in_batches(target, images, BATCH), target.returns)
 
 
 def _log_probabilities(odds: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -6,18 +6,16 @@ ImageNet's classes, and some plain words for networks that know other classes. N
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from evofool.base import picture_files, rng
-from evofool.errors import ConfigError
+from evofool.errors import ConfigError, nearest
 from evofool.targets.target import Target
 from evofool.targets.training.datasets import load_dataset
 
@@ -68,23 +66,24 @@ class LabelledPictures:
 
 def photographs() -> list[Photograph]:
     """The sample photographs whose packages are installed; none of the packages is imported, nothing is fetched."""
-    found = []
+    samples = []
     for package, file, accepted in _SHIPPED:
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             continue
         path = Path(spec.submodule_search_locations[0], file)
         if path.is_file():
-            found.append(Photograph(path.name, picture_files.read(path, 3).pixels, accepted))
-    return found
+            samples.append(Photograph(path.name, picture_files.read(path, 3).pixels, accepted))
+    return samples
 
 
-def fit(target: Target, image: Any) -> NDArray[np.uint8]:
+def fit(target: Target, image: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture of any size as an image the target takes: what its publisher would do with a photograph.
 
-    The shorter side is resized to the publisher's size and the centre cropped; where no such size is known, it is
-    resized to cover the target's image size. Under `geometry: published` or `crops: 10` the last crop is left to the
-    target. Transparency is dropped; a grey target gets the luminance (ITU-R 601).
+    The shorter side is resized to the publisher's size and the centre cropped. Where no such size is known, or it
+    leaves a side too short, the picture is resized to cover the target's image size instead. Under `geometry:
+    published` or `crops: 10` the last crop is left to the target. Transparency is dropped; a grey target gets the
+    luminance (ITU-R 601).
 
     Args:
         image: a PIL image of any mode, or uint8 of shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4).
@@ -99,20 +98,16 @@ def fit(target: Target, image: Any) -> NDArray[np.uint8]:
     height, width = target.image_size
     p = target.preprocessing
     native = target.geometry == "native" and target.crops == 1
-    published = p.resize is not None and (not native or (p.crop is not None and (p.crop, p.crop) == p.image_size))
-    shorter = p.resize if published and p.resize is not None else 0
+    # With native geometry the publisher's size fits only a network whose input is the publisher's crop.
+    shorter = 0 if p.resize is None or (native and (p.crop, p.crop) != p.image_size) else p.resize
+    columns, rows = (shorter * side // min(picture.size) for side in picture.size)  # as torchvision's Resize rounds
+    if columns < width or rows < height:
+        scale = max(width / picture.width, height / picture.height)
+        columns, rows = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
     method = Image.Resampling.BICUBIC if p.interpolation == "bicubic" else Image.Resampling.BILINEAR
-    least = min(picture.size)
-    # Rounded down as torchvision's Resize does; but no side may end below the image's.
-    size = [shorter * side // least for side in picture.size] if published else [0, 0]
-    scale = max(width / picture.width, height / picture.height)
-    if size[0] < width or size[1] < height:
-        size = [max(width, round(picture.width * scale)), max(height, round(picture.height * scale))]
-    if tuple(size) != picture.size:
-        picture = picture.resize((size[0], size[1]), method)
-    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
-    pixels = np.asarray(picture.crop((left, top, left + width, top + height)))
-    return pixels.reshape(height, width, target.channels)
+    left, top = round((columns - width) / 2), round((rows - height) / 2)
+    picture = picture.resize((columns, rows), method).crop((left, top, left + width, top + height))
+    return np.asarray(picture).reshape(height, width, target.channels)
 
 
 def labelled_folder(target: Target, folder: Path, limit: int) -> LabelledPictures:
@@ -122,7 +117,7 @@ def labelled_folder(target: Target, folder: Path, limit: int) -> LabelledPicture
     classes WordNet ids (n01440764) will do where timm, which knows them, is installed.
 
     Args:
-        limit: the most pictures read; which ones depends on nothing but their number.
+        limit: the most pictures read; which ones depends on nothing but how many there are.
 
     Raises:
         ConfigError: no such folder, a folder named after no class, or no picture that can be read.
@@ -146,10 +141,10 @@ def labelled_folder(target: Target, folder: Path, limit: int) -> LabelledPicture
         except ConfigError as error:
             unreadable.append(error.message)
     if not images:
-        seen = f"; {unreadable[0]}" if unreadable else ""
+        reason = f"; {unreadable[0]}" if unreadable else "."
         raise ConfigError(
-            f"--data: {folder} holds no picture that can be read in a folder named after a class of {target.spec}{seen}"
-            + ("" if seen else ".")
+            f"--data: {folder} holds no picture that can be read in a folder named after a class of "
+            f"{target.spec}{reason}"
         )
     return LabelledPictures(str(folder), np.stack(images), np.array(labels, dtype=np.int64), tuple(unreadable))
 
@@ -166,9 +161,9 @@ def held_out(target: Target, dataset: str, seed: int, folder: Path | None, limit
     if missing:
         raise ConfigError(f"--dataset {dataset}: {target.spec} has no class {missing[0]!r}; choose another.")
     index = np.array([target.class_names.index(name) for name in data.class_names])
-    chosen = choose(len(data.held_out_labels), limit)
-    images = np.stack([fit(target, image) for image in data.held_out_images[chosen]])
-    return LabelledPictures(dataset, images, index[data.held_out_labels[chosen]])
+    sample = choose(len(data.held_out_labels), limit)
+    images = np.stack([fit(target, image) for image in data.held_out_images[sample]])
+    return LabelledPictures(dataset, images, index[data.held_out_labels[sample]])
 
 
 def choose(number: int, limit: int) -> list[int]:
@@ -178,36 +173,27 @@ def choose(number: int, limit: int) -> list[int]:
 
 
 def _classes_by_name(target: Target, names: list[str], folder: Path) -> list[int]:
-    known = {_plain(name): i for i, name in reversed(list(enumerate(target.class_names)))}
+    """The output index of each folder's class; of several outputs with one name, the first."""
+    outputs = {_plain(name): i for i, name in reversed(list(enumerate(target.class_names)))}
     if len(target.class_names) == 1000 and importlib.util.find_spec("timm") is not None:
-        known = {**_wordnet_ids(), **known}
-    found = []
-    for name in names:
-        index = known.get(_plain(name))
-        if index is None and name.isdecimal() and int(name) < len(target.class_names):
-            index = int(name)
-        if index is None:
-            near = difflib.get_close_matches(_plain(name), known, n=3)
-            hint = f"nearest are {', '.join(near)}" if near else f"its first are {', '.join(list(known)[:3])}"
+        from timm.data import ImageNetInfo
+
+        outputs = {name: i for i, name in enumerate(ImageNetInfo("imagenet-1k").label_names())} | outputs
+    indices = [outputs.get(_plain(name), int(name) if name.isdecimal() else -1) for name in names]
+    for name, index in zip(names, indices):
+        if not 0 <= index < len(target.class_names):
+            hint = nearest(_plain(name), outputs, f"its first are {', '.join(list(outputs)[:3])}")
             raise ConfigError(f"--data: {folder / name} is named after no class of {target.spec}; {hint}.")
-        found.append(index)
-    return found
-
-
-def _wordnet_ids() -> dict[str, int]:
-    from timm.data import ImageNetInfo
-
-    return {name: i for i, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+    return indices
 
 
 def _plain(name: str) -> str:
     return " ".join(name.lower().replace("_", " ").split())
 
 
-def _picture(image: Any) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    array = np.asarray(image)
+def _picture(array: Image.Image | NDArray[np.uint8]) -> Image.Image:
+    if isinstance(array, Image.Image):
+        return array
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     coloured = array.ndim == 3 and array.shape[2] in (3, 4)

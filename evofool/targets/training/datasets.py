@@ -6,7 +6,6 @@ import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +29,8 @@ class LabelledImages:
     name: str
     class_names: tuple[str, ...]
     train_images: NDArray[np.uint8]  # (n, 28, 28)
-    train_labels: NDArray[np.int64]
-    train_indices: NDArray[np.int64]
+    train_labels: NDArray[np.int64]  # (n,)
+    train_indices: NDArray[np.int64]  # (n,)
     held_out_images: NDArray[np.uint8]
     held_out_labels: NDArray[np.int64]
     held_out_indices: NDArray[np.int64]
@@ -47,27 +46,22 @@ def load_dataset(name: str, seed: int, folder: str | Path | None = None) -> Labe
         folder: where the idx files are, or are downloaded to; data/NAME by default.
 
     Raises:
-        ConfigError: an unknown name, a missing package, or no files and no internet.
+        ConfigError: an unknown name, a missing package, no such folder, or files that are missing and cannot be
+            downloaded.
         CorruptData: a file that is not what it should be.
     """
     if name == "mnist-5k":
         return _mnist_5k(seed)
     if name not in DATASETS:
         raise ConfigError(f"--dataset: {name!r} is unknown; known are {', '.join(DATASETS)}.")
-    place = _folder_of(name, folder)
-    parts: list[Any] = []
-    for prefix in ("train", "t10k"):
-        images = _read_idx(place, f"{prefix}-images-idx3-ubyte")
-        labels = _read_idx(place, f"{prefix}-labels-idx1-ubyte").astype(np.int64)
-        if labels.ndim != 1 or images.shape != (len(labels), 28, 28):
-            raise CorruptData(f"{place}: labels of shape {labels.shape} do not fit images of shape {images.shape}.")
-        if len(labels) and labels.max() >= len(DIGITS):
-            raise CorruptData(f"{place}: a label is {labels.max()}, but there are {len(DIGITS)} classes.")
-        parts += [images, labels, np.arange(len(labels))]
-    return LabelledImages(name, DIGITS if name == "mnist" else FASHION, *parts)
+    folder = _folder_of(name, folder)
+    class_names = DIGITS if name == "mnist" else FASHION
+    return LabelledImages(name, class_names, *_read_part(folder, "train"), *_read_part(folder, "t10k"))
 
 
-def stratified_split(labels: NDArray[np.int64], held_out_share: float, seed: int) -> tuple[Any, Any]:
+def stratified_split(
+    labels: NDArray[np.int64], held_out_share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Ascending indices (train, held out), the same share of every class held out."""
     held_out = []
     for label in np.unique(labels):
@@ -109,6 +103,17 @@ def _folder_of(name: str, folder: str | Path | None) -> Path:
             "train-images-idx3-ubyte.gz and its three companions, or use --dataset mnist-5k."
         ) from None
     return root / kind.__name__ / "raw"
+
+
+def _read_part(folder: Path, prefix: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """Images, labels and indices of the training images ("train") or the test images ("t10k")."""
+    images = _read_idx(folder, f"{prefix}-images-idx3-ubyte")
+    labels = _read_idx(folder, f"{prefix}-labels-idx1-ubyte").astype(np.int64)
+    if labels.ndim != 1 or images.shape != (len(labels), 28, 28):
+        raise CorruptData(f"{folder}: labels of shape {labels.shape} do not fit images of shape {images.shape}.")
+    if len(labels) and labels.max() >= len(DIGITS):
+        raise CorruptData(f"{folder}: a label is {labels.max()}, but there are {len(DIGITS)} classes.")
+    return images, labels, np.arange(len(labels))
 
 
 def _read_idx(folder: Path, name: str) -> NDArray[np.uint8]:

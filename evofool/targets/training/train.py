@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
 from torch.nn import functional
 
 from evofool.errors import StorageError
 from evofool.records import Facts
-from evofool.targets.target import Target
+from evofool.targets.target import outputs_in_batches
 from evofool.targets.training.datasets import LabelledImages
 from evofool.targets.zoo import lenet
 
-__all__ = ["accuracy", "train_lenet"]
+__all__ = ["train_lenet"]
 
 EPOCHS, BATCH, PEAK_RATE, DECAY, SHIFT, DEGREES = 12, 64, 2e-3, 1e-4, 2.0, 10.0
+EVALUATION_BATCH = 500  # held-out images of one forward pass
 THREADS = 2  # fixed, since another number gives other weights
 
 
@@ -38,14 +40,13 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
 
     Args:
         seed: of the initial weights, the order of images and their shifts.
-        out: file to write.
         tell: receives a line for each epoch.
 
     Returns:
-        The metadata written into the file, with `held_out_accuracy` among it.
+        The metadata written into the file, all of it text, and the target's fingerprint.
 
     Raises:
-        StorageError: the file cannot be written (found before training).
+        StorageError: the file cannot be written; where the place is the reason, before training.
     """
     path = Path(out)
     part = path.with_name(path.name + ".part")
@@ -59,7 +60,7 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
     try:
         module = _train(data, seed, tell)
         target = lenet.build(module, data.class_names, f"lenet:{path}")
-        held_out = accuracy(target, data.held_out_images, data.held_out_labels)
+        outputs = outputs_in_batches(target, data.held_out_images[..., None], EVALUATION_BATCH)
     finally:
         torch.set_num_threads(threads)
     metadata = {
@@ -68,16 +69,15 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
         "dataset": data.name,
         "seed": str(seed),
         "train_images": str(len(data.train_labels)),
-        "train_indices_sha256": lenet.indices_sha256(data.train_indices),
+        "train_indices_sha256": _sha256(data.train_indices),
         "held_out_images": str(len(data.held_out_labels)),
-        "held_out_indices_sha256": lenet.indices_sha256(data.held_out_indices),
-        "held_out_accuracy": f"{held_out:.4f}",
+        "held_out_indices_sha256": _sha256(data.held_out_indices),
+        "held_out_accuracy": f"{(outputs.argmax(axis=1) == data.held_out_labels).mean():.4f}",
         "epochs": str(EPOCHS),
     }
+    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     with _writing(path, part):
-        part.write_bytes(
-            _in_order(save_safetensors({k: v.contiguous() for k, v in module.state_dict().items()}, metadata))
-        )
+        part.write_bytes(_in_order(save_safetensors(tensors, metadata)))
         part.replace(path)
     return {**metadata, "fingerprint": target.fingerprint()}
 
@@ -90,6 +90,11 @@ def _writing(path: Path, part: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             part.unlink()
         raise StorageError(f"--out: {path} cannot be written ({error.strerror}).") from None
+
+
+def _sha256(indices: NDArray[np.int64]) -> str:
+    """sha256 (hex) of indices in ascending order, as little-endian int64: names one part of a data set."""
+    return hashlib.sha256(np.sort(indices).astype("<i8").tobytes()).hexdigest()
 
 
 def _in_order(blob: bytes) -> bytes:
@@ -140,19 +145,3 @@ def _jitter(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     theta[:, 0, 2], theta[:, 1, 2] = draws[:, 1] * SHIFT * 2 / width, draws[:, 2] * SHIFT * 2 / height
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False)
-
-
-def accuracy(target: Target, images: Any, labels: Any, batch: int = 500) -> float:
-    """Share of images whose top-1 class is the label.
-
-    Args:
-        images: (n, h, w) or (n, h, w, channels) uint8.
-        labels: (n,) output indices.
-    """
-    shaped = np.asarray(images).reshape(len(images), *target.image_size, target.channels)
-    with torch.inference_mode():
-        hits = [
-            target.outputs(torch.from_numpy(shaped[i : i + batch].copy())).argmax(axis=1) == labels[i : i + batch]
-            for i in range(0, len(shaped), batch)
-        ]
-    return float(np.concatenate(hits).mean())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,19 +19,16 @@ from evofool.errors import ConfigError
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo import imagenet
 from evofool.targets.zoo.folding import fold_batch_norm
-from evofool.targets.zoo.weights import refuse_mismatch
+from evofool.targets.zoo.weights import load_into
 
-__all__ = ["SIZES", "build", "load"]
+__all__ = ["SIZES", "build", "fold", "load"]
 
 SIZES = {"0": 224, "1": 240, "2": 260}  # side of the input, in pixels
 _CROP_PADDING = 32  # the publisher's photographs are resized to this much more, then cropped
 
 
-def load(source: Source, *, fold: bool = True) -> Target:
+def load(source: Source) -> Target:
     """The target of a spec.
-
-    Args:
-        fold: whether batch normalisation becomes part of the convolutions.
 
     Raises:
         ConfigError: no such variant, or its packages are not installed.
@@ -51,24 +47,17 @@ def load(source: Source, *, fold: bool = True) -> Target:
         ) from None
     path = weights.get_model_file_path()
     module = network.from_name(f"efficientnet-lite{variant}")
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    refuse_mismatch(module, state, path)
-    module.load_state_dict(state)
-    return build(module, SIZES[variant], imagenet.class_names(), source.spec, fold=fold)
+    load_into(module, torch.load(path, weights_only=True, map_location="cpu"), path)
+    return build(module, SIZES[variant], imagenet.class_names(), source.spec)
 
 
-def build(module: nn.Module, side: int, class_names: tuple[str, ...], spec: str, *, fold: bool = True) -> Target:
-    """The target around a network of the package efficientnet-lite-pytorch.
-
-    Args:
-        side: of its input, in pixels.
-        fold: as in `load`.
-    """
-    padded = importlib.import_module("efficientnet_lite_pytorch.utils").Conv2dStaticSamePadding
-    module.eval().requires_grad_(False)
+def build(module: nn.Module, side: int, class_names: tuple[str, ...], spec: str) -> Target:
+    """The target around a network of the package efficientnet-lite-pytorch; `side` of its input is in pixels."""
     for layer in module.modules():
-        if isinstance(layer, padded):
-            _pad_inside(layer)
+        if isinstance(layer, _padded_convolution()):
+            left, right, top, bottom = getattr(layer.static_padding, "padding", (0, 0, 0, 0))
+            if left == right and top == bottom:  # then the convolution can add the zeros itself, which saves a copy
+                layer.padding, layer.static_padding = (top, left), nn.Identity()
     preprocessing = Preprocessing(
         image_size=(side, side),
         channels=3,
@@ -78,15 +67,14 @@ def build(module: nn.Module, side: int, class_names: tuple[str, ...], spec: str,
         crop=side,
         interpolation="bicubic",
     )
-    if fold:
-        with contextlib.redirect_stdout(io.StringIO()):  # the package prints while its forward is traced
-            module = fold_batch_norm(module, padded)
     return Target(module, preprocessing, class_names, output="logits", spec=spec, family="efficientnet-lite")
 
 
-def _pad_inside(convolution: Any) -> None:
-    """Where as many zeros are added on each side, let the convolution add them itself, which saves a copy."""
-    sides = getattr(convolution.static_padding, "padding", (0, 0, 0, 0))  # left, right, top, bottom
-    if sides[0] == sides[1] and sides[2] == sides[3]:
-        convolution.padding = (sides[2], sides[0])
-        convolution.static_padding = nn.Identity()
+def fold(module: nn.Module) -> nn.Module:
+    """The network with its batch normalisations folded into its convolutions, which pad by themselves."""
+    with contextlib.redirect_stdout(io.StringIO()):  # the package prints while its forward is traced
+        return fold_batch_norm(module, _padded_convolution())
+
+
+def _padded_convolution() -> type[nn.Module]:
+    return importlib.import_module("efficientnet_lite_pytorch.utils").Conv2dStaticSamePadding

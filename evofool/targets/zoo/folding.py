@@ -8,7 +8,6 @@ with them the fingerprint, are the same on every machine.
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import fx, nn
@@ -17,7 +16,7 @@ __all__ = ["fold_batch_norm"]
 
 
 class _Tracer(fx.Tracer):
-    """Keeps the given kinds of convolution whole."""
+    """Of some kinds of convolution the inside is not traced: a call of one is a single node of the graph."""
 
     def __init__(self, convolutions: tuple[type[nn.Module], ...]) -> None:
         super().__init__()
@@ -41,7 +40,7 @@ def fold_batch_norm(module: nn.Module, *padded: type[nn.Module]) -> nn.Module:
         graph = _Tracer(convolutions).trace(module)
     except Exception:  # tracing runs the network on stand-ins, and any line of it may object to them
         return module
-    used = [node.target for node in graph.nodes if node.op == "call_module"]
+    calls = [node.target for node in graph.nodes if node.op == "call_module"]
     parts = dict(module.named_modules())
     pairs: list[tuple[str, str]] = []
     for node in graph.nodes:
@@ -49,7 +48,7 @@ def fold_batch_norm(module: nn.Module, *padded: type[nn.Module]) -> nn.Module:
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
             continue
         first, second = parts[before.target], parts[node.target]
-        once = used.count(before.target) == used.count(node.target) == 1
+        once = calls.count(before.target) == calls.count(node.target) == 1
         # Exact types: a subclass may standardise its weights, or hold an activation.
         if once and type(first) in convolutions and type(second) is nn.BatchNorm2d and second.track_running_stats:
             pairs.append((before.target, node.target))
@@ -58,12 +57,11 @@ def fold_batch_norm(module: nn.Module, *padded: type[nn.Module]) -> nn.Module:
     folded = copy.deepcopy(module)
     for convolution, norm in pairs:
         _fold(folded.get_submodule(convolution), folded.get_submodule(norm))
-        parent, _, name = norm.rpartition(".")
-        setattr(folded.get_submodule(parent), name, nn.Identity())
+        folded.set_submodule(norm, nn.Identity())
     return folded
 
 
-def _fold(convolution: Any, norm: Any) -> None:
+def _fold(convolution: nn.Module, norm: nn.Module) -> None:
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     scale = 1 / torch.sqrt(variance + norm.eps)
     if norm.affine:

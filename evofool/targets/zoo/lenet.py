@@ -6,15 +6,12 @@ convolution 50 of 5x5, max pool 2, fully connected 500, ReLU, fully connected 10
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
-
 from torch import nn
 
 from evofool.base.source import Source
 from evofool.errors import ConfigError
 from evofool.targets.target import Preprocessing, Target
-from evofool.targets.zoo.weights import class_names, metadata, read_safetensors, refuse_mismatch
+from evofool.targets.zoo.weights import class_names, load_into, metadata, read_safetensors
 
 __all__ = ["MEAN", "STD", "build", "load", "network"]
 
@@ -23,7 +20,7 @@ MEAN, STD = 33.3184, 78.5675
 
 
 def network(classes: int = 10) -> nn.Sequential:
-    """The untrained network: (n, 1, 28, 28) to (n, classes) logits."""
+    """The untrained network: (n, 1, 28, 28) float32 to (n, classes) logits."""
     return nn.Sequential(
         nn.Conv2d(1, 20, 5),
         nn.MaxPool2d(2),
@@ -61,18 +58,5 @@ def load(source: Source) -> Target:
             f"{path}: its metadata has no list of class names; train it again with `evofool train lenet`."
         )
     module = network(len(names))
-    refuse_mismatch(module, tensors, path)
-    module.load_state_dict(tensors)
+    load_into(module, tensors, path)
     return build(module, names, spec=source.spec)
-
-
-def indices_sha256(indices: Any) -> str:
-    """sha256 (hex) of ascending int64 indices, little-endian: names a split of a data set."""
-    return hashlib.sha256(sorted_int64(indices)).hexdigest()
-
-
-def sorted_int64(indices: Any) -> bytes:
-    """Ascending int64 bytes of indices."""
-    import numpy as np
-
-    return np.sort(np.asarray(indices)).astype("<i8").tobytes()

@@ -8,27 +8,25 @@ to evaluators on other machines; the description of an `hf-hub:` or `local-dir:`
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
-import socket
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from evofool.base.source import Source
-from evofool.errors import ConfigError
+from evofool.errors import ConfigError, nearest
 from evofool.records import Facts
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo import imagenet
-from evofool.targets.zoo.folding import fold_batch_norm
-from evofool.targets.zoo.weights import SUFFIXES, load_into, read_tensors, with_weights
+from evofool.targets.zoo.weights import SUFFIXES, load_into, patience, read_tensors, with_weights
 from evofool.targets.zoo.weights import class_names as names_in
 
 __all__ = ["catalogue", "load"]
 
-_PATIENCE = 5.0  # seconds the hub is given to answer at all
+_HUB_PATIENCE = 5.0  # seconds in which the hub must begin to answer
 _STATE = "timm.safetensors"  # what the weights are called among the files of a source
 
 
@@ -39,18 +37,14 @@ def catalogue() -> list[Facts]:
         ConfigError: timm is not installed.
     """
     timm = _timm()
-    found = []
-    for name in timm.list_pretrained():
-        size = timm.models.get_pretrained_cfg(name).input_size
-        found.append({"name": name, "image_size": size[-1]})
-    return found
+    return [
+        {"name": name, "image_size": timm.models.get_pretrained_cfg(name).input_size[-1]}
+        for name in timm.list_pretrained()
+    ]
 
 
-def load(source: Source, *, fold: bool = True) -> Target:
+def load(source: Source) -> Target:
     """The target of a spec.
-
-    Args:
-        fold: whether batch normalisation becomes part of the convolutions.
 
     Raises:
         ConfigError: timm is missing, knows no such network or no weights for it, they cannot be fetched, or a file is
@@ -59,28 +53,28 @@ def load(source: Source, *, fold: bool = True) -> Target:
     timm = _timm()
     name, file = _parts(source.argument)
     _check_name(timm, name)
-    if file:
-        blob = source.read(file, f"say timm:{name} for the published weights")
-        model = _create(timm, name, pretrained=False)
-        published = _class_names(timm, model)
-        if published is None and names_in(blob, file) is None:
-            raise _nameless(source.spec, model.num_classes)
-        model, class_names = with_weights(
-            lambda classes: _resized(timm, name, model, classes), blob, file, published or ()
+    blob = source.read(file, f"say timm:{name} for the published weights") if file else b""
+    model = _create(timm, name, pretrained=False) if file else _pretrained(timm, name, source)
+    class_names = _class_names(timm, model)
+    if not class_names and names_in(blob, file) is None:
+        if model.num_classes < 2:
+            raise ConfigError(f"target.spec: {source.spec} gives features, not scores; take one that was fine-tuned.")
+        raise ConfigError(
+            f"target.spec: nobody names the {model.num_classes} classes of {source.spec}; build the target in Python "
+            "and name them there: python:FILE.py:callable."
         )
-    else:
-        model = _pretrained(timm, name, source)
-        named = _class_names(timm, model)
-        if named is None:
-            raise _nameless(source.spec, model.num_classes)
-        class_names = named
-    model.eval().requires_grad_(False)
+    if file:
+
+        def build(classes: int, tensors: object) -> nn.Module:
+            same = classes == model.num_classes
+            return model if same else _create(timm, name, pretrained=False, num_classes=classes)
+
+        model, class_names = with_weights(build, blob, file, class_names)
     preprocessing = _preprocessing(timm.data.resolve_model_data_config(model), source.spec)
-    module = fold_batch_norm(model) if fold else model
-    return Target(module, preprocessing, class_names, spec=source.spec, family="timm")
+    return Target(model, preprocessing, class_names, spec=source.spec, family="timm")
 
 
-def _timm() -> Any:
+def _timm() -> ModuleType:
     try:
         import timm
     except ImportError:
@@ -89,7 +83,8 @@ def _timm() -> Any:
 
 
 def _parts(argument: str) -> tuple[str, str]:
-    """Name and file; names on the hub hold a slash themselves, and folders may hold many."""
+    """Name and file of `NAME[/FILE]`: "hf-hub:a/b/c.pth" is "hf-hub:a/b" and "c.pth", "resnet18/a/b.pth" "resnet18" and
+    "a/b.pth". A local-dir: has no file besides."""
     if argument.startswith("local-dir:") or not argument.endswith(SUFFIXES):
         return argument, ""
     slashes = 2 if argument.startswith(("hf-hub:", "hf_hub:")) else 1
@@ -97,28 +92,27 @@ def _parts(argument: str) -> tuple[str, str]:
     return ("/".join(pieces[:-1]), pieces[-1]) if len(pieces) == slashes + 1 else (argument, "")
 
 
-def _check_name(timm: Any, name: str) -> None:
-    base, _, tag = name.partition(".")
-    if ":" in name:
+def _check_name(timm: ModuleType, name: str) -> None:
+    if ":" in name:  # on the hub, or in a folder
         return
+    base, _, tag = name.partition(".")
     if not timm.is_model(base):
-        near = difflib.get_close_matches(base, timm.list_models(), n=3)
-        hint = f"nearest are {', '.join(near)}" if near else "`evofool targets list timm` names them"
+        hint = nearest(base, timm.list_models(), "`evofool targets list timm` names them")
         raise ConfigError(f"target.spec: timm has no network {base!r}; {hint}.")
-    known = [n.partition(".")[2] for n in timm.list_pretrained(f"{base}.*")]
-    if tag and tag not in known:
-        there = f"there are {', '.join(known)}" if known else "there are none"
-        raise ConfigError(f"target.spec: timm has no weights {tag!r} of {base}; {there}.")
+    tags = [pretrained.partition(".")[2] for pretrained in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        choices = ", ".join(tags) or "none"
+        raise ConfigError(f"target.spec: timm has no weights {tag!r} of {base}; there are {choices}.")
 
 
-def _create(timm: Any, name: str, **options: Any) -> Any:
+def _create(timm: ModuleType, name: str, **options: Any) -> nn.Module:
     """A network; what timm raises becomes one sentence."""
     try:
         # Without weights only a name on the hub needs it, for the network's description.
         with _quick_hub() if options.get("pretrained") or ":" in name else contextlib.nullcontext():
             return timm.create_model(name, **options)
     except Exception as error:  # of timm, of the hub's client, of the network between
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "No pretrained weights" in text:
             raise ConfigError(
                 f"target.spec: timm has no published weights of {name}; say timm:{name}/FILE with a file of yours."
@@ -129,7 +123,8 @@ def _create(timm: Any, name: str, **options: Any) -> Any:
         ) from None
 
 
-def _pretrained(timm: Any, name: str, source: Source) -> Any:
+def _pretrained(timm: ModuleType, name: str, source: Source) -> nn.Module:
+    """A network with its published weights, which are then among the files of the source."""
     if _STATE not in source.files:
         model = _create(timm, name, pretrained=True)
         # Copies: safetensors refuses tensors that share memory.
@@ -141,32 +136,17 @@ def _pretrained(timm: Any, name: str, source: Source) -> Any:
     return model
 
 
-def _resized(timm: Any, name: str, model: Any, classes: int) -> nn.Module:
-    return model if classes == model.num_classes else _create(timm, name, pretrained=False, num_classes=classes)
-
-
-def _class_names(timm: Any, model: Any) -> tuple[str, ...] | None:
-    """Names of the outputs, from the network's description or ImageNet's lists; None where nobody knows them."""
+def _class_names(timm: ModuleType, model: nn.Module) -> tuple[str, ...]:
+    """Names of the outputs, from the network's description or ImageNet's lists; () where neither has them."""
     if model.num_classes < 2:
-        return None
+        return ()
     labels = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
     if isinstance(labels, list | tuple) and len(labels) == model.num_classes:
         return tuple(map(str, labels))
     if model.num_classes == imagenet.CLASSES:
         return imagenet.class_names()
     subset = timm.data.infer_imagenet_subset(model)
-    if subset is None:
-        return None
-    return tuple(map(str, timm.data.ImageNetInfo(subset).label_descriptions()))
-
-
-def _nameless(spec: str, classes: int) -> ConfigError:
-    if classes < 2:
-        return ConfigError(f"target.spec: {spec} gives features, not scores; take one that was fine-tuned.")
-    return ConfigError(
-        f"target.spec: nobody names the {classes} classes of {spec}; build the target in Python and name them there: "
-        "python:FILE.py:callable."
-    )
+    return tuple(map(str, timm.data.ImageNetInfo(subset).label_descriptions())) if subset else ()
 
 
 def _preprocessing(config: Facts, spec: str) -> Preprocessing:
@@ -188,18 +168,16 @@ def _preprocessing(config: Facts, spec: str) -> Preprocessing:
 @contextlib.contextmanager
 def _quick_hub() -> Iterator[None]:
     """Where the hub does not answer, look on this machine only: its client would try for a minute and more."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(4 * _PATIENCE)  # for weights that lie elsewhere than on the hub
     from huggingface_hub import constants, get_session
 
     offline = constants.HF_HUB_OFFLINE
     try:
         if not offline:
             try:
-                get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
-            except Exception:  # whatever its client raises, it is not there
+                get_session().head(constants.ENDPOINT, timeout=_HUB_PATIENCE)
+            except Exception:  # whatever its client raises, the hub cannot be reached
                 constants.HF_HUB_OFFLINE = True
-        yield
+        with patience():  # some weights lie elsewhere than on the hub
+            yield
     finally:
-        socket.setdefaulttimeout(before)
         constants.HF_HUB_OFFLINE = offline

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Callable
-from typing import Any
+import socket
+from collections.abc import Callable, Iterator
 
 import torch
 from safetensors import SafetensorError
@@ -20,13 +21,15 @@ __all__ = [
     "class_names",
     "load_into",
     "metadata",
+    "patience",
     "read_safetensors",
     "read_tensors",
-    "refuse_mismatch",
     "with_weights",
 ]
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")  # of files of weights
+_PATIENCE = 20.0  # seconds without a byte after which a download is given up
+_WRITE_HINT = "write it with torch.save(module.state_dict(), FILE) or as safetensors"
 _NAMES_HINT = (
     "names of other classes than the published ones belong into the metadata of a safetensors file: "
     'save_file(module.state_dict(), FILE, {"class_names": json.dumps(NAMES)})'
@@ -42,20 +45,15 @@ def read_tensors(blob: bytes, path: str) -> dict[str, torch.Tensor]:
     if path.endswith(".safetensors"):
         return read_safetensors(blob, path)
     try:
-        state: Any = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
+        state: object = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes lead it to
-        raise ConfigError(
-            f"{path}: cannot be read as weights alone ({first_line(error)}); "
-            "write it with torch.save(module.state_dict(), FILE) or as safetensors."
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        keys = ", ".join(map(str, list(state)[:4])) if isinstance(state, dict) else ""
-        inside = f"a dict of {keys or 'nothing'}" if isinstance(state, dict) else type(state).__name__
-        raise ConfigError(
-            f"{path}: holds {inside}, not the tensors of a network; write it with "
-            "torch.save(module.state_dict(), FILE) or as safetensors."
-        )
-    return state
+        raise ConfigError(f"{path}: cannot be read as weights alone ({first_line(error)}); {_WRITE_HINT}.") from None
+    if isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values()):
+        return state
+    content = type(state).__name__
+    if isinstance(state, dict):
+        content = f"a dict of {', '.join(map(str, list(state)[:4]))}"
+    raise ConfigError(f"{path}: holds {content}, not the tensors of a network; {_WRITE_HINT}.")
 
 
 def read_safetensors(blob: bytes, path: str) -> dict[str, torch.Tensor]:
@@ -90,35 +88,35 @@ def class_names(blob: bytes, path: str) -> tuple[str, ...] | None:
     text = metadata(blob).get("class_names")
     if text is None:
         return None
-    try:
+    names = None
+    with contextlib.suppress(TypeError, ValueError):
         names = json.loads(text)
-    except (TypeError, ValueError):
-        names = None
     if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{path}: class_names in its metadata is not a JSON list of at least two names.")
     return tuple(names)
 
 
 def with_weights(
-    build: Callable[[int], nn.Module], blob: bytes, path: str, published: tuple[str, ...]
+    build: Callable[[int, dict[str, torch.Tensor]], nn.Module], blob: bytes, path: str, published: tuple[str, ...]
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """A network with the weights of a user's file, and its class names.
 
     Args:
-        build: gives the network for a number of classes.
-        published: the names where the file has none.
+        build: gives the network for a number of classes and the weights it will get.
+        blob, path: the bytes of the file, and its name. Only a .safetensors file can hold class names.
+        published: the class names where the file has none.
 
     Raises:
         ConfigError: the file is no file of weights, or they are another network's.
     """
     tensors = read_tensors(blob, path)
-    named = class_names(blob, path) if path.endswith(".safetensors") else None
-    names = named or published
-    module = build(len(names))
+    own_names = class_names(blob, path) if path.endswith(".safetensors") else None
+    names = own_names or published
+    module = build(len(names), tensors)
     try:
         load_into(module, tensors, path)
     except ConfigError as error:
-        if named is None and any(f" where the network has ({len(names)}," in part for part in error.message.split(";")):
+        if own_names is None and f" where the network has ({len(names)}," in error.message:
             raise ConfigError(f"{error.message.removesuffix('.')}; {_NAMES_HINT}.") from None
         raise
     return module, names
@@ -128,26 +126,30 @@ def load_into(module: nn.Module, tensors: dict[str, torch.Tensor], path: str) ->
     """Put weights into a network.
 
     Raises:
-        ConfigError: they are not exactly the module's. Counters of batches seen, which older files lack and no score
-            depends on, may be missing.
+        ConfigError: they are not exactly the module's, key by key and shape by shape. Only batch normalisation's
+            counters of batches may be missing: older files lack them, and no score depends on them.
     """
-    counters = {n: t for n, t in module.state_dict().items() if n.endswith("num_batches_tracked")}
-    complete = {**counters, **tensors}
-    refuse_mismatch(module, complete, path)
-    module.load_state_dict(complete)
-
-
-def refuse_mismatch(module: nn.Module, tensors: dict[str, torch.Tensor], path: str) -> None:
-    """Raise ConfigError unless the tensors are exactly the module's, key by key and shape by shape."""
-    wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
-    problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
-    problems += [f"{name} is not in the network" for name in found.keys() - wanted.keys()]
+    own = module.state_dict()
+    tensors = {name: t for name, t in own.items() if name.endswith("num_batches_tracked")} | tensors
+    problems = [f"{name} is missing" for name in own.keys() - tensors.keys()]
+    problems += [f"{name} is not in the network" for name in tensors.keys() - own.keys()]
     problems += [
-        f"{n} is {found[n]} where the network has {wanted[n]}"
-        for n in wanted.keys() & found.keys()
-        if wanted[n] != found[n]
+        f"{name} is {tuple(tensors[name].shape)} where the network has {tuple(own[name].shape)}"
+        for name in own.keys() & tensors.keys()
+        if own[name].shape != tensors[name].shape
     ]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise ConfigError(f"{path}: weights of another network: {'; '.join(sorted(problems)[:3])}{more}.")
+    module.load_state_dict(tensors)
+
+
+@contextlib.contextmanager
+def patience() -> Iterator[None]:
+    """For downloads: a socket that is silent for 20 seconds fails, where it would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
