@@ -75,7 +75,7 @@ def disk_bytes(
     """
     commits = math.ceil(generations / storage.commit_every)
     is_small = sizes.genome <= SMALL_GENOME
-    # A file of large ones stays while it holds an elite's; by then about half of its genomes are of displaced ones.
+    # A file of large ones stays while it holds an elite's: about half of the genomes there are no elite's any more.
     genomes = people if is_small else 2 * min(people, sizes.elites)
     counts = {"individuals": people, "placements": placements, "genomes": genomes, "history": float(generations)}
     parts = {table: commits * sizes.files[table] + count * sizes.rows[table] for table, count in counts.items()}

@@ -195,11 +195,11 @@ def _measure(config: Config, source: Source, numerics: Numerics, several: bool) 
     """One evaluator alone and beside another, the memory of one, and a rehearsal."""
     with closing(Probe(Rehearsal, config, source, 0)) as one, closing(Probe(Rehearsal, config, source, 1)) as two:
         breeding = two.call("breeding")
-        one.call("prepare", numerics)
+        one.call("begin", numerics)
         alone = beside = one.call("measure", PROBE_SECONDS)
         memory = one.call("memory")
         if several:
-            two.call("prepare", numerics)
+            two.call("begin", numerics)
             for probe in (one, two):
                 probe.ask("measure", PROBE_SECONDS / 2)
             beside = one.answer()
@@ -232,7 +232,7 @@ def _time(
 
     def seconds(rate: float) -> float:
         scoring = search.offspring / (rate * evaluators * share)
-        waits = config.evaluation.pool == "inline" or search.lag == 1  # evaluators for the driver, and it for them
+        waits = config.evaluation.pool == "inline" or search.lag == 1  # driver and evaluators take turns
         return generations * (scoring + driver if waits else max(scoring, driver))
 
     expected = seconds(beside)

@@ -21,7 +21,7 @@ from evofool.base.source import Source
 from evofool.config import Config
 from evofool.encoding import variation
 from evofool.encoding.direct.genome import DirectEncoding
-from evofool.errors import EvaluationFailed, EvofoolError
+from evofool.errors import ConfigError, EvaluationFailed, EvofoolError
 from evofool.evaluate.memory import gpus, keep_freed_memory, memory_mib
 from evofool.evaluate.problem import Problem, problem_of
 from evofool.evaluate.settings import settle
@@ -31,6 +31,7 @@ from evofool.targets.opening import open_target
 
 __all__ = ["EvaluatorSubject", "Probe", "Reading", "Subject", "opened_problem", "repeated"]
 
+TOO_LARGE = "evaluation.micro_batch: the present choice does not fit into memory; lower it."
 MUTATIONS = 20  # of each genome, after which a CPPN has hidden nodes as an elite's has
 
 
@@ -89,6 +90,11 @@ class Subject(ABC):
             return False
         return True
 
+    def begin(self, numerics: Numerics) -> None:
+        """Prepare, where there is no other choice to try; ConfigError if that does not fit into memory."""
+        if not self.prepare(numerics):
+            raise ConfigError(TOO_LARGE)
+
     @abstractmethod
     def build(self, numerics: Numerics) -> None:
         """Build what is measured and let it score once."""
@@ -131,7 +137,7 @@ class EvaluatorSubject(Subject):
 
     def pace(self, numerics: Numerics) -> float:
         """About how many evaluations a second this process makes: of one chunk, after one to warm up."""
-        self.prepare(numerics)
+        self.begin(numerics)
         return self.measure(0.0).per_second
 
 
@@ -155,7 +161,7 @@ class Probe:
         self._end.send((method, arguments))
 
     def answer(self) -> Any:
-        """What the method returned; of several that were asked for, the one that waits longest.
+        """What the method returned; of several, the answers come in the order they were asked for.
 
         Raises:
             EvofoolError: what the subject raised, or that its process died.

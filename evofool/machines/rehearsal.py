@@ -29,7 +29,7 @@ from evofool.store.run import RunStore
 __all__ = ["MIB", "BreedingMemory", "FirstGenerations", "PlacementCurve", "Rehearsal"]
 
 MIB = 1 << 20
-BRED = 64  # individuals that are bred to measure the memory that takes
+BRED = 64  # individuals bred to measure the memory that breeding takes
 STEEPEST_CPPN = 0.6  # exponent of the power law: CPPNs take ever fewer cells, pixels improve all of them all the time
 
 

@@ -125,7 +125,7 @@ def gather(folder: Path, needed: Sequence[Path]) -> dict[str, Path]:
     file = folder / ".rayignore"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     left_out = GitIgnoreSpec.from_lines([*LEFT_OUT, *lines])
-    paths = {}
+    paths = {_within(file, folder): file for file in needed}
     for place, folders, files in os.walk(folder):
         here = Path(place).relative_to(folder)
         folders[:] = sorted(f for f in folders if not left_out.match_file(f"{(here / f).as_posix()}/"))
@@ -134,8 +134,6 @@ def gather(folder: Path, needed: Sequence[Path]) -> dict[str, Path]:
             # Ray would obey ignore files a second time, and leave out what is needed.
             if name not in (".gitignore", ".rayignore") and not left_out.match_file(path):
                 paths[path] = Path(place) / name
-    for file in needed:
-        paths[_within(file, folder)] = file
     paths = {name: file for name, file in paths.items() if file.is_file()}  # no pipes, no dangling links
     sizes = {name: file.stat().st_size for name, file in paths.items()}
     if sum(sizes.values()) > LIMIT:
@@ -171,7 +169,7 @@ def entrypoint(job: Job, folder: Path) -> str:
 
 def _within(file: Path, folder: Path) -> str:
     try:
-        return file.absolute().relative_to(folder.absolute()).as_posix()
+        return Path(os.path.normpath(file.absolute())).relative_to(os.path.normpath(folder.absolute())).as_posix()
     except ValueError:
         raise ConfigError(
             f"{file}: lies outside {folder}, which is what the job gets; submit from its folder."
@@ -194,7 +192,7 @@ def _needed(job: Job, folder: Path, tell: Callable[[str], None]) -> list[Path]:
     """The config and the files it names, of those that the job would look for in its folder."""
     needed = [job.config]
     for file in [*named_files(job.settings), *job.include]:
-        if file.is_absolute() and not file.is_relative_to(folder.absolute()):
+        if file.is_absolute() and not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder.absolute())):
             tell(f"{file}: not sent; the job looks for it there on the cluster.")
             continue
         if not file.is_file():

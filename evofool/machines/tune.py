@@ -18,7 +18,7 @@ from evofool.config import Config
 from evofool.errors import ConfigError
 from evofool.evaluate.memory import gpus
 from evofool.evaluate.opening import resolve_numerics
-from evofool.machines.probe import opened_problem
+from evofool.machines.probe import TOO_LARGE, opened_problem
 from evofool.machines.sweep import FINALISTS, SLOW, Choice, Machine, alternated, coarse, whole_chunk
 from evofool.records import Numerics
 
@@ -71,7 +71,7 @@ def tune(
         present = Choice(numerics, machine.evaluators(numerics.threads))
         machine.start()
         if machine.rate(present, 0.0) is None:
-            raise ConfigError("evaluation.micro_batch: the present choice does not fit into memory; lower it.")
+            raise ConfigError(TOO_LARGE)
         started = time.monotonic()
         choices, why = coarse(machine, present, seconds / 2)
         finalists = [present]

@@ -165,13 +165,16 @@ class Session:
                     self._finish(search, recorder, cluster, view=False)
                     raise
                 self._finish(search, recorder, cluster)
+                self.tell("on_stop", f"{stopper.reason}; the archive is in {self.path}")
         except EvofoolError as error:
             raise _explained(error, store) from error
         except KeyboardInterrupt:
             raise _explained(Stopped("stopped at once, by a second interrupt."), store) from None
         finally:
-            recorder.view.close()
-        self.tell("on_stop", f"{stopper.reason}; the archive is in {self.path}")
+            try:
+                recorder.view.close()
+            finally:
+                self.tell("on_end")
         if stopper.signal is not None:
             stopped = Stopped(f"{stopper.reason} after a clean commit.", exit_code=128 + stopper.signal)
             raise _explained(stopped, store)

@@ -34,6 +34,7 @@ from evofool.targets.target import Target
 
 __all__ = ["matrix", "summarise", "transfer"]
 
+AGAIN = "the same command, which scores only what is missing"
 KEYS = ("to_fingerprint", "archive_hash", "variant")  # the columns that tell groups of stored rows apart
 SURE = 0.9  # confidence at the source above which elites are also summed up by themselves
 
@@ -148,10 +149,9 @@ def _score(
             tell(f"{by.target.spec}: {_progress(elites, by, missing)}")
             done += 1
     except (EvofoolError, KeyboardInterrupt) as error:
-        stopped = Stopped("stopped by an interrupt.", go_on="the same command, which scores only what is missing")
-        failure = error if isinstance(error, EvofoolError) else stopped
+        failure = error if isinstance(error, EvofoolError) else Stopped("stopped by an interrupt.", go_on=AGAIN)
         failure.safe = f"the rows of {done} of {len(judges)} targets are in {tables.table_path(path, 'transfer')}"
-        raise failure from failure.__cause__
+        raise failure from failure.__cause__  # for Stopped there is none: the interrupt says nothing more
     frame = tables.read(path, "transfer", TRANSFER)
     by_key = frame.groupby(list(KEYS))
     parts = [

@@ -519,6 +519,13 @@ def test_submit_refuses_what_would_fail_there(folder: Path, overrides: list[str]
         submitting.submit(job(*overrides), "http://127.0.0.1:8265", client=FakeClient())
 
 
+def test_a_file_beside_the_folder_is_refused_and_one_by_a_detour_has_its_own_name(folder: Path) -> None:
+    (folder.parent / "beside.txt").write_text("")
+    with pytest.raises(ConfigError, match=r"beside\.txt: lies outside"):
+        submitting.gather(folder, [folder / ".." / "beside.txt"])
+    assert "config.yaml" in submitting.gather(folder, [folder / ".." / folder.name / "config.yaml"])
+
+
 def test_code_goes_along_only_if_allowed(folder: Path) -> None:
     client = FakeClient()
     (folder / "net.py").write_text("")

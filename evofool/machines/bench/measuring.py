@@ -155,13 +155,13 @@ def _parts(workbench: Probe, threads: int) -> list[Stage]:
 
 
 def _made(
-    workbench: Probe, request: int, folder: Path, seconds: float, numerics: Numerics, tell: Callable[[str], None]
+    workbench: Probe, wanted: int, folder: Path, seconds: float, numerics: Numerics, tell: Callable[[str], None]
 ) -> tuple[Path, Facts]:
-    """A run to go on from, with `request` offspring in a generation, or fewer where those would take too long."""
+    """A run to go on from, with `wanted` offspring in a generation, or fewer where those would take too long."""
     pace = workbench.call("pace", numerics)
-    offspring = max(min(request, LEAST_OFFSPRING), min(request, int(pace * seconds / GENERATIONS)))
-    fewer = f" instead of {request}, which would take too long; --run RUN goes on from a run of yours"
-    tell(f"making an archive: {GENERATIONS} generations of {offspring}{fewer * (offspring < request)}.")
+    offspring = max(min(wanted, LEAST_OFFSPRING), min(wanted, int(pace * seconds / GENERATIONS)))
+    fewer = f" instead of {wanted}, which would take too long; --run RUN goes on from a run of yours"
+    tell(f"making an archive: {GENERATIONS} generations of {offspring}{fewer * (offspring < wanted)}.")
     out = folder / "archive"
     workbench.call("make", offspring, numerics.micro_batch, out)
     return out, {"run": None, "made": True, "offspring": offspring}

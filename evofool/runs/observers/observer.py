@@ -25,3 +25,6 @@ class Observer:
 
     def on_stop(self, reason: str) -> None:
         """The run ends, after its last commit. It does not come after an error."""
+
+    def on_end(self) -> None:
+        """The last event of a session that began, whether it came to its end or to an error."""

@@ -7,6 +7,7 @@ import time
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -74,7 +75,7 @@ class LiveTable(Observer):
         self._live = Live(self._bar, console=self._console, refresh_per_second=4)
 
     def on_start(self, config: Config, facts: Facts) -> None:
-        self._console.print(_title(config, facts), highlight=False)
+        self._say(_title(config, facts))
         self._cells = facts["cells"]
         self._task = self._bar.add_task("", total=config.search.generations)
         self._live.start()
@@ -95,8 +96,14 @@ class LiveTable(Observer):
         self._live.update(Group(self._bar, table))
 
     def on_warning(self, text: str) -> None:
-        self._console.print(f"[yellow]warning:[/] {text}", highlight=False)
+        self._say(text, "[yellow]warning:[/] ")
 
     def on_stop(self, reason: str) -> None:
         self._live.stop()
-        self._console.print(reason, highlight=False)
+        self._say(reason)
+
+    def on_end(self) -> None:
+        self._live.stop()  # also after an error: it hides the cursor and holds stderr
+
+    def _say(self, text: str, head: str = "") -> None:
+        self._console.print(head + escape(text), highlight=False)

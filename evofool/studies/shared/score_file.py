@@ -94,7 +94,7 @@ def writing(path: Path) -> Iterator[Callable[[Table], None]]:
 
     Raises:
         ConfigError: something else than a Parquet file has the name.
-        StorageError: the place cannot be written, known before any scoring.
+        StorageError: the place cannot be written (known before any scoring), or the disk is full.
     """
     if path.exists() and not _is_parquet(path):
         raise ConfigError(f"--out: {path} is there and is not a Parquet file; give another name.")
