@@ -33,9 +33,10 @@ from evofool.encoding.names import operator_bit
 from evofool.errors import ConfigError
 from evofool.records import Genomes
 
-__all__ = ["Operator", "deap_crossover", "deap_mutation", "load_operators"]
+__all__ = ["Operator", "Operators", "deap_crossover", "deap_mutation", "load_operators"]
 
 Operator: TypeAlias = Callable[..., Any]  # of a toolbox, or one of the user's: the module's docstring has their kinds
+Operators: TypeAlias = Mapping[str, Operator]  # the user's own, by the name they take in the toolbox
 
 
 def load_operators(

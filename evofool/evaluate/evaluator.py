@@ -87,7 +87,7 @@ class Evaluator:
         return render(self.encoding, genomes, self.numerics.device)
 
     def canary(self) -> str:
-        """sha256 (hex) of the scores of fixed genomes, or of noise. Where it is the same, scores have the same bits."""
+        """sha256 (hex) of images and scores of fixed genomes, or of noise: the same where scores have the same bits."""
         rows = self.numerics.micro_batch
         if self.encoding is None:
             shape = (rows, *self.target.image_size, self.target.channels)

@@ -16,7 +16,7 @@ __all__ = ["InlinePool"]
 
 
 class InlinePool:
-    """The pool in this process: it evaluates when a result is collected, and changes torch's settings only meanwhile.
+    """The pool in this process: it evaluates when a result is collected. Torch's settings change only while it works.
 
     Args:
         build: makes the evaluator, under torch's settings for the numerics.

@@ -77,7 +77,7 @@ def resolve_numerics(settings: EvaluationConfig, family: str, has_gpu: bool, sto
 
     Args:
         family: of the target.
-        has_gpu: whether the table's are for a GPU, where the device is `auto` as well.
+        has_gpu: whether a device that is `auto` for a new run means cuda.
         stored: the numerics of a run that goes on.
 
     Raises:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,16 +15,14 @@ from evofool.config.sections import Config, TargetConfig
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn.activations import activation_sources, load_activations
 from evofool.encoding.kinds import make_encoding
-from evofool.encoding.own import load_operators
+from evofool.encoding.own import Operators, load_operators
 from evofool.errors import IncompatibleRun
 from evofool.evaluate.evaluator import VERBS, Evaluator, Verb
 from evofool.records import Cells, Numerics
 from evofool.targets.opening import OpenTarget, built
 from evofool.targets.target import Target
 
-__all__ = ["Operators", "Problem", "Recipe", "cells_of", "picture_problem", "problem_of"]
-
-Operators: TypeAlias = Mapping[str, Callable[..., Any]]  # the user's own, by the name they take in the toolbox
+__all__ = ["Problem", "Recipe", "cells_of", "picture_problem", "problem_of"]
 
 
 @dataclass(frozen=True)

@@ -52,14 +52,14 @@ def run(
         address: of a Ray cluster.
         allow_code: whether python: targets may run their code.
         allow_numerics_change: go on although scores may have other bits; marked in the next commit.
-        observers: told what happens. None prints anything by default.
+        observers: told what happens; by default there are none, and nothing is printed.
         grace: seconds after SIGINT or SIGTERM until the generation under way is abandoned.
 
     Returns:
         The run, with `logbook` of this session.
 
     Raises:
-        EvofoolError: one of the tree in errors.py, and `Stopped` after a signal.
+        EvofoolError: one of the tree in errors.py, among them `Stopped` after a signal.
     """
     if target is not None:
         overrides = [*overrides, "target.spec=live"]

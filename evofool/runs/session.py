@@ -42,7 +42,7 @@ STALE_WARNING = 100  # generations without a placement before the user is told
 
 @dataclass(frozen=True)
 class Session:
-    """One stretch of work on one run directory. The attributes are arguments of `runner.run`."""
+    """One stretch of work on one run directory. The attributes are as the arguments of `runner.run`."""
 
     config: Config
     path: Path

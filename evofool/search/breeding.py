@@ -56,7 +56,7 @@ class Breeder:
     def breed(self, generation: int, archive: Archive, toolbox: base.Toolbox) -> Offspring:
         """One generation, by the toolbox's `select`, `mate` and `mutate`.
 
-        Generation 0 is the seeds, if any. Else the first `lag` generations are random, and all until a cell is filled.
+        Seeds, if any, are generation 0. Otherwise generations below `lag` are random, and all while no cell is filled.
         """
         search = self.config.search
         if generation == 0 and self.seeds is not None:

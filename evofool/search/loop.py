@@ -1,8 +1,8 @@
 """The search: MAP-Elites over classes, wired through a DEAP toolbox. Start reading here.
 
-The archive has a cell for each class of a network, the target. An individual is a genome: pixels, or a graph that
-computes them (a CPPN). Evaluators draw its image and score it with the target. Each cell holds an elite: the best so
-far, by default the individual whose image the target is surest to be of that class. One round of `Search.run`:
+The archive has a cell (or a few) for each class of a network, the target. An individual is a genome: pixels, or a
+graph that computes them (a CPPN). Evaluators draw its image and score it with the target. Each cell holds an elite: the
+best so far, by default the one whose image the target is surest to be of that class. One round of `Search.run`:
 
     generate    breed from elites and submit, until `lag` generations are in flight    breeding.py, encoding/
     map         wait for the scores of the oldest, even if a later one is finished     evaluate/, targets/
@@ -29,9 +29,9 @@ from evofool.archive.cells import chain_hash, empty, place, restore, statistics
 from evofool.archive.state import State
 from evofool.config import Config
 from evofool.encoding.contract import Encoding
+from evofool.encoding.own import Operators
 from evofool.errors import EvofoolError
 from evofool.evaluate.pool import Job, Pool
-from evofool.evaluate.problem import Operators
 from evofool.records import Cells, GenerationResult, Genomes, Offspring, Scores, Statistics, individual_id
 from evofool.search.breeding import Breeder
 from evofool.search.handles import Individual, Population
@@ -47,7 +47,7 @@ class Search:
         cells: of the archive.
         seeds: genomes (a batch) and their origins, in place of generation 0's random ones.
         on_result: receives every generation once it is placed.
-        limit: the number of generations, so that none beyond are bred; None for no end.
+        limit: the number of generations, so that none beyond are bred in advance; None for no end.
         operators: the user's own, by the name that they take in the toolbox.
     """
 
@@ -87,7 +87,7 @@ class Search:
             self.toolbox.update(population)
 
     def generate(self) -> Population:
-        """Breed and submit until `lag` generations are in flight (but none beyond `limit`); handles of the oldest."""
+        """Breed and submit until `lag` generations are in flight, or all up to `limit`; handles of the oldest."""
         oldest = self.statistics.generation + 1 if self.statistics else 0
         end = oldest + self.config.search.lag
         self._breed_up_to(end if self.limit is None else max(oldest + 1, min(end, self.limit)))

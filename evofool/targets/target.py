@@ -159,17 +159,21 @@ class Target:
         """
         if classes == "all":
             return np.arange(len(self.class_names))
-        outputs: dict[str | int, list[int]] = {index: [index] for index in range(len(self.class_names))}
+        outputs: dict[str, list[int]] = {}
         for index, name in enumerate(self.class_names):
             outputs.setdefault(name, []).append(index)
         indices: list[int] = []
         for entry in classes:
-            if entry not in outputs:
+            if isinstance(entry, int):
+                meant = [entry] if 0 <= entry < len(self.class_names) else []
+            else:
+                meant = outputs.get(entry, [])
+            if not meant:
                 hint = nearest(str(entry), self.class_names, f"it has {len(self.class_names)}", cutoff=0.4)
                 raise ConfigError(f"target.classes: {self.spec} has no class {entry!r}; {hint}.")
-            if len(outputs[entry]) > 1:
-                raise ConfigError(f"target.classes: {entry!r} is the name of outputs {outputs[entry]}; give the index.")
-            indices += outputs[entry]
+            if len(meant) > 1:
+                raise ConfigError(f"target.classes: {entry!r} is the name of outputs {meant}; give the index.")
+            indices += meant
         if len(set(indices)) < len(indices):
             raise ConfigError("target.classes: a class is listed twice.")
         return np.array(indices, dtype=np.int64)

@@ -34,7 +34,7 @@ class Chunk:
     batch: Batch  # of these rows alone
     rows: slice  # of the job's batch
     sequence: int  # order of submission
-    attempts: int = 0  # times that its answer was lost
+    attempts: int = 0  # losses of evaluators that it may have been the cause of
     doubled: bool = False  # sent to a second evaluator: the first is slow, or the two are to be compared
     answer: Result | None = None  # the first result of a doubled one
     done: bool = False
@@ -47,7 +47,7 @@ class Chunk:
         return self.rows.stop - self.rows.start
 
     def halves(self, encoding: Encoding | None) -> list[Chunk]:
-        """Two chunks of half the rows, with so many attempts that few more are allowed."""
+        """Two chunks of half the rows, each of which may take down MAX_ATTEMPTS_OF_A_PART evaluators more."""
         start, middle, stop = self.rows.start, (self.rows.start + self.rows.stop) // 2, self.rows.stop
         attempts = MAX_ATTEMPTS - MAX_ATTEMPTS_OF_A_PART
         return [

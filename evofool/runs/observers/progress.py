@@ -72,12 +72,16 @@ class LiveTable(Observer):
         self._bar = Progress(
             TextColumn("generation {task.completed}"), BarColumn(), TimeRemainingColumn(), console=self._console
         )
-        self._live = Live(self._bar, console=self._console, refresh_per_second=4)
+        self._live = self._new_live()
+
+    def _new_live(self) -> Live:
+        return Live(self._bar, console=self._console, refresh_per_second=4)
 
     def on_start(self, config: Config, facts: Facts) -> None:
         self._say(_title(config, facts))
         self._cells = facts["cells"]
         self._task = self._bar.add_task("", total=config.search.generations)
+        self._live = self._new_live()  # one that was used would erase the lines of its last run
         self._live.start()
 
     def on_generation(self, s: Statistics, facts: Facts) -> None:

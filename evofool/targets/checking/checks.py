@@ -36,7 +36,8 @@ TOP = 5
 FEWEST_PHOTOGRAPHS = 4  # of classes that the target has, for a warning that goes by photographs
 BETTER_PHOTOGRAPHS = 0.25  # gain in mean log-probability that is a warning; as published <= 0.10, clearly wrong >= 0.38
 BETTER_IMAGES = 3.0  # standard errors of the difference in images that are right
-# A warning where the declared normalisation diverges by 0.2 or more and another by at most 0.1 and a quarter of that;
+# A warning where the declared normalisation diverges by 0.2 or more, and another one by at most 0.1 and by at most
+# a quarter of what the declared one does;
 # measured: about 0.02 where the normalisation is right, 0.45 where it is wrong.
 STRANGE_INPUT, FAMILIAR_INPUT, RATIO = 0.2, 0.1, 4.0
 _LEAST = -1000.0  # a log-probability that is not finite counts as this

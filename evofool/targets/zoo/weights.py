@@ -52,7 +52,7 @@ def read_tensors(blob: bytes, path: str) -> dict[str, torch.Tensor]:
         return state
     content = type(state).__name__
     if isinstance(state, dict):
-        content = f"a dict of {', '.join(map(str, list(state)[:4]))}"
+        content = f"a dict of {', '.join(map(str, list(state)[:4])) or 'nothing'}"
     raise ConfigError(f"{path}: holds {content}, not the tensors of a network; {_WRITE_HINT}.")
 
 
