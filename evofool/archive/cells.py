@@ -56,9 +56,9 @@ def place(
     """Let one generation compete for the cells.
 
     An individual takes a cell if its objective there is strictly greater than the elite's, and the greatest of its
-    generation; of several equally great ones, that of the lowest slot. An elite is not displaced by an equal, since
-    then neutral copies would displace elites for ever. An individual with any log-odds that are not finite, or any
-    objective that is NaN, takes no cell. So a cell has at most one placement in a generation.
+    generation; of several equally great ones, that of the lowest slot: at most one placement a cell. An elite is not
+    displaced by an equal, since then neutral copies would displace elites for ever. An individual with any log-odds
+    that are not finite, or any objective that is NaN, takes no cell.
 
     Args:
         scores: of the generation; log_odds and objective (n, K) float32. An individual competes in the cells of its

@@ -15,7 +15,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 
 def compiled(function: _F) -> _F:
-    """The function, compiled at its first call; the machine code is cached on disk for other processes."""
+    """The function, compiled at its first call; the machine code is kept for other processes, where it can be."""
     try:
         return njit(**_OPTIONS, cache=True)(function)
     except RuntimeError:  # neither the package's folder nor a home can be written to

@@ -35,7 +35,7 @@ def key_table() -> dict[str, tuple[Kind, object, str]]:
 
 
 def flatten(config: Config) -> Facts:
-    """{dotted key: value}, e.g. {"search.lag": 2}; values as in YAML, so a section of schedules is a dict."""
+    """{dotted key: value}, e.g. {"search.lag": 2}; values as in YAML, so a schedule is a dict."""
     values, dumped = {}, config.model_dump()
     for key in key_table():
         section, _, name = key.rpartition(".")

@@ -54,7 +54,7 @@ def from_json(genome: GenomeJson, code: Mapping[str, str] | None = None) -> tupl
             encoding, batch = _graph(data, code)
         else:
             raise InvalidGenome(f"a genome has the encoding {str(data['encoding'])[:40]!r}, which is unknown.")
-        # By way of its bytes, so that the same rules hold for both.
+        # By way of its bytes, so that JSON keeps to the rules that bytes do.
         return encoding, encoding.from_bytes([encoding.to_bytes(batch, 0)])
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise InvalidGenome(f"not the JSON of a genome ({type(error).__name__}: {str(error)[:200]}).") from None

@@ -35,7 +35,7 @@ from evofool.records import Genomes
 
 __all__ = ["Operator", "Operators", "deap_crossover", "deap_mutation", "load_operators"]
 
-Operator: TypeAlias = Callable[..., Any]  # of a toolbox, or one of the user's: the module's docstring has their kinds
+Operator: TypeAlias = Callable[..., Any]  # of a toolbox, or one of the user's: see above for its signature
 Operators: TypeAlias = Mapping[str, Operator]  # the user's own, by the name they take in the toolbox
 
 
@@ -85,7 +85,7 @@ def _select(
 
 
 def _call(function: Operator, spec: str, rows: int, parts: int, *arguments: Any) -> Any:
-    """What the user's function returns, if that is one thing of `rows` rows, or two of them where `parts` is 2."""
+    """What the user's function returns, checked: a sequence of `rows` rows, or two of them where `parts` is 2."""
     try:
         result = function(*arguments)
         sizes = [len(part) for part in result] if parts == 2 else [len(result)]

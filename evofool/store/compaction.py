@@ -1,6 +1,6 @@
 """Compaction: one file for each table in place of those of all commits, with the rows that `storage.history` asks for.
 
-    full      all rows; the statistics of generations stay also with the other two
+    full      all rows, but for large genomes that no resume needs; the other two keep the statistics of generations too
     lineage   rows of the individuals that a resume needs, and of all their ancestors
     elites    rows of the individuals that a resume needs: elites, and parents of the generations to be bred again
 
@@ -44,7 +44,7 @@ class Compacted:
 
 
 def is_due(store: RunStore) -> bool:
-    """Whether `storage.history` drops rows, and the run has more than `most_rows` after its last compaction for it."""
+    """Whether `storage.history` drops rows, and more have come since it last did than `most_rows` allows."""
     history, log = store.config.storage.history, store.log
     if history == "full":
         return False

@@ -45,7 +45,7 @@ def generations(
 
 
 def restore(store: RunStore, at: Commit | None = None) -> State | None:
-    """The state after a commit, from all placements, with the hash chain computed anew. None before the first commit.
+    """The state after a commit, from the stored placements, with the hash chain computed anew; None before the first.
 
     Args:
         at: the last compaction; by default the last commit.

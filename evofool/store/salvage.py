@@ -1,4 +1,4 @@
-"""`evofool verify --salvage DIR`: the undamaged commits of a run, as a new run."""
+"""`evofool verify --salvage DIR`: the commits of a damaged run up to the damage, as a new run."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class Salvaged:
 def salvage(run: Path, out: Path) -> Salvaged:
     """Copy as many commits of a damaged run as are whole, from the first on, to a new run; the old one stays as it is.
 
-    The commits up to one are whole if their files are as they say and the archive can be restored from them, for which
-    a compaction after them must not have deleted their tables. Where only commits before the newest whole compaction
-    are damaged, the new run begins with that one instead. It can be resumed, which writes its elites view.
+    Commits from the first to some other are whole if their files are as they say and the archive can be restored from
+    them; after a compaction, which deletes the tables before it, none that end before it are. Where only commits before
+    the newest whole compaction are damaged, the new run begins with that one instead. It can be resumed, which writes
+    its elites view.
 
     Raises:
         ConfigError: `out` exists, or is a URL.

@@ -131,7 +131,7 @@ def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[Facts], list
     """The rows of the view as the commits have them, and the images of the view on disk, which must agree with them.
 
     Raises:
-        CorruptData: it does not; the message names the class and the column.
+        CorruptData: they do not, or it is missing; the message says where.
     """
     path = store.path / VIEW
     again = f"`evofool resume {store.path}` writes it again"

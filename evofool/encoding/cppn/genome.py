@@ -24,6 +24,7 @@ from evofool.encoding.cppn.graphs import (
     connection_ids,
     flat_edges,
     locate,
+    padding,
     trimmed,
     with_rows,
 )
@@ -90,8 +91,7 @@ class CppnEncoding:
 
     def empty(self, rows: int) -> Graphs:
         """A batch of `rows` genomes without genes, to be filled with `replace`."""
-        ids, codes, weights = (np.zeros((rows, 0), dtype=dtype) for dtype in (np.int64, np.uint8, np.float32))
-        return Graphs(ids, codes, ids, ids, ids, weights)
+        return padding(rows, 0, 0)
 
     def initial(self, weights: NDArray[np.float64], activations: NDArray[np.float64]) -> Graphs:
         """Genomes without hidden nodes: every input to every output, random weights and output activations.
@@ -142,9 +142,12 @@ class CppnEncoding:
         Raises:
             InvalidGenome: bytes that `to_bytes` of this encoding would not give.
         """
-        graphs = self.empty(len(blobs))
-        for row, blob in enumerate(blobs):
-            graphs = with_rows(graphs, slice(row, row + 1), self._parse(blob))
+        parsed = [self._parse(blob) for blob in blobs]
+        nodes = max((one.node_ids.shape[1] for one in parsed), default=0)
+        connections = max((one.connection_ids.shape[1] for one in parsed), default=0)
+        graphs = padding(len(parsed), nodes, connections)
+        for row, one in enumerate(parsed):
+            graphs = with_rows(graphs, slice(row, row + 1), one)
         return graphs
 
     def _parse(self, blob: bytes) -> Graphs:
@@ -201,7 +204,7 @@ class CppnEncoding:
 
     @staticmethod
     def _refuse_cycle(graphs: Graphs) -> None:
-        # Kahn's algorithm by whole layers, over all genes (compile drops those that reach no output).
+        # Kahn's algorithm by whole layers, over all genes.
         source, destination = flat_edges(graphs)
         pending = np.bincount(destination, minlength=FIRST_OUTPUT + graphs.node_ids.shape[1])
         is_sorted = pending == 0

@@ -43,19 +43,20 @@ __all__ = [
     "flat_edges",
     "locate",
     "node_ids",
+    "padding",
     "trimmed",
     "with_rows",
 ]
 
 Column: TypeAlias = NDArray[Any]  # one of the arrays of Graphs, each of its own dtype
-Ids: TypeAlias = NDArray[np.int64]  # or columns of them, -1 for none
+Ids: TypeAlias = NDArray[np.int64]  # ids of genes, or their columns (-1: none)
 
 INPUTS = ("x", "y", "d", "bias")
 BIAS = 3
 FIRST_OUTPUT = len(INPUTS)
 FIRST_HIDDEN = 1 << 62
 PAD = np.iinfo(np.int64).max
-CYCLE = "a genome has a cycle; a CPPN must be acyclic."  # for whoever meets one
+CYCLE = "a genome has a cycle; a CPPN must be acyclic."  # the message, whoever finds it
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,18 @@ def trimmed(graphs: Graphs) -> Graphs:
     n, m = (int((ids != PAD).sum(axis=1).max(initial=0)) for ids in (graphs.node_ids, graphs.connection_ids))
     nodes, activations, *connections = graphs.arrays()
     return Graphs(nodes[:, :n], activations[:, :n], *(array[:, :m] for array in connections))
+
+
+def padding(rows: int, nodes: int, connections: int) -> Graphs:
+    """A batch without genes, with columns for so many; to be filled by `with_rows`."""
+    return Graphs(
+        node_ids=np.full((rows, nodes), PAD),
+        activations=np.zeros((rows, nodes), dtype=np.uint8),
+        connection_ids=np.full((rows, connections), PAD),
+        sources=np.zeros((rows, connections), dtype=np.int64),
+        destinations=np.zeros((rows, connections), dtype=np.int64),
+        weights=np.zeros((rows, connections), dtype=np.float32),
+    )
 
 
 def with_rows(graphs: Graphs, rows: Rows, source: Graphs) -> Graphs:

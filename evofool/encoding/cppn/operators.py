@@ -53,9 +53,9 @@ _Number = TypeVar("_Number", bound=np.generic)
 
 
 def _on_some(operator: Operator) -> Operator:
-    """The operator (graphs, apply, *uniform), for the rows that `apply` picks, of one for all rows: (graphs, *uniform).
+    """From an operator on all rows, (graphs, *uniform), one on the rows that `apply` picks: (graphs, apply, *uniform).
 
-    The latter may add genes in any order, and delete them by writing PAD over their ids.
+    The former may add genes in any order, and delete them by writing PAD over their ids.
     """
 
     @wraps(operator)
@@ -260,7 +260,7 @@ def _has_room(graphs: Graphs) -> Mask:
 
 
 def _may_connect(graphs: Graphs, source: Ids, destination: Ids, *, parallel: bool = False) -> Mask:
-    """Which genomes lack a connection source -> destination (or may have it twice: `parallel`) that makes no cycle."""
+    """Which genomes may get source -> destination: it makes no cycle and, unless `parallel`, is not there already."""
     exists = ((graphs.sources == source[:, None]) & (graphs.destinations == destination[:, None])).any(axis=1)
     ids = connection_ids(source, destination, 0)
     exists |= locate(graphs.connection_ids, ids[:, None])[:, 0] >= 0  # a genome from elsewhere may use it for another

@@ -24,7 +24,7 @@ class Stage:
     """Nodes in topological order, evaluated in a table of values, the state, with a row for each input and node.
 
     The rows of inputs lie in front; behind them those of nodes, by level, activation and genome. A level is the nodes
-    whose longest path within the stage has one length, so they need only rows before them.
+    whose longest paths within the stage are equally long, so they need only rows before them.
 
     A node's value is its activation of a sum of addends, weight times value of a source. Every node has a first addend,
     and these are one array; the others of a level are added to it in their order here.

@@ -40,7 +40,7 @@ def mate(
     """Children of the pairs that `apply` picks; the others are copies of their first parent."""
     children = first.copy()
     genes, others, size = children.reshape(-1), second.reshape(-1), int(np.prod(encoding.shape))
-    for begin, end in _blocks(len(first) * size, 2):  # each gene takes three numbers, not one
+    for begin, end in _blocks(len(first) * size, 2):  # half as many: a chosen gene takes three numbers, not one
         places, uniform = rng.chosen(
             seed, "mate.genes", generation, end - begin, numbers.CROSSED, width=3, start=3 * begin
         )
@@ -71,7 +71,7 @@ def mutate(
 
 
 def _blocks(count: int, share: int = 1) -> Iterator[tuple[int, int]]:
-    """The bounds, [first, last), of blocks of `_GENES / share` of `count` genes."""
+    """The bounds, [first, last), of consecutive blocks of at most `_GENES // share` genes, of `count` in all."""
     step = max(1, _GENES // share)
     for first in range(0, count, step):
         yield first, min(first + step, count)

@@ -54,7 +54,7 @@ def render(encoding: CppnEncoding, graphs: Graphs) -> NDArray[np.uint8]:
         (n, height, width, 1 or 3) uint8, grey or RGB.
 
     Raises:
-        InvalidGenome: a genome has a cycle among the nodes that lead to an output.
+        InvalidGenome: a genome has a cycle among nodes that lead to an output, or that only hand on a value.
     """
     images = np.empty((len(graphs), encoding.height * encoding.width, encoding.channels), dtype=np.uint8)
     live = graphs.connection_ids != PAD

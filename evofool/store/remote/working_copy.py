@@ -15,7 +15,7 @@
 A commit's tables are put first, under names that depend on their content, so that a table left behind by a driver that
 died is never confused with another's. Then its JSON is put if absent, and only when the store has it does the copy get
 it: the copy is never ahead of the store, and of two drivers on two machines one has the commit and the other stops. A
-driver that got no answer reads the JSON: if the bytes are its own, the commit is. Before work or reading the copy is
+driver that got no answer reads the JSON: if the bytes are its own, so is the commit. Before work or reading the copy is
 brought up to date: commits are fetched by number up to the first that does not exist, and each is checked against the
 one before it; a copy that differs from the store is made anew.
 
