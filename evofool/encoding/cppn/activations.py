@@ -114,7 +114,7 @@ def activation_sources(
 
 
 def load_activations(sources: tuple[Source, ...]) -> dict[str, str]:
-    """Register the activations that `python:` specs name, unless those very files are; {spec: sha256 (hex) of its file}.
+    """Register the activations that `python:` specs name, unless they are already; {spec: sha256 (hex) of its file}.
 
     Raises:
         ConfigError: code is not allowed, or it is no activation.
