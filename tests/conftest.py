@@ -53,8 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bless", action="store_true", help="write golden files instead of comparing with them")
 
 
+@pytest.hookimpl(tryfirst=True)  # before that of pytest-xdist, which reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("dist", "no") == "loadgroup":
+    if config.getoption("loadgroup", False):  # what pytest-xdist's processes have for `--dist loadgroup`
         _share_out(items)
     required = os.environ.get("EVOFOOL_REQUIRE", "").split(",")
     for name, present in CAPABILITIES.items():
