@@ -1,5 +1,6 @@
 # make demo   install into .venv and run the main job on real data
 # make test   install into .venv and run all tests but the slow proofs
+# make proofs  the slow tests that make test leaves out; ten minutes
 # make check  linter, types, architecture and fast tests, in under a minute
 # make house  docs/house.md: what lives where, from the table that the architecture test holds the code to
 # make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half
@@ -17,7 +18,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test check house constraints bench chaos figures figures-transfer figures-imagenet clean
+.PHONY: demo test proofs check house constraints bench chaos figures figures-transfer figures-imagenet clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -34,7 +35,10 @@ demo: $(STAMP) weights/lenet.safetensors
 	$(BIN)/evofool export runs/quickstart --out runs/quickstart-pictures --sheet-only
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not proof"
+
+proofs: $(STAMP)
+	$(BIN)/python -m pytest -m proof
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # on a slow machine a row takes minutes
 
 PROGRAM = Path(__file__).with_name("run.py")
+PROOFS = {"memory", "strangers", "nodes", "heads"}  # rows that take a minute for one trial
+PROOFS |= {"commits-in-place", "no-table-sync", "no-folder-sync", "commits-replace", "objects-replace"}
 NEEDS = {"syscalls": [pytest.mark.needs_strace], "power": [pytest.mark.needs_root, pytest.mark.needs_mounts]}
 NEEDS |= {row: [pytest.mark.ray, pytest.mark.needs_hosts] for row in ("strangers",)}
 NEEDS |= {row: [pytest.mark.ray] for row in ("evaluators", "memory", "ray-driver", "nodes", "heads")}
@@ -63,14 +67,21 @@ def chaos(*arguments: str) -> tuple[int, str]:
     return done.returncode, said
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, marks=NEEDS.get(row, [])) for row in TRIALS])
+def rows(names: Iterable[str], row_of: Callable[[str], str]) -> list[Any]:
+    """Names as parameters, with the marks of their rows."""
+    return [
+        pytest.param(name, marks=NEEDS.get(row_of(name), []) + [pytest.mark.proof] * (name in PROOFS)) for name in names
+    ]
+
+
+@pytest.mark.parametrize("row", rows(TRIALS, lambda name: name))
 def test_trials_find_no_violation(row: str) -> None:
     code, said = chaos("--only", row, "--trials", str(TRIALS[row]))
     assert code == 0, said
     assert " | 0 violations" in said
 
 
-@pytest.mark.parametrize("how", [pytest.param(how, marks=NEEDS.get(row, [])) for how, (row, _) in BROKEN.items()])
+@pytest.mark.parametrize("how", rows(BROKEN, lambda name: BROKEN[name][0]))
 def test_trials_find_out_what_is_broken(how: str) -> None:
     code, said = chaos("--sabotage", how, "--trials", str(BROKEN[how][1]))
     assert code == 1, said

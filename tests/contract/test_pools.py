@@ -60,10 +60,11 @@ def build():
 """
 
 
-@pytest.fixture
-def problem(tmp_path: Any) -> Problem:
-    (tmp_path / "net.py").write_text(NETWORK)
-    target = {"spec": f"python:{tmp_path / 'net.py'}:build", "classes": ["a", "c", "e"]}
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
+    file = tmp_path_factory.mktemp("network") / "net.py"
+    file.write_text(NETWORK)
+    target = {"spec": f"python:{file}:build", "classes": ["a", "c", "e"]}
     evaluation = {"pool": "ray", "evaluators": 2, "threads": 1}
     config = load_config({"target": target, "encoding": {"kind": "direct"}, "evaluation": evaluation})
     return problem_of(config, open_target(config.target, allow_code=True), allow_code=True)
@@ -141,28 +142,43 @@ def asked(problem: Problem) -> Iterator[Asked]:
 @pytest.fixture(scope="module")
 def a_ray() -> Iterator[None]:
     """One for all tests here; pools find it."""
-    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=128 << 20, log_to_driver=False)
+    # Room for the shared pool beside one of a test's own.
+    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=128 << 20, log_to_driver=False)
     yield
     ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def shared(a_ray: None, problem: Problem) -> Iterator[RayPool]:
+    """A pool over Ray for all tests that leave it as it was: its processes take seconds to start."""
+    with over_ray(problem) as pool:
+        yield pool
+
+
 def pools(*makers: Callable[[Problem], Any]) -> Any:
     """Parameters `make`; those over a real Ray are marked."""
-    marks = {over_ray: [pytest.mark.ray, pytest.mark.slow]}
-    values = [pytest.param(make, marks=marks.get(make, []), id=make.__name__) for make in makers]
+    marks = [pytest.mark.ray, pytest.mark.slow]
+    values = [pytest.param(make, marks=marks if "ray" in make.__name__ else [], id=make.__name__) for make in makers]
     return pytest.mark.parametrize("make", values, indirect=True)
+
+
+def shared_over_ray(pool: RayPool) -> contextlib.AbstractContextManager[RayPool]:
+    return contextlib.nullcontext(pool)
 
 
 @pytest.fixture
 def make(request: pytest.FixtureRequest) -> Any:
     if request.param is over_ray:
         request.getfixturevalue("a_ray")
+    if request.param is shared_over_ray:
+        pool = request.getfixturevalue("shared")
+        return lambda problem: shared_over_ray(pool)
     return request.param
 
 
 Make = Callable[[Problem], contextlib.AbstractContextManager[Any]]
-EVERY = pools(inline, over_ray, asked, simulated)
-WITH_EVALUATORS = pools(inline, over_ray, simulated)
+EVERY = pools(inline, shared_over_ray, asked, simulated)
+WITH_EVALUATORS = pools(inline, shared_over_ray, simulated)
 WITH_PROCESSES = pools(over_ray, simulated)
 
 # ---------------------------------------------------------------------------------------------------------- promises
@@ -190,7 +206,7 @@ def test_a_rows_bits_do_not_depend_on_how_many_others_there_are(problem: Problem
             assert same_bits(found, row_by_row(problem, "score", batch[:rows]))
 
 
-@EVERY
+@pools(inline, over_ray, asked, simulated)
 def test_whoever_is_in_a_hurry_gets_nothing_half_done(problem: Problem, make: Make) -> None:
     with make(problem) as pool:
         assert not pool.overdue()
@@ -247,7 +263,7 @@ def outputs(monkeypatch: pytest.MonkeyPatch) -> str:
     return "outputs"
 
 
-@WITH_EVALUATORS
+@pools(inline, over_ray, simulated)
 def test_a_verb_is_one_row_of_the_table(problem: Problem, make: Make, outputs: str) -> None:
     batch = genomes_of(4, 5 * CHUNK + 1)
     with make(problem) as pool:

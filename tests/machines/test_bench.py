@@ -373,6 +373,7 @@ def test_the_command_measures_in_this_process_and_tidies_up(
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.proof
 def test_the_command_measures_over_ray(
     command: Command, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

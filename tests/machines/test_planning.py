@@ -107,7 +107,7 @@ def bytes_of(run: evofool.Run) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["cppn", "direct"])
+@pytest.mark.parametrize("kind", ["cppn", pytest.param("direct", marks=pytest.mark.proof)])
 def test_a_short_run_takes_what_was_foretold(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -126,6 +126,7 @@ def test_a_short_run_takes_what_was_foretold(
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_what_history_drops_is_not_foretold(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "PROBE_SECONDS", 0.5)
     monkeypatch.setattr(compaction, "FLOOR", 50)
@@ -143,6 +144,7 @@ def test_what_history_drops_is_not_foretold(config: Config, tmp_path: Path, monk
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.proof
 def test_a_short_run_on_ray_takes_the_memory_that_was_foretold(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
