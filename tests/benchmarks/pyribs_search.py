@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ribs.archives import GridArchive
-from ribs.emitters import GaussianEmitter
 
 from benchmarks.traces import Judge, Trace, quantised
 from evofool.archive.scores import confidence
@@ -50,6 +48,9 @@ def search(spec: str, setting: Setting, seed: int, budget: int, *, until_minimum
     Returns:
         A Trace as a dict.
     """
+    from ribs.archives import GridArchive  # here, since numba and scikit-learn come with it, and all tests would wait
+    from ribs.emitters import GaussianEmitter
+
     judge = Judge(spec)
     archive = GridArchive(solution_dim=PIXELS, dims=[CLASSES], ranges=[(0, CLASSES)], seed=seed)
     emitter = GaussianEmitter(

@@ -60,6 +60,7 @@ def fixture(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FIXTURES / "direct", tmp_path / "direct"))
 
 
+@pytest.mark.slow
 def test_under_another_default_a_stored_run_is_the_same_and_a_new_one_another(
     changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ def scalar_picture(encoding: CppnEncoding, graphs: Graphs, row: int) -> NDArray[
     return image
 
 
+@pytest.mark.slow
 @every_cppn
 def test_pictures_agree_with_scalar_arithmetic(encoding: CppnEncoding) -> None:
     small = CppnEncoding(7, 10, encoding.colour, encoding.coordinates, encoding.output)
@@ -302,6 +303,7 @@ def operations(encoding: Encoding, genomes: Any) -> Operations:
     return seen
 
 
+@pytest.mark.slow
 def test_512_genomes_need_hardly_more_tensor_operations_than_the_deepest_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -322,6 +324,7 @@ def test_512_genomes_need_hardly_more_tensor_operations_than_the_deepest_of_them
     assert operations(encoding, genomes).count <= 1.1 * operations(encoding, deepest).count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", [CPPNS[4], DIRECTS[1]], ids=name_of)
 def test_memory_does_not_grow_with_the_number_of_genomes(encoding: Encoding) -> None:
     genomes = evolved(encoding)

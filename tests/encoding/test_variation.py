@@ -65,6 +65,7 @@ def deap_mutants(gene: float, eta: float) -> NDArray[np.float64]:
     return np.array(mutants)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gene", [0.0, 0.05, 0.3, 0.5, 0.93, 1.0])
 def test_polynomial_has_the_distribution_of_deap_and_no_other_eta_has(gene: float) -> None:
     ours = arrays.polynomial(np.full(DRAWS, gene), numbers(DRAWS), 15.0)
@@ -97,6 +98,7 @@ def crossover(
     return children
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"), [(0.05, 0.5), (0.5, 0.05), (0.5, 0.93), (0.93, 0.05), (0.45, 0.55), (0.0, 1.0), (0.0, 0.02)]
 )

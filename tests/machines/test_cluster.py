@@ -262,6 +262,7 @@ def test_the_image_runs_as_a_user_and_holds_no_token() -> None:
 # --------------------------------------------------------------------------------------------------------------- launch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", launch.KINDS)
 @pytest.mark.parametrize("config", ["quickstart", "imagenet_direct", "nguyen2015_mnist_cppn"])
 def test_launch_prints_every_kind_for_any_config(kind: str, config: str, command: Command) -> None:

@@ -54,6 +54,7 @@ def binned(config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
     return config
 
 
+@pytest.mark.slow
 def test_three_bins_a_class_are_placed_committed_killed_resumed_verified_and_read(
     binned: Config, tmp_path: Path
 ) -> None:

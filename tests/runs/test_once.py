@@ -32,6 +32,7 @@ def test_a_resume_hashes_each_file_once(config: Config, tmp_path: Path, monkeypa
     assert len(counts) == len(names) > 10 and set(counts.values()) == {1}, counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", ["transfer", "matrix", "table"])
 def test_a_study_opens_a_run_once(study: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from evofool.studies.compare import compare
