@@ -5,7 +5,7 @@
 # make house  docs/house.md: what lives where, from the table that the architecture test holds the code to
 # make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half
 # make chaos  kills, power loss, cut cables, hostile files by thousands; Markdown, docs/chaos.json; needs root, strace
-# make figures  the figures of the README that take minutes; prints Markdown
+# make figures  the figures of docs/results.md that take minutes; prints Markdown
 # make figures-transfer  those of transfer between LeNets; a quarter of an hour
 # make figures-imagenet  those on ImageNet networks; hours
 # make test NEWEST=1  in a new venv with the newest versions there are instead of those of constraints.txt; likewise others

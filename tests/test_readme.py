@@ -1,4 +1,4 @@
-"""What the README shows works: its Python blocks run, its configs exist, its commands have the options it uses."""
+"""What the README and docs/ show works: Python blocks run, configs exist, commands have the options they use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import evofool
 from evofool.cli import app
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text()
+TEXT = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 SMALL = ["evaluation.pool=inline", "search.offspring=20", "search.initial=20", "search.generations=2"]
 
 
@@ -78,7 +78,7 @@ def test_own_search(override: str, tmp_path: Path, lenet_file: Path, monkeypatch
     assert len(run.elites()) == 10
 
 
-def test_every_config_of_the_readme_is_there() -> None:
+def test_every_config_is_there_and_in_the_docs() -> None:
     for name in re.findall(r"configs/(\w+)\.yaml", TEXT):
         assert (ROOT / "configs" / f"{name}.yaml").is_file()
     table = TEXT.partition("| `configs/` | |")[2].partition("\n\n")[0]
@@ -98,7 +98,7 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("line", commands())
-def test_commands_of_the_readme_exist_with_their_options(line: str) -> None:
+def test_commands_exist_with_their_options(line: str) -> None:
     words = line.split()[1:]
     names = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
     names = names if names[0] in ("config", "train", "targets") else names[:1]

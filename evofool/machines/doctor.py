@@ -143,7 +143,7 @@ def _target(config: str, allow_code: bool) -> Finding:
     try:
         opened = open_target(load_config(config).target, allow_code=allow_code)
     except EvofoolError as error:
-        return Finding("target", "failure", error.message, "see the README on targets")
+        return Finding("target", "failure", error.message, "see docs/networks.md")
     target = opened.target
     height, width = target.image_size
     text = f"{target.spec}: {len(target.class_names)} classes, images {height} x {width} x {target.channels}, "

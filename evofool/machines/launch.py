@@ -35,7 +35,7 @@ KINDS = {  # kind -> file of cluster/
 }
 SHARED = "/mnt/evofool"  # the shared folder, as the files have it
 CPUS = 8  # of a node, for evaluators, where nothing says otherwise
-GIB_EVALUATOR, GIB_DRIVER = 2, 4  # measured: 0.8 to 1.4 and 0.7 to 3.3 (README, "Results")
+GIB_EVALUATOR, GIB_DRIVER = 2, 4  # measured: 0.8 to 1.4 and 0.7 to 3.3 (docs/results.md)
 # AWS instance types with their vCPUs and GPUs, smallest first.
 CPU_INSTANCES = {"m7i.xlarge": (4, 0)} | {f"m7i.{n}xlarge": (4 * n, 0) for n in (2, 4, 8, 16, 24, 48)}
 GPU_INSTANCES = {"g5.xlarge": (4, 1)} | {

@@ -112,7 +112,7 @@ class Run:
         return {**facts, **last.counters}
 
     def elites(self) -> pd.DataFrame:
-        """One row for each filled cell; the columns are listed in the README. `attrs["evofool"]` names the run."""
+        """One row for each filled cell; the columns are listed in docs/archive.md. `attrs["evofool"]` names the run."""
         table = read_view(self.store)
         frame = table.to_pandas()
         # As pandas.read_parquet does, and pyarrow's to_pandas does not.

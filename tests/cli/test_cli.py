@@ -165,7 +165,7 @@ def test_help_is_quick_and_version_prints_the_stack() -> None:
         [sys.executable, "-X", "importtime", "-m", "evofool", "--help"], capture_output=True, text=True, check=True
     ).stderr
     assert not re.search(r"\| +(torch|ray|numpy|pandas|pyarrow|pydantic)$", heavy, flags=re.MULTILINE)
-    assert min(times) < 5  # a hang, not a benchmark: the README has the figure
+    assert min(times) < 5  # a hang, not a benchmark: docs/results.md has the figure
     version = subprocess.run([EXECUTABLE, "--version"], capture_output=True, text=True, check=True).stdout
     assert "evofool" in version and "torch" in version
 

@@ -1,4 +1,4 @@
-"""Prints, as Markdown, the README's figures on ImageNet networks, and writes its pictures: `make figures-imagenet`.
+"""Prints, as Markdown, docs/results.md's figures on ImageNet networks, with its pictures: `make figures-imagenet`.
 
 Hours on two cores. Runs lie in runs/ and go on where they stopped; what is missing of them is computed first, unless
 `--no-runs` is given: then every figure is of the evaluations there are.

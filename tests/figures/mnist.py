@@ -1,4 +1,4 @@
-"""Prints, as Markdown, the README's figures on MNIST: `make figures`.
+"""Prints, as Markdown, docs/results.md's figures on MNIST: `make figures`.
 
 LeNets go to weights/, runs to runs/figures/; what is there already is used again. Figures that chance plays in are over
 at least five seeds.

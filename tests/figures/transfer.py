@@ -1,4 +1,4 @@
-"""Prints, as Markdown, the README's figures on transfer from one LeNet to another: `make figures-transfer`.
+"""Prints, as Markdown, docs/results.md's figures on transfer from one LeNet to another: `make figures-transfer`.
 
 Two LeNets, one recipe, trained from other seeds; thirty CPPN runs against each, of 60 generations, give 300 images.
 Every image is scored by the other network.
