@@ -441,7 +441,7 @@ def test_a_table_cut_short_or_made_longer_or_missing_is_found(copy: Path, table:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_reading_damaged_tables_never_gives_other_rows(copy: Path, table: str) -> None:
-    """Readers do not check every sha256; page checksums have to tell them."""
+    """A reader compares each file with what its commit says of it: pages have checksums, their headers have none."""
     expected = RunStore(copy).table(table)
     path = sorted((copy / TABLES[table]).iterdir())[1]
     blob = path.read_bytes()
