@@ -38,7 +38,7 @@ TABLES = {
     "genomes": "_evofool/genomes",
     "history": "_history",
 }
-PUT_BACK = 0.5  # seconds within which a driver writes a table again that another deleted as a leftover
+PUT_BACK = 3.0  # seconds within which a driver writes a table again that another deleted as a leftover
 HISTORIES = ("full", "lineage", "elites")  # values of storage.history; each stores less than the one before
 _NAME = re.compile(r"\d{8}\.json")
 _SEGMENT = re.compile(r"\d{8}\.parquet")
@@ -177,8 +177,9 @@ class CommitLog:
             CorruptData: the file is missing or differs; the message names both checksums.
         """
         path, until = self.path(table, number), time.monotonic() + PUT_BACK
-        # Where locks do not hold, another driver may have deleted it, and whoever committed it writes it again.
-        while not path.is_file() and time.monotonic() < until:
+        # Where locks do not hold, another driver may have deleted it, and whoever committed it writes it again before
+        # the next commit.
+        while number == len(self.commits) - 1 and not path.is_file() and time.monotonic() < until:
             time.sleep(0.05)
         if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
             raise CorruptData(f"{path}: missing (or a link), though commit {number} names it.")

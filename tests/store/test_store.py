@@ -456,6 +456,17 @@ def test_reading_damaged_tables_never_gives_other_rows(copy: Path, table: str) -
     assert wrong == []
 
 
+def test_a_reader_waits_for_a_table_that_its_driver_is_about_to_write_again(copy: Path) -> None:
+    """As where locks do not hold, after a rival took it for a leftover."""
+    expected = RunStore(copy).table("history")
+    path = sorted((copy / TABLES["history"]).iterdir())[-1]
+    aside = path.rename(path.with_suffix(".aside"))
+    writer = threading.Timer(1.0, aside.rename, [path])
+    writer.start()
+    assert RunStore(copy).table("history").equals(expected)
+    writer.join()
+
+
 def test_a_damaged_name_in_a_footer_is_corrupt_data(copy: Path) -> None:
     """pyarrow decodes names only when asked for them; readers used to see a UnicodeDecodeError."""
     path = sorted((copy / TABLES["history"]).iterdir())[0]
