@@ -16,12 +16,12 @@ from evofool.base import rng
 from evofool.encoding import variation
 from evofool.encoding.contract import Encoding
 from evofool.encoding.drawing.render import render
-from evofool.errors import EvofoolError, IncompatibleRun
+from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, first_line
 from evofool.evaluate.pool import Batch, Result
 from evofool.records import Cells, Genomes, Numerics, Scores
 from evofool.targets.target import Target
 
-__all__ = ["VERBS", "Evaluator", "Verb", "other_numerics"]
+__all__ = ["VERBS", "Evaluator", "Verb", "device_failed", "other_numerics"]
 
 _CANARY_SEED = 20150607  # a constant: every evaluator of every run scores the same genomes
 
@@ -107,6 +107,18 @@ def other_numerics(where: str) -> IncompatibleRun:
         "torch), so scores could have other bits; use a machine like the old one, or run and resume with "
         "--allow-numerics-change, which marks it in the next commit."
     )
+
+
+def device_failed(numerics: Numerics, error: Exception) -> EvaluationFailed:
+    """The error to end with where one of DEVICE_FAILURES leaves nobody to go on."""
+    if isinstance(error, torch.OutOfMemoryError):
+        way_out = (
+            f"lower evaluation.micro_batch ({numerics.micro_batch} images) or evaluation.evaluators_per_gpu, or end "
+            "what else is on the GPU (nvidia-smi lists it)"
+        )
+    else:
+        way_out = "the GPU does nothing more for this process, so resume in a new one; if it comes again, see dmesg"
+    return EvaluationFailed(f"the device failed ({first_line(error)}); {way_out}.")
 
 
 @dataclass(frozen=True)

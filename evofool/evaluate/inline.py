@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from evofool.evaluate.evaluator import VERBS, Evaluator
+from evofool.evaluate.evaluator import VERBS, Evaluator, device_failed
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
 from evofool.evaluate.pool import Job, Overdue, PoolReport, Result, chunks, never, part
 from evofool.evaluate.settings import applied
 from evofool.records import Numerics
+from evofool.targets.target import DEVICE_FAILURES
 
 __all__ = ["InlinePool"]
 
@@ -21,6 +23,9 @@ class InlinePool:
     Args:
         build: makes the evaluator, under torch's settings for the numerics.
         numerics: of that evaluator.
+
+    Raises:
+        EvaluationFailed: the device failed; so does `collect`.
     """
 
     def __init__(self, build: Callable[[], Evaluator], numerics: Numerics) -> None:
@@ -29,7 +34,7 @@ class InlinePool:
         self._numerics = numerics
         self.overdue = never
         keep_freed_memory()
-        with applied(numerics):
+        with self._at_work():
             self._evaluator = build()
             self.canary = self._evaluator.canary()
 
@@ -41,7 +46,7 @@ class InlinePool:
         job = self._jobs.pop(ticket)
         verb, encoding, results = VERBS[job.verb], self._evaluator.encoding, []
         started = time.perf_counter()
-        with applied(self._numerics):
+        with self._at_work():
             for rows in chunks(len(job), self._numerics.chunk):
                 if self.overdue():
                     raise Overdue
@@ -54,6 +59,15 @@ class InlinePool:
             peak_rss_mib=peak_rss_mib(),
         )
         return result
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Torch's settings as the numerics need them; a device that fails is told of in a sentence."""
+        try:
+            with applied(self._numerics):
+                yield
+        except DEVICE_FAILURES as error:
+            raise device_failed(self._numerics, error) from error
 
     def report(self) -> PoolReport:
         return self._report

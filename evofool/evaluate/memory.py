@@ -12,7 +12,16 @@ import torch
 
 from evofool.base.provenance import proc
 
-__all__ = ["available_mib", "gpu_peak_mib", "gpus", "keep_freed_memory", "memory_mib", "peak_rss_mib"]
+__all__ = [
+    "available_mib",
+    "gpu_described",
+    "gpu_mib",
+    "gpu_peak_mib",
+    "gpus",
+    "keep_freed_memory",
+    "memory_mib",
+    "peak_rss_mib",
+]
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of malloc.h
 
@@ -36,9 +45,22 @@ def gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def gpu_described() -> str:
+    """The GPU that this process uses, as far as bits of scores may depend on it; "" without one."""
+    if not gpus():
+        return ""
+    gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return f"{gpu.name}, {gpu.multi_processor_count} multiprocessors, CUDA {torch.version.cuda}"
+
+
+def gpu_mib() -> float:
+    """The memory of that GPU, in MiB; 0 without one."""
+    return torch.cuda.mem_get_info()[1] / (1 << 20) if gpus() else 0.0
+
+
 def gpu_peak_mib() -> float:
-    """The most memory that tensors of this process took on the current GPU, in MiB; 0 without one."""
-    return torch.cuda.max_memory_allocated() / (1 << 20) if gpus() else 0.0
+    """The most memory that torch kept for tensors of this process on that GPU, in MiB; 0 without one."""
+    return torch.cuda.max_memory_reserved() / (1 << 20) if gpus() else 0.0
 
 
 def memory_mib() -> tuple[float, float]:

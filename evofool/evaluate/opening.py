@@ -14,6 +14,7 @@ from evofool.encoding.drawing.render import has_compiler
 from evofool.errors import ConfigError, IncompatibleRun
 from evofool.evaluate.evaluator import other_numerics
 from evofool.evaluate.inline import InlinePool
+from evofool.evaluate.memory import gpu_described
 from evofool.evaluate.pool import Pool
 from evofool.evaluate.problem import Problem
 from evofool.records import Facts, Numerics
@@ -31,7 +32,7 @@ def open_pool(
     canary: str | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[Pool, Numerics, Facts]]:
-    """A pool, its numerics, and facts about the cluster ({} inline); the pool is closed at the end.
+    """A pool, its numerics, and facts about the cluster, or inline about the GPU; the pool is closed at the end.
 
     Args:
         problem: its configuration's section `evaluation` says what is opened.
@@ -51,7 +52,7 @@ def open_pool(
         inline = InlinePool(lambda: problem.evaluator(numerics), numerics)
         if canary not in (None, inline.canary):
             raise other_numerics("this machine")
-        yield inline, numerics, {}
+        yield inline, numerics, {"gpu": gpu_described()} if numerics.device == "cuda" else {}
         return
     from evofool.evaluate.over_ray.cluster import connected
     from evofool.evaluate.over_ray.pool import RayPool

@@ -51,7 +51,7 @@ class PoolReport:
     out_of_order: int = 0  # chunks that finished before one submitted earlier
     compared: int = 0  # chunks that two evaluators scored, with the same bits
     peak_rss_mib: float = 0.0  # of the largest evaluator
-    nodes: tuple[Facts, ...] = ()  # of Ray: id, host, and for how many chunks its answer came first
+    nodes: tuple[Facts, ...] = ()  # of Ray: id, host, GPU if any, and for how many chunks its answer came first
 
     def facts(self) -> Facts:
         """For provenance."""

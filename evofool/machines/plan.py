@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 
 from evofool.base.source import Source
 from evofool.config import Config, fingerprint
-from evofool.evaluate.memory import available_mib, gpus
+from evofool.evaluate.memory import available_mib, gpu_mib, gpus
 from evofool.evaluate.opening import resolve_numerics
 from evofool.evaluate.problem import Problem
 from evofool.evaluate.room import demand, room
@@ -259,7 +259,14 @@ def _memory(result: Plan, problem: Problem, evaluators: int, measurement: _Measu
         total = driver + evaluators * peak
         result.add("memory of all", total, "MiB", "estimated")
     if measurement.first.gpu_mib:
-        result.add("GPU memory of one evaluator", measurement.first.gpu_mib, "MiB", "measured")
+        per_gpu, each, total = problem.config.evaluation.evaluators_per_gpu, measurement.first.gpu_mib, gpu_mib()
+        rule = "torch's peak; CUDA itself takes some hundred MiB more for each process"
+        result.add("GPU memory of one evaluator", each, "MiB", "measured", rule=rule)
+        if per_gpu * each > total:
+            result.warnings.append(
+                f"evaluation.evaluators_per_gpu: {per_gpu} evaluators of {each:.0f} MiB do not fit on a GPU of "
+                f"{total:.0f} MiB; lower it, or evaluation.micro_batch."
+            )
     free = available_mib()
     if local and total > free:
         result.warnings.append(

@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 
 from evofool.errors import ConfigError, TargetError, nearest
 
-__all__ = ["Preprocessing", "Target", "outputs_in_batches"]
+__all__ = ["DEVICE_FAILURES", "Preprocessing", "Target", "outputs_in_batches"]
+
+# The device failed, not the network: its memory was too small, or CUDA reported an error, after which nothing that this
+# process asks of the GPU works any more.
+DEVICE_FAILURES = (torch.OutOfMemoryError, torch.AcceleratorError)
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,7 @@ class Target:
 
         Raises:
             TargetError: the network raises, or returns something else than (n, outputs) numbers.
+            OutOfMemoryError, AcceleratorError (torch's): the device failed.
         """
         p = self.preprocessing
         x = images.to(torch.float32).movedim(-1, 1)
@@ -222,7 +227,7 @@ class Target:
         try:
             with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
                 result = self.module(x)
-        except torch.OutOfMemoryError:
+        except DEVICE_FAILURES:
             raise
         except Exception as error:
             raise TargetError(

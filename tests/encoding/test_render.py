@@ -279,7 +279,7 @@ def test_a_picture_does_not_depend_on_the_tiles_it_is_drawn_in(
     encoding = CPPNS[4]
     genomes = evolved(encoding)
     before = render.render(encoding, genomes)
-    monkeypatch.setattr(render, "_SCRATCH_BYTES", scratch_bytes)
+    monkeypatch.setattr(render, "_SCRATCH_BYTES", {"cpu": scratch_bytes})
     assert render.render(encoding, genomes).tobytes() == before.tobytes()
 
 

@@ -20,7 +20,7 @@ from evofool.records import Cells, Numerics
 
 NUMERICS = Numerics("cpu", 4, 4, 1, "contiguous")
 IMAGES = np.zeros((8, 2, 2, 1), dtype=np.uint8)
-UNUSUAL = Settings(False, False, True, True, True, True)
+UNUSUAL = Settings(False, False, True, True, True, "medium", "tf32", "tf32", "tf32", "bf16", "bf16", "bf16")
 THREADS = 2
 
 

@@ -269,6 +269,7 @@ def test_the_workbench_measures_every_part(config: Config, tmp_path: Path, one_t
         ("vary", ARCHIVE): 50,
         ("vary", DEEP): 50,
         ("quantise", ""): 50,
+        ("score", ""): 50,
         ("place", ""): 50,
         ("commit", ""): 350,
     }

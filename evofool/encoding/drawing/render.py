@@ -34,7 +34,9 @@ Activation = Callable[[torch.Tensor], object]  # works in place
 
 _BLOCK = 64  # the memory of a tile is a whole number of so many pixels
 _GENOMES = 256  # compiled and drawn at a time
-_SCRATCH_BYTES = 8 << 20  # node values held at a time, to stay in cache; the tile of pixels shrinks as genomes grow
+# Node values held at a time; the tile of pixels shrinks as genomes grow. A processor's stay in its cache; a GPU's time
+# goes into launching operations, so tiles are few.
+_SCRATCH_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 
 # As tensors, since torch converts a Python number to one, and to float32, at every use.
 _1, _2, _3, _255 = (torch.tensor(float(value)) for value in (1, 2, 3, 255))
@@ -95,7 +97,12 @@ def _portable_gaussian(p: torch.Tensor) -> None:
 
 
 def _portable_linear(p: torch.Tensor) -> None:
-    p.clamp_(-3, 3).div_(p.new_tensor([3.0]))  # on the device: a GPU multiplies by the inverse of one elsewhere
+    p.clamp_(-3, 3).div_(_divisor(3, p))
+
+
+def _divisor(value: float, like: torch.Tensor) -> torch.Tensor:
+    """A number to divide by, on the device: a GPU multiplies by the inverse of one elsewhere, which rounds twice."""
+    return like.new_full((1,), value)
 
 
 # By what `encoding.arithmetic` names. The plain definitions: reference.ACTIVATIONS.
@@ -175,7 +182,7 @@ def _tiles(encoding: Encoding, genomes: Genomes, device: str) -> Iterator[tuple[
         return
     n, channels = len(genomes), encoding.channels
     flat = torch.from_numpy(genomes.reshape(n, -1, channels))
-    tile_size = max(_BLOCK, _SCRATCH_BYTES // (8 * max(1, n) * channels) // _BLOCK * _BLOCK)
+    tile_size = max(_BLOCK, _SCRATCH_BYTES[device] // (8 * max(1, n) * channels) // _BLOCK * _BLOCK)
     for start in range(0, flat.shape[1], tile_size):
         part = flat[:, start : start + tile_size].to(device).permute(2, 0, 1)
         yield slice(start, start + tile_size), part.clone(memory_format=torch.contiguous_format)
@@ -225,7 +232,7 @@ def _states(
     """
     columns = inputs.shape[1]
     room += stage.rows + stage.other_counts.max(initial=0)
-    tile = min(columns, max(1, _SCRATCH_BYTES // (4 * room) // unit) * unit)
+    tile = min(columns, max(1, _SCRATCH_BYTES[inputs.device.type] // (4 * room) // unit) * unit)
     memory = torch.empty((stage.rows, -(-tile // _BLOCK) * _BLOCK), device=inputs.device)
     memory[:, tile:] = 0
     steps = _steps(stage, encoding, memory)
@@ -344,7 +351,8 @@ def _hsv(values: torch.Tensor) -> torch.Tensor:
 
 def _hls2015(levels: torch.Tensor) -> torch.Tensor:
     """Hue, lightness and saturation bytes to RGB in [0, 1], channels first; see `reference.hls2015`."""
-    hue, lightness, saturation = levels[0] / 30, levels[1] / 255, levels[2] / 255
+    by_30, by_255 = _divisor(30, levels), _divisor(255, levels)
+    hue, lightness, saturation = levels[0] / by_30, levels[1] / by_255, levels[2] / by_255
     high = torch.where(lightness <= 0.5, lightness * (1 + saturation), lightness + saturation - lightness * saturation)
     low = 2 * lightness - high
     channels = []

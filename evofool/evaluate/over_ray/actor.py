@@ -8,14 +8,15 @@ import threading
 import time
 
 import ray
-import torch
 
-from evofool.evaluate.evaluator import Evaluator
-from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
+from evofool.errors import first_line
+from evofool.evaluate.evaluator import Evaluator, device_failed
+from evofool.evaluate.memory import gpu_described, keep_freed_memory, peak_rss_mib
 from evofool.evaluate.pool import Batch, Result
 from evofool.evaluate.problem import Recipe
 from evofool.evaluate.settings import settle
 from evofool.records import Facts
+from evofool.targets.target import DEVICE_FAILURES
 
 __all__ = ["Actor"]
 
@@ -47,12 +48,17 @@ class Actor:
         """Build the evaluator (in the constructor, an error would be the actor's death), and give `Worker.facts`."""
         keep_freed_memory()
         settle(recipe.numerics)
-        self._recipe, self._evaluator = recipe, recipe.build()
+        try:
+            self._recipe, self._evaluator = recipe, recipe.build()
+            canary = self._evaluator.canary()
+        except DEVICE_FAILURES as error:
+            raise device_failed(recipe.numerics, error) from error
         return {
-            "canary": self._evaluator.canary(),
+            "canary": canary,
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "node": ray.get_runtime_context().get_node_id(),
+            "gpu": gpu_described() if recipe.numerics.device == "cuda" else "",
         }
 
     def perform(self, verb: str, batch: Batch) -> tuple[Result, float, float]:
@@ -60,8 +66,8 @@ class Actor:
         started = time.perf_counter()
         try:
             result = self._recipe.verbs[verb].perform(self._evaluator, batch)
-        except torch.OutOfMemoryError as error:
+        except DEVICE_FAILURES as error:
             # The device's memory may stay in disorder, so a new process goes on; the driver treats it as a loss.
-            print(f"evofool: out of memory, ending this evaluator: {error}", flush=True)
+            print(f"evofool: the device failed, ending this evaluator: {first_line(error)}", flush=True)
             os._exit(1)
         return result, time.perf_counter() - started, peak_rss_mib()

@@ -66,5 +66,5 @@ class Worker:
     hello: ray.ObjectRef | None = None  # the call that shows it is ready; None once it is
     sent: dict[ray.ObjectRef, Chunk] = field(default_factory=dict)  # the chunks it has, by call; the oldest first
     since: float = 0.0  # when the oldest began, as far as the driver knows
-    facts: Facts = field(default_factory=dict)  # canary, pid, host and node; {} until it said hello
+    facts: Facts = field(default_factory=dict)  # canary, pid, host, node and gpu; {} until it said hello
     failed_hellos: int = 0  # in a row

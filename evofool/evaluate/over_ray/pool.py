@@ -69,7 +69,7 @@ class RayPool:
         self._sequence = self._answers = 0  # how many chunks were submitted, how many answers came
         self._unfinished: set[int] = set()  # the chunks' `sequence`
         self._report = PoolReport()
-        self._firsts: Counter[tuple[str, str]] = Counter()  # (node, host) -> chunks that it was first to score
+        self._firsts: Counter[tuple[str, ...]] = Counter()  # (node, host, gpu) -> chunks that it was first to score
         self._no_worker_since: float | None = None
         self._poison: list[str] = []  # names of individuals
         self.overdue = never
@@ -159,7 +159,10 @@ class RayPool:
         return self._recipe.verbs[job.verb].join([job.parts[first] for first in sorted(job.parts)])
 
     def report(self) -> PoolReport:
-        nodes = tuple({"node": node, "host": host, "chunks": n} for (node, host), n in sorted(self._firsts.items()))
+        nodes = tuple(
+            {"node": node, "host": host, **({"gpu": gpu} if gpu else {}), "chunks": n}
+            for (node, host, gpu), n in sorted(self._firsts.items())
+        )
         return replace(self._report, evaluators=len(self._roster.ready), nodes=nodes)
 
     def close(self) -> None:
@@ -253,7 +256,7 @@ class RayPool:
         else:
             self._finish(chunk, result)
             evaluates = self._recipe.verbs[chunk.verb].evaluates
-            self._firsts[worker.facts["node"], worker.facts["host"]] += evaluates
+            self._firsts[worker.facts["node"], worker.facts["host"], worker.facts.get("gpu", "")] += evaluates
             if evaluates and chunk.sequence % COMPARED == 0:
                 self._double(chunk, worker)
             if chunk.doubled:

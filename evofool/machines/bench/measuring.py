@@ -150,7 +150,7 @@ def _parts(workbench: Probe, threads: int) -> list[Stage]:
         cores = threads if name in ("render", "quantise") else 1
         return Stage(name, genomes, cores, lambda s: float(workbench.call("part", name, genomes, s).per_second))
 
-    order = ("render", "quantise", "vary", "place", "commit")
+    order = ("render", "quantise", "transfer", "score", "vary", "place", "commit")
     return [part(*key) for key in sorted(workbench.call("parts"), key=lambda key: order.index(key[0]))]
 
 

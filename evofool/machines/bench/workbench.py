@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from evofool.archive import cells as archives
+from evofool.archive.scores import score_outputs
 from evofool.base.source import Source
 from evofool.config import Config, load_config
 from evofool.encoding.cppn.genome import CppnEncoding
@@ -21,7 +24,7 @@ from evofool.evaluate.settings import settle
 from evofool.machines.bench.continued import GENERATIONS, Continued, Stretch, copy_of
 from evofool.machines.bench.genomes import grown, hidden_nodes
 from evofool.machines.probe import EvaluatorSubject, Reading, repeated
-from evofool.records import Facts, Genomes
+from evofool.records import Facts, Genomes, Numerics
 from evofool.runs import runner
 from evofool.runs.recording import commit_to
 
@@ -63,10 +66,13 @@ class Workbench(EvaluatorSubject):
         self.search = Continued(problem, copy_of(run, folder / "inline"), pool)
         self.spare = copy_of(run, folder / "commits")
         self.bench: dict[tuple[str, str], Part] = {
+            ("score", ""): self._score(numerics),
             ("place", ""): self._place(),
             ("commit", ""): self._commit(),
             ("quantise", ""): self._quantise(numerics.chunk),
         }
+        if numerics.device == "cuda":
+            self.bench["transfer", ""] = self._transfer(numerics.chunk)
         holders = np.unique(self.search.began.elites[self.search.began.filled])
         elites = problem.genomes.from_bytes([self.search.genomes[int(i)] for i in holders])
         rows = np.random.default_rng(config.seed).integers(len(elites), size=(2, config.search.offspring))
@@ -117,6 +123,23 @@ class Workbench(EvaluatorSubject):
         flat = DirectEncoding(encoding.height, encoding.width, encoding.colour, encoding.quantisation)
         values = np.random.default_rng(0).random((chunk, *flat.shape), dtype=np.float32)
         return (lambda: render(flat, values, self.device)), chunk
+
+    def _transfer(self, chunk: int) -> Part:
+        """A chunk of images to the device and back: drawn ones come down to be hashed, and go up to be scored."""
+        images = torch.from_numpy(self._images(chunk))
+        return (lambda: images.to(self.device).cpu()), chunk
+
+    def _score(self, numerics: Numerics) -> Part:
+        """From a chunk's outputs and images to log-odds and hashes."""
+        problem, images = self.problem, self._images(numerics.chunk)
+        shape = (numerics.chunk, len(problem.target.class_names))
+        logits = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        return (lambda: score_outputs(logits, "logits", problem.cells, images)), numerics.chunk
+
+    def _images(self, rows: int) -> NDArray[np.uint8]:
+        height, width = self.problem.target.image_size
+        shape = (rows, height, width, self.problem.target.channels)
+        return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     def _place(self) -> Part:
         """The last generation's scores against the archive."""
