@@ -5,6 +5,7 @@
 # make house  docs/house.md: what lives where, from the table that the architecture test holds the code to
 # make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half
 # make chaos  kills, power loss, cut cables, hostile files by thousands; Markdown, docs/chaos.json; needs root, strace
+# make gpu-check  is evofool right on this GPU? in under five minutes; docs/gpu.md. gpu-pack fetches what it needs elsewhere
 # make figures  the figures of docs/results.md that take minutes; prints Markdown
 # make figures-transfer  those of transfer between LeNets; a quarter of an hour
 # make figures-imagenet  those on ImageNet networks; hours
@@ -18,7 +19,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house constraints bench chaos figures figures-transfer figures-imagenet clean
+.PHONY: demo test proofs check house constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -58,6 +59,14 @@ bench: $(STAMP) weights/lenet.safetensors
 
 chaos: $(STAMP)
 	EVOFOOL_REQUIRE=all $(BIN)/python tests/chaos/run.py --out docs/chaos.json
+
+gpu-check: $(STAMP) weights/lenet.safetensors
+	tests/gpu/check.sh
+
+# For a machine without a network: make gpu-pack FOR=3.12 HAVE="numpy pandas pyarrow"
+FOR ?= $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:2], sep=".")')
+gpu-pack: weights/lenet.safetensors
+	$(BIN)/python tests/gpu/packages.py fetch --wheels tests/gpu/wheels --python $(FOR) --have $(HAVE)
 
 figures: $(STAMP)
 	$(BIN)/python tests/figures/mnist.py

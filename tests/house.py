@@ -153,6 +153,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
         "machines.doctor",
         "machines.probe",
         "machines.bench.forward",
+        "machines.bench.workbench",
     ),
     "numba": ("base.jit", "base.rng_compiled", "encoding.drawing.compiled"),
     "llvmlite": ("base.rng_compiled",),

@@ -58,7 +58,13 @@ def open_pool(
     from evofool.evaluate.over_ray.pool import RayPool
 
     with connected(settings, address) as cluster:
-        numerics = _usable_numerics(problem, cluster.supply("GPU") > 0, stored, warn)
+        has_gpu = cluster.supply("GPU") > 0
+        if settings.device == "auto" and not (stored or has_gpu) and torch.cuda.is_available():
+            warn(
+                "this machine has a GPU, but the nodes of Ray's cluster declare none, so evaluators use processors; "
+                "start the nodes with --num-gpus."
+            )
+        numerics = _usable_numerics(problem, has_gpu, stored, warn)
         ray_pool = RayPool(
             cluster,
             problem.recipe(numerics),

@@ -60,6 +60,18 @@ def test_settings_are_an_evaluators_only_while_it_works() -> None:
     assert len(seen) == 3 and set(seen) == {(Settings.of(NUMERICS), 1)}
 
 
+def test_an_evaluator_works_where_a_newer_setting_contradicts_an_older_one() -> None:
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.conv.fp32_precision = "tf32"  # after which torch refuses to say what allow_tf32 is
+    before = Settings.present()
+    assert before.older_cudnn_tf32 is None
+    seen = []
+    pool = pool_of(lambda x: seen.append(Settings.present()) or x.flatten(1))
+    at_once(pool, "score_images", IMAGES)
+    assert set(seen) == {Settings.of(NUMERICS)} and Settings.present() == before
+    UNUSUAL.apply()
+
+
 def test_settings_are_put_back_after_an_error() -> None:
     calls = []
 

@@ -19,6 +19,7 @@ from ray.job_config import JobConfig
 from evofool.base.addresses import OpenCluster, is_loopback
 from evofool.config.sections import EvaluationConfig
 from evofool.errors import ConfigError, ResourcesMissing
+from evofool.evaluate.memory import gpus
 from evofool.records import Facts
 
 __all__ = ["Cluster", "connect", "connected"]
@@ -92,8 +93,10 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
             if not isinstance(address, OpenCluster):
                 _refuse_open(named or "")
             return Cluster(started=False)
-    # Chunks are small, so a large object store would only take memory from the evaluators.
-    ray.init(address="local", include_dashboard=False, num_cpus=local_cpus, object_store_memory=256 << 20, **options)
+    # Chunks are small, so a large object store would only take memory from the evaluators. GPUs as torch sees them: Ray
+    # asks NVIDIA's library, which does not answer everywhere.
+    room: Facts = {"num_cpus": local_cpus, "num_gpus": gpus(), "object_store_memory": 256 << 20}
+    ray.init(address="local", include_dashboard=False, **room, **options)
     return Cluster(started=True)
 
 
