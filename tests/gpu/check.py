@@ -202,7 +202,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=names, metavar="STEP", help=f"some of {', '.join(names)}")
     parser.add_argument("--pretend", action="store_true", help="rehearse with a GPU that is not there")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out: {error.filename}: {error.strerror}.")
     wanted = [step for step in STEPS if not arguments.only or step.name in arguments.only]
     sys.exit(0 if Check(arguments.out.absolute(), arguments.limit, arguments.pretend).run(wanted) else 1)
 

