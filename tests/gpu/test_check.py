@@ -41,6 +41,7 @@ def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> check.Check:
     return check.Check(tmp_path, 60.0, False)
 
 
+@pytest.mark.slow
 def test_every_step_is_reported_whatever_becomes_of_it(
     checked: check.Check, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +63,7 @@ def test_every_step_is_reported_whatever_becomes_of_it(
     assert not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_text()
 
 
+@pytest.mark.slow
 def test_only_a_gpu_on_which_everything_held_is_proof(
     checked: check.Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
