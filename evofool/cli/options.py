@@ -72,7 +72,10 @@ Resume = Annotated[str, Option(help="auto: go on if the run is there; must; neve
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 AllowCode = Annotated[bool, Option("--allow-code", help="Let a python: target run its code, this time.")]
 Address = Annotated[
-    str | None, Option(help="Ray cluster: HOST:PORT, auto or local. Default: RAY_ADDRESS, else one on this machine.")
+    str | None,
+    Option(
+        help="Ray cluster: HOST:PORT, auto or local. Default: RAY_ADDRESS, else what `ray start` began here, else an own one."
+    ),
 ]
 Geometry = Annotated[str, Option(help="native or published, as target.geometry.")]
 Crops = Annotated[int, Option(help="1 or 10, as target.crops.")]

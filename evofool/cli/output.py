@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from rich.text import Text
 from evofool.errors import ConfigError, EvofoolError, StorageError
 
 if TYPE_CHECKING:
+    from evofool.config import Config
     from evofool.store.reader import Run
 
 
@@ -105,6 +108,32 @@ def print_elites(run: Run, sort: str = "class_index", limit: int | None = None) 
             f"{s['minimum']:.6f}, >= 0.99: {int(s['classes_99'])}, >= 0.9999: {int(s['classes_9999'])}, "
             f"{int(s['evaluations'])} evaluations in {int(s['generation']) + 1} generations"
         )
+
+
+@contextlib.contextmanager
+def last_words(config: Config, out: Path | None) -> Iterator[None]:
+    """Where Ray ends this process without a word inside the `with`, another process says how to go on.
+
+    Args:
+        config: of the run; one that does without Ray needs no last words.
+        out: the run directory if it is not the configuration's.
+    """
+    if config.evaluation.pool != "ray":
+        yield
+        return
+    path = out or Path(config.storage.path) / config.run_name
+    words = (
+        "evofool: this process was ended without a word: by Ray, where its cluster is gone, or by the system, perhaps "
+        f"for want of memory.\non disk: everything committed, in {path}\ngo on with: evofool resume {path}\n"
+    )
+    code = "import sys; sys.stdin.read() or sys.stderr.write(sys.argv[1])"
+    command = [sys.executable, "-I", "-S", "-c", code, words]
+    # In a session of its own, since Ctrl-C is not for it.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        try:
+            yield
+        finally:
+            process.communicate(b"this process is alive")
 
 
 def print_next(path: Path) -> None:

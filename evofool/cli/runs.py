@@ -43,17 +43,18 @@ def run(
     from evofool.runs import runner  # with torch, for which a mistake in the configuration need not wait
 
     for settings in configs:
-        finished = runner.run(
-            settings,
-            out=out,
-            resume=resume,
-            seed_from=seed_from or [],
-            address=cluster(address, insecure_cluster),
-            allow_code=allow_code,
-            allow_numerics_change=allow_numerics_change,
-            grace=grace,
-            observers=[make_progress(settings.observers.progress)],
-        )
+        with output.last_words(settings, out):
+            finished = runner.run(
+                settings,
+                out=out,
+                resume=resume,
+                seed_from=seed_from or [],
+                address=cluster(address, insecure_cluster),
+                allow_code=allow_code,
+                allow_numerics_change=allow_numerics_change,
+                grace=grace,
+                observers=[make_progress(settings.observers.progress)],
+            )
         output.print_elites(finished)
         output.print_next(finished.path)
 
@@ -76,16 +77,17 @@ def resume(
     config = load_config(stored_config(path), overrides)
     from evofool.runs import runner
 
-    finished = runner.run(
-        config,
-        out=path,
-        resume="must",
-        address=cluster(address, insecure_cluster),
-        allow_code=allow_code,
-        allow_numerics_change=allow_numerics_change,
-        grace=grace,
-        observers=[make_progress(config.observers.progress)],
-    )
+    with output.last_words(config, path):
+        finished = runner.run(
+            config,
+            out=path,
+            resume="must",
+            address=cluster(address, insecure_cluster),
+            allow_code=allow_code,
+            allow_numerics_change=allow_numerics_change,
+            grace=grace,
+            observers=[make_progress(config.observers.progress)],
+        )
     output.print_elites(finished)
 
 

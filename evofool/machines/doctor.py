@@ -86,7 +86,11 @@ def _machine() -> list[Finding]:
 def _ray_address() -> Finding:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
-        return Finding("RAY_ADDRESS", "ok", "not set; a cluster on this machine is used if there is one, else started")
+        return Finding(
+            "RAY_ADDRESS",
+            "ok",
+            "not set; what `ray start` began on this machine is used, else one of its own is started",
+        )
     if address.startswith(("http://", "https://")):
         fix = "unset RAY_ADDRESS and set RAY_API_SERVER_ADDRESS to it, or give evofool run --address HOST:6379"
         return Finding("RAY_ADDRESS", "failure", f"{address} is the Jobs API, not a place for drivers", fix)

@@ -149,7 +149,11 @@ class Session:
         recorder = Recorder(store, problem.genomes, pool, self.config.storage, numerics, on_commit)
         if state is not None:
             recorder.view.write()  # the last session may have been killed before it did
-        facts = {"resumed_at": state.generation if state else None, "evaluators": pool.report().evaluators}
+        facts = {
+            "resumed_at": state.generation if state else None,
+            "evaluators": pool.report().evaluators,
+            "cluster": cluster,
+        }
         self.tell("on_start", self.config, {**store.provenance, **facts})
         try:
             with signals(stopper, self.grace, self.warn):

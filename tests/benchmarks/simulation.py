@@ -167,6 +167,15 @@ def made_up(cells: int) -> Callable[[str, Any], Scores]:
     return perform
 
 
+def made_up_cluster(cpus: Callable[[], int]) -> Any:
+    """A cluster of so many processors, that stays."""
+
+    def amount(name: str) -> float:
+        return cpus() if name == "CPU" else 0
+
+    return SimpleNamespace(supply=amount, free=amount, check=lambda: None, gone=False)
+
+
 @contextlib.contextmanager
 def in_place_of_ray(simulated: Any) -> Iterator[None]:
     """The pool over Ray, over this instead."""
@@ -186,7 +195,7 @@ def efficiency(
     config = config.model_copy(update={"search": search})
     numerics = resolve_numerics(config.evaluation, problem.target.family, False)
     simulated = SimulatedRay(made_up(len(problem.cells)), costs, seed)
-    cluster: Any = SimpleNamespace(supply=lambda name: evaluators if name == "CPU" else 0)
+    cluster = made_up_cluster(lambda: evaluators)
     with in_place_of_ray(simulated):
         recipe = SimpleNamespace(encoding=problem.encoding, numerics=numerics, cells=problem.cells, verbs=VERBS)
         pool = RayPool(cluster, recipe, evaluators=evaluators)  # type: ignore[arg-type]

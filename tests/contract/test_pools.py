@@ -9,13 +9,12 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
-from benchmarks.simulation import Costs, SimulatedRay, in_place_of_ray
+from benchmarks.simulation import Costs, SimulatedRay, in_place_of_ray, made_up_cluster
 from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
@@ -116,7 +115,7 @@ def simulated(problem: Problem) -> Iterator[RayPool]:
         with applied(NUMERICS):
             return VERBS[verb].perform(evaluator, batch)
 
-    cluster: Any = SimpleNamespace(supply=lambda name: 3 if name == "CPU" else 0)
+    cluster = made_up_cluster(lambda: 3)
     with in_place_of_ray(SimulatedRay(perform, Costs([1.0, 3.0], 0.01, 0.001))):
         yield RayPool(cluster, problem.recipe(NUMERICS), evaluators=3)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -291,6 +293,54 @@ def test_workers_do_not_import_from_the_working_directory(tmp_path: Path) -> Non
     assert str(tmp_path / "elsewhere") in path  # the driver's own: a live target's class may be defined there
     assert repr(str(tmp_path)) not in path
     assert data == "False"
+
+
+def test_a_ray_that_another_process_started_for_itself_is_not_joined(fresh_python: Any) -> None:
+    assert fresh_python(CONNECT.format(address=None)).stdout.strip() == "started 1.0"
+
+
+def test_only_what_ray_start_noted_and_still_answers_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(ray_cluster, "read_ray_address", lambda: address)
+        assert ray_cluster._noted() == address
+    assert ray_cluster._noted() == ""
+    monkeypatch.setattr(ray_cluster, "read_ray_address", lambda: None)
+    assert ray_cluster._noted() == ""
+
+
+def test_a_head_that_is_silent_for_long_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, answers = [100.0], [True]
+    monkeypatch.setattr(ray_cluster, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(ray_cluster, "_answers", lambda address: answers[0])
+    cluster = ray_cluster.Cluster(started=False, address="10.0.0.1:6379")
+    cluster.check()
+    answers[0] = False
+    for seconds in (1.0, ray_cluster.PATIENCE - 1.0):
+        now[0] += seconds
+        cluster.check()
+    now[0] += 1.5
+    with pytest.raises(ResourcesMissing, match=r"at 10\.0\.0\.1:6379 for 40 s"):
+        cluster.check()
+    assert cluster.gone
+
+
+LAST_WORDS = """
+import os, sys
+from evofool.cli.output import last_words
+from evofool.config import load_config
+config = load_config({"name": "mine", "target": {"spec": "efficientnet-lite:0"}}, ["evaluation.pool=" + sys.argv[1]])
+with last_words(config, None):
+    if sys.argv[2] == "dies":
+        os._exit(1)
+"""
+
+
+@pytest.mark.parametrize(("kind", "end", "speaks"), [("ray", "dies", 1), ("ray", "lives", 0), ("inline", "dies", 0)])
+def test_a_driver_that_ray_ends_has_last_words(kind: str, end: str, speaks: int) -> None:
+    command = [sys.executable, "-c", LAST_WORDS, kind, end]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.stderr.count("go on with: evofool resume runs/mine") == speaks, result.stderr
 
 
 def test_an_initialised_ray_is_used_as_it_is() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.simulation import made_up_cluster
 from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
@@ -131,13 +132,20 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(ray_pool, "ray", fake)
         monkeypatch.setattr(roster, "ray", fake)
         room = cpus or (lambda: 2)
-        cluster: Any = SimpleNamespace(supply=lambda name: room() if name == "CPU" else 0)
+        cluster = made_up_cluster(room)
         recipe: Any = SimpleNamespace(encoding=ENCODING, numerics=NUMERICS, cells=Cells(np.arange(CELLS)), verbs=VERBS)
         pool: Any = RayPool(cluster, recipe, evaluators=evaluators, canary=canary, warn=said.append, ready_timeout=5.0)
         pool.fake, pool.said = fake, said
         return pool
 
     return make
+
+
+def test_a_cluster_without_room_is_told_of(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not opened().said
+    monkeypatch.setattr("evofool.evaluate.over_ray.roster.room", lambda amounts, demand: int(amounts["CPU"]) - 2)
+    (said,) = opened().said
+    assert "each needs 1 CPU, and of its 2 CPU there is 2 CPU free; waiting for up to 5 s" in said
 
 
 def offspring(generation: int = 0, rows: int = ROWS) -> Job:

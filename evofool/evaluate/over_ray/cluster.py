@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import ray
+from ray._private.utils import read_ray_address
 from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
@@ -27,33 +30,74 @@ __all__ = ["Cluster", "connect", "connected"]
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in which Ray tells a job's driver what its workers get
 
 
-@dataclass(frozen=True)
+PATIENCE = 40.0  # seconds of silence of the head; after 60 Ray ends this process
+PROBE_SECONDS = 1.0
+
+
+@dataclass
 class Cluster:
-    """A connection to Ray; `started` says whether this process started it, and so may end it."""
+    """A connection to Ray.
+
+    Attributes:
+        started: whether this process started it, and so may end it.
+        address: HOST:PORT of its head.
+        gone: whether `check` found it so.
+    """
 
     started: bool
+    address: str
+    gone: bool = False
+    _heard: float = math.inf  # when the head last answered
+    _looked: float = -math.inf
+
+    @classmethod
+    def found(cls, *, started: bool) -> Cluster:
+        """The one that this process is connected to."""
+        return cls(started, ray.get_runtime_context().gcs_address)
+
+    def check(self) -> None:
+        """Raise ResourcesMissing where the head is gone, before Ray ends this process without a word of ours."""
+        now = time.monotonic()
+        if now - self._looked < PROBE_SECONDS:
+            return
+        self._looked, self._heard = now, min(self._heard, now)
+        if _answers(self.address):
+            self._heard = now
+        elif now - self._heard > PATIENCE:
+            self.gone = True
+            raise ResourcesMissing(
+                f"the Ray cluster is gone: its head has not answered at {self.address} for {PATIENCE:.0f} s; start it "
+                "again, or leave --address and RAY_ADDRESS out for a Ray of this run's own."
+            )
 
     def supply(self, resource: str) -> float:
         """How much of "CPU" or "GPU" the whole cluster has now."""
         return float(ray.cluster_resources().get(resource, 0.0))
 
+    def free(self, resource: str) -> float:
+        """How much of that nobody uses now."""
+        return float(ray.available_resources().get(resource, 0.0))
+
     def facts(self) -> Facts:
         """Versions and size, for provenance."""
         return {
             "ray": ray.__version__,
+            "address": "" if self.started else self.address,
             "nodes": sum(1 for node in ray.nodes() if node["Alive"]),
             "cpus": self.supply("CPU"),
             "gpus": self.supply("GPU"),
         }
 
     def close(self) -> None:
-        """End Ray if this process started it."""
-        if self.started:
+        """End Ray if this process started it. One that is gone is let go of, since Ray would wait for it for long."""
+        if self.started and not self.gone:
             ray.shutdown()
 
 
 def connect(address: str | None, local_cpus: int) -> Cluster:
-    """Connect to Ray as its users expect: `address`, else RAY_ADDRESS, else a cluster on this machine, else start one.
+    """Connect to Ray as its users expect: `address`, else RAY_ADDRESS, else what `ray start` began here; or start one.
+
+    A Ray that another run started for itself is not joined: it would end with that run.
 
     Args:
         address: HOST:PORT, "auto", or "local" to start one; None to look for one; an OpenCluster may have no token.
@@ -64,11 +108,13 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
         ResourcesMissing: nothing answers at the address, Ray refuses, or it is the address of the Jobs API.
     """
     if ray.is_initialized():
-        return Cluster(started=False)
+        return Cluster.found(started=False)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else every worker prints a warning
     _leave_the_jobs_folder()
     named = address or os.environ.get("RAY_ADDRESS")
     where = "--address" if address else "RAY_ADDRESS"
+    if not named and (noted := _noted()):
+        named, where = noted, "`ray start` on this machine"
     if named and named.startswith(("http://", "https://")):
         raise ResourcesMissing(
             f"{where}={named} is the address of Ray's Jobs API, which takes jobs, not drivers; "
@@ -79,25 +125,23 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
     config = JobConfig()
     config._py_driver_sys_path = _OwnPath()
     options: Facts = {"namespace": "evofool", "log_to_driver": False, "logging_level": "ERROR", "job_config": config}
-    if named != "local":
+    if named and named != "local":
         try:
-            ray.init(address=str(named or "auto"), **options)
+            ray.init(address=str(named), **options)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError, AuthenticationError) as error:
-            if named:
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise ResourcesMissing(
-                    f"{where}={named}: something answers there, but Ray refuses ({reason}); if the cluster asks for a "
-                    "token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH unless it is in ~/.ray/auth_token."
-                ) from None
-        else:
-            if not isinstance(address, OpenCluster):
-                _refuse_open(named or "")
-            return Cluster(started=False)
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ResourcesMissing(
+                f"{where}={named}: something answers there, but Ray refuses ({reason}); if the cluster asks for a "
+                "token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH unless it is in ~/.ray/auth_token."
+            ) from None
+        if not isinstance(address, OpenCluster):
+            _refuse_open(named)
+        return Cluster.found(started=False)
     # Chunks are small, so a large object store would only take memory from the evaluators. GPUs as torch sees them: Ray
     # asks NVIDIA's library, which does not answer everywhere.
     room: Facts = {"num_cpus": local_cpus, "num_gpus": gpus(), "object_store_memory": 256 << 20}
     ray.init(address="local", include_dashboard=False, **room, **options)
-    return Cluster(started=True)
+    return Cluster.found(started=True)
 
 
 def connected(settings: EvaluationConfig, address: str | None) -> contextlib.closing[Cluster]:
@@ -115,8 +159,25 @@ def _refuse_open(named: str) -> None:
     ray.shutdown()
     raise ConfigError(
         f"--address: the cluster at {where} asks nobody for a token, so whoever reaches its ports can run code there; "
-        "start it with RAY_AUTH_MODE=token, as the files of cluster/ do, or say --insecure-cluster to use it as it is."
+        "start it with RAY_AUTH_MODE=token, as the files of cluster/ do, say --insecure-cluster to use it as it is, or "
+        "--address local for a Ray of this run's own."
     )
+
+
+def _noted() -> str:
+    """The address that `ray start` left on this machine, if something still answers there; else ""."""
+    address = read_ray_address() or ""
+    return address if address and _answers(address) else ""
+
+
+def _answers(address: str) -> bool:
+    """Whether anything takes a connection at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def _status_without_token(address: str) -> grpc.StatusCode:

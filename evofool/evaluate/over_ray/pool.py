@@ -62,7 +62,7 @@ class RayPool:
         canary: str | None = None,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._recipe, self._warn = recipe, warn
+        self._cluster, self._recipe, self._warn = cluster, recipe, warn
         self._chunk_timeout, self._ready_timeout = chunk_timeout, ready_timeout
         self._queue: deque[Chunk] = deque()
         self._jobs: dict[int, Progress] = {}  # by ticket
@@ -150,6 +150,7 @@ class RayPool:
             Overdue: as `overdue` says.
             EvaluationFailed: a chunk took down too many evaluators, or no evaluator came back.
             CorruptData: two evaluators gave different bits for one chunk.
+            ResourcesMissing: the cluster is gone.
             EvofoolError: what the evaluator raised, such as TargetError, or what is wrong with the cluster.
         """
         job = self._jobs[ticket]
@@ -209,6 +210,7 @@ class RayPool:
         """Wait at most a second for an answer or a hello, and act on it; raises what `collect` does."""
         if self.overdue():
             raise Overdue
+        self._cluster.check()
         workers = self._roster.workers
         refs = {ref: worker for worker in workers for ref in worker.sent}
         refs |= {worker.hello: worker for worker in workers if worker.hello is not None}

@@ -46,6 +46,7 @@ class Roster:
         count = max(1, possible) if evaluators == "auto" else int(evaluators)
         if 0 < possible < count:
             warn(f"{count} evaluators were asked for; the cluster has room for {possible}.")
+        self._tell_of_waiting()
         self.workers = [self._start() for _ in range(count)]
         self.canary = canary or ""
         self._await_first(min(count, max(possible, 1)))
@@ -58,6 +59,18 @@ class Roster:
     def _possible(self) -> int:
         """How many evaluators the cluster has room for now."""
         return room({name: self._cluster.supply(name) for name in self._demand}, self._demand)
+
+    def _listed_supply(self) -> str:
+        return _listed({name: self._cluster.supply(name) for name in self._demand})
+
+    def _tell_of_waiting(self) -> None:
+        """Say so where not even one evaluator has room now."""
+        free = {name: self._cluster.free(name) for name in self._demand}
+        if room(free, self._demand) < 1:
+            self._warn(
+                f"the cluster has no room for an evaluator now: each needs {_listed(self._demand)}, and of its "
+                f"{self._listed_supply()} there is {_listed(free)} free; waiting for up to {self._ready_timeout:g} s."
+            )
 
     def _start(self) -> Worker:
         # No retries: the driver sends lost chunks again itself; Ray would do so behind later ones, to the same actor.
@@ -74,17 +87,17 @@ class Roster:
         while len(arrivals) < count and time.monotonic() < deadline:
             waiting = [w.hello for w in self.workers if not w.facts]
             ready, _ = ray.wait(waiting, timeout=min(1.0, self._ready_timeout)) if waiting else ([], [])
+            self._cluster.check()
             for worker in list(self.workers):
                 if worker.hello in ready and not worker.facts and self._greet(worker):
                     arrivals.append(worker)
                     # `welcome` admits those that come later.
                     deadline = min(deadline, time.monotonic() + (0.0 if self.canary else SETTLING))
         if not arrivals:
-            each = ", ".join(f"{amount:g} {name}" for name, amount in self._demand.items())
-            supply = ", ".join(f"{self._cluster.supply(name):g} {name}" for name in self._demand)
             raise ResourcesMissing(
-                f"no evaluator was ready within {self._ready_timeout:g} s: each needs {each}, and the whole cluster "
-                f"has {supply}, some of it perhaps in use; lower evaluation.threads or add nodes."
+                f"no evaluator was ready within {self._ready_timeout:g} s: each needs {_listed(self._demand)}, and "
+                f"the whole cluster has {self._listed_supply()}, some of it perhaps in use; lower evaluation.threads "
+                "or add nodes."
             )
         groups = Counter(worker.facts["canary"] for worker in arrivals)
         if not self.canary:
@@ -147,6 +160,12 @@ class Roster:
         self.workers += [self._start() for _ in range(self._possible() - len(self.workers))]
 
     def close(self) -> None:
-        for worker in self.workers:
-            ray.kill(worker.handle)
+        if not self._cluster.gone:
+            for worker in self.workers:
+                ray.kill(worker.handle)
         self.workers = []
+
+
+def _listed(amounts: dict[str, float]) -> str:
+    """Resources as a sentence names them: "1 CPU, 0.5 GPU"."""
+    return ", ".join(f"{amount:g} {name}" for name, amount in amounts.items())

@@ -12,7 +12,11 @@ class Observer:
     """The events of a run. Its methods do nothing: an observer overrides those of the events it is for."""
 
     def on_start(self, config: Config, facts: Facts) -> None:
-        """The run begins or goes on. `facts`: run.json's, `evaluators`, and `resumed_at` (a generation, or None)."""
+        """The run begins or goes on.
+
+        `facts`: run.json's, `evaluators`, `resumed_at` (a generation, or None) and `cluster`: of Ray `nodes`, `cpus`,
+        `gpus` and `address` ("" if this run started it); inline on a GPU `gpu`; else nothing.
+        """
 
     def on_generation(self, statistics: Statistics, facts: Facts) -> None:
         """A generation was placed. `facts`: `evaluators`, `requeued` chunks, `evaluations_per_second` so far."""

@@ -27,9 +27,11 @@ def make_progress(kind: str) -> Observer:
 
 def _title(config: Config, facts: Facts) -> str:
     begin = f"resuming after generation {facts['resumed_at']}" if facts.get("resumed_at") is not None else "new run"
+    address = facts["cluster"].get("address")
+    where = "" if address is None else f", the Ray cluster at {address}" if address else ", a Ray of this run's own"
     return (
         f"{config.run_name}: {begin}, {facts['encoding']}, {facts['cells']} classes of {facts['target']}, "
-        f"{facts['evaluators']} evaluator{'s' * (facts['evaluators'] != 1)} on {facts['numerics']['device']}"
+        f"{facts['evaluators']} evaluator{'s' * (facts['evaluators'] != 1)} on {facts['numerics']['device']}{where}"
     )
 
 
