@@ -74,7 +74,7 @@ AllowCode = Annotated[bool, Option("--allow-code", help="Let a python: target ru
 Address = Annotated[
     str | None,
     Option(
-        help="Ray cluster: HOST:PORT, auto or local. Default: RAY_ADDRESS, else what `ray start` began here, else an own one."
+        help="Ray cluster: HOST:PORT, auto or local. Default: RAY_ADDRESS, else what `ray start` began, else a new one."
     ),
 ]
 Geometry = Annotated[str, Option(help="native or published, as target.geometry.")]

@@ -89,7 +89,7 @@ def _ray_address() -> Finding:
         return Finding(
             "RAY_ADDRESS",
             "ok",
-            "not set; what `ray start` began on this machine is used, else one of its own is started",
+            "not set; a Ray that `ray start` began here is used, else one is started",
         )
     if address.startswith(("http://", "https://")):
         fix = "unset RAY_ADDRESS and set RAY_API_SERVER_ADDRESS to it, or give evofool run --address HOST:6379"
