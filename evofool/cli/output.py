@@ -118,10 +118,12 @@ def last_words(config: Config, out: Path | None) -> Iterator[None]:
         config: of the run; one that does without Ray needs no last words.
         out: the run directory if it is not the configuration's.
     """
+    from evofool.store.remote.working_copy import named
+
     if config.evaluation.pool != "ray":
         yield
         return
-    path = out or Path(config.storage.path) / config.run_name
+    path = named(str(out)) if out else f"{config.storage.path}/{config.run_name}"
     words = (
         "evofool: this process was ended without a word: by Ray, where its cluster is gone, or by the system, perhaps "
         f"for want of memory.\non disk: everything committed, in {path}\ngo on with: evofool resume {path}\n"

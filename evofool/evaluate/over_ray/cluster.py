@@ -18,6 +18,7 @@ import ray
 from ray._private.utils import read_ray_address
 from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
+from ray.util.client import ray as ray_client
 
 from evofool.base.addresses import OpenCluster, is_loopback
 from evofool.config.sections import EvaluationConfig
@@ -40,7 +41,7 @@ class Cluster:
 
     Attributes:
         started: whether this process started it, and so may end it.
-        address: HOST:PORT of its head.
+        address: HOST:PORT of its head, or of its server for Ray Client; "" where Ray Client was connected elsewhere.
         gone: whether `check` found it so.
     """
 
@@ -51,14 +52,16 @@ class Cluster:
     _looked: float = -math.inf
 
     @classmethod
-    def found(cls, *, started: bool) -> Cluster:
-        """The one that this process is connected to."""
-        return cls(started, ray.get_runtime_context().gcs_address)
+    def found(cls, named: str = "", *, started: bool) -> Cluster:
+        """The one that this process is connected to, by an address if it was `named`."""
+        if named.startswith("ray://"):  # this process may not reach the head itself
+            return cls(started, named.removeprefix("ray://"))
+        return cls(started, "" if ray_client.is_connected() else ray.get_runtime_context().gcs_address)
 
     def check(self) -> None:
         """Raise ResourcesMissing where the head is gone, before Ray ends this process without a word of ours."""
         now = time.monotonic()
-        if now - self._looked < PROBE_SECONDS:
+        if not self.address or now - self._looked < PROBE_SECONDS:
             return
         self._looked, self._heard = now, min(self._heard, now)
         if _answers(self.address):
@@ -124,7 +127,9 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
         _refuse_silent(named, where)
     config = JobConfig()
     config._py_driver_sys_path = _OwnPath()
-    options: Facts = {"namespace": "evofool", "log_to_driver": False, "logging_level": "ERROR", "job_config": config}
+    options: Facts = {"namespace": "evofool", "log_to_driver": False, "logging_level": "ERROR"}
+    if not str(named).startswith("ray://"):  # Ray Client cannot send it, and its driver is on the cluster
+        options["job_config"] = config
     if named and named != "local":
         try:
             ray.init(address=str(named), **options)
@@ -136,7 +141,7 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
             ) from None
         if not isinstance(address, OpenCluster):
             _refuse_open(named)
-        return Cluster.found(started=False)
+        return Cluster.found(named, started=False)
     # Chunks are small, so a large object store would only take memory from the evaluators. GPUs as torch sees them: Ray
     # asks NVIDIA's library, which does not answer everywhere.
     room: Facts = {"num_cpus": local_cpus, "num_gpus": gpus(), "object_store_memory": 256 << 20}
