@@ -167,13 +167,13 @@ def made_up(cells: int) -> Callable[[str, Any], Scores]:
     return perform
 
 
-def made_up_cluster(cpus: Callable[[], int]) -> Any:
-    """A cluster of so many processors, that stays."""
+def made_up_cluster(cpus: Callable[[], float], free: Callable[[], float] | None = None) -> Any:
+    """A cluster of so many processors, all of them free if `free` says nothing else; it stays."""
 
-    def amount(name: str) -> float:
-        return cpus() if name == "CPU" else 0
+    def amount(of: Callable[[], float]) -> Callable[[str], float]:
+        return lambda name: of() if name == "CPU" else 0
 
-    return SimpleNamespace(supply=amount, free=amount, check=lambda: None, gone=False)
+    return SimpleNamespace(supply=amount(cpus), free=amount(free or cpus), check=lambda: None, gone=False)
 
 
 @contextlib.contextmanager

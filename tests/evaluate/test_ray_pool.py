@@ -127,12 +127,14 @@ def well(actor: FakeActor, verb: str, batch: Any) -> Any:
 def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes pools over a FakeRay, which is in `pool.fake`; warnings are in `pool.said`."""
 
-    def make(behave: Any = well, evaluators: Any = 2, cpus: Any = None, canary: Any = None, **kinds: Any) -> Any:
+    def make(
+        behave: Any = well, evaluators: Any = 2, cpus: Any = None, canary: Any = None, free: Any = None, **kinds: Any
+    ) -> Any:
         fake, said = FakeRay(behave, **kinds), []
         monkeypatch.setattr(ray_pool, "ray", fake)
         monkeypatch.setattr(roster, "ray", fake)
         room = cpus or (lambda: 2)
-        cluster = made_up_cluster(room)
+        cluster = made_up_cluster(room, free)
         recipe: Any = SimpleNamespace(encoding=ENCODING, numerics=NUMERICS, cells=Cells(np.arange(CELLS)), verbs=VERBS)
         pool: Any = RayPool(cluster, recipe, evaluators=evaluators, canary=canary, warn=said.append, ready_timeout=5.0)
         pool.fake, pool.said = fake, said
@@ -141,11 +143,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
-def test_a_cluster_without_room_is_told_of(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_without_room_is_told_of(opened: Any) -> None:
     assert not opened().said
-    monkeypatch.setattr("evofool.evaluate.over_ray.roster.room", lambda amounts, demand: int(amounts["CPU"]) - 2)
-    (said,) = opened().said
-    assert "each needs 1 CPU, and of its 2 CPU there is 2 CPU free; waiting for up to 5 s" in said
+    (said,) = opened(free=lambda: 0.5).said
+    assert "each needs 1 CPU, and of its 2 CPU there is 0.5 CPU free; waiting for up to 5 s" in said
 
 
 def offspring(generation: int = 0, rows: int = ROWS) -> Job:

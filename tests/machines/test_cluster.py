@@ -743,7 +743,8 @@ def two_nodes(tmp_path: Path) -> Iterator[dict[str, str]]:
     started = []
     with tempfile.TemporaryDirectory(prefix="evofool-test-", dir="/tmp") as short, (tmp_path / "log").open("w") as log:
         try:
-            head = ["--head", "--port=26579", "--include-dashboard=true", f"--temp-dir={short}/ray", *jobs]
+            head = ["--head", "--port=26579", "--ray-client-server-port=26610", f"--temp-dir={short}/ray", *jobs]
+            head.append("--include-dashboard=true")
             other = ["--address=127.0.0.1:26579", "--dashboard-agent-listen-port=26597"]
             for options, ports in ((head, (26579, 26595)), (other, ())):
                 started.append(subprocess.Popen([*common, *options], env=settings, stdout=log, stderr=log))
@@ -796,6 +797,11 @@ def test_doctor_and_submit_on_two_nodes(two_nodes: dict[str, str], lenet_file: P
     assert not (tmp_path / "sentinel").exists(), "torch.py of the job's folder was imported"
     again = evofool("submit", "config.yaml", *small, "seed=9", "--address", jobs, settings=two_nodes, folder=folder)
     assert again.returncode == 3, again.stderr  # the run's own exit code: another seed is another run
+
+    by_client = ["--address", "ray://127.0.0.1:26610", "name=client"]
+    client = evofool("run", "config.yaml", *small, *by_client, settings=two_nodes, folder=folder)
+    assert client.returncode == 0 and "the Ray cluster at 127.0.0.1:26610" in client.stderr, client.stderr
+    assert open_run(runs / "client").archive_hash == first.archive_hash
 
 
 @pytest.mark.ray
