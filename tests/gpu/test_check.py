@@ -76,17 +76,18 @@ def test_only_a_gpu_on_which_everything_held_is_proof(
     assert [(answer.state, answer.said) for answer in without.answers] == [("held", "as asked"), ("skipped", "no GPU")]
 
 
-def test_what_a_machine_lacks_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_machine_lacks_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ["numpy", "no-such-package", "nor-this-one"]
     (tmp_path / "no_such_package-1.0-py3-none-any.whl").touch()
     assert packages.lacking(names) == names[1:]
-    packages.NEEDED, before = names, packages.NEEDED
-    try:
-        assert [file.name for file in packages.missing(tmp_path)] == ["no_such_package-1.0-py3-none-any.whl"]
-    finally:
-        packages.NEEDED = before
+    monkeypatch.setattr(packages, "NEEDED", names)
+    assert [file.name for file in packages.missing(tmp_path)] == ["no_such_package-1.0-py3-none-any.whl"]
     assert "nor-this-one" in capsys.readouterr().err
     assert packages.minimum("pyarrow") == "26" and packages.minimum("six") == "0"
+    monkeypatch.setattr(packages, "minimum", lambda name: "999.1")
+    assert packages.lacking(["numpy"]) == ["numpy"]  # too old
 
 
 def test_evofool_knows_its_version_without_being_installed(tmp_path: Path) -> None:

@@ -66,11 +66,12 @@ def test_everything_that_is_scored_meets_on_the_gpu(geometry: str, crops: int, m
     monkeypatch.setattr(torch.Tensor, "numpy", lambda tensor: np.zeros(tensor.shape, np.float32))
     preprocessing = evofool.Preprocessing((28, 28), 3, (9.0, 8.0, 7.0), (99.0, 98.0, 97.0), resize=32, crop=28)
     seen = []
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode(), torch.device("cuda"):
-        net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 5), torch.nn.Flatten(), torch.nn.Linear(2304, 10))
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        with torch.device("cuda"):
+            net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 5), torch.nn.Flatten(), torch.nn.Linear(2304, 10))
         net.append(Do(lambda x: seen.append(x.device.type) or x))
         target = Target(net, preprocessing, tuple("0123456789"), geometry=geometry, crops=crops)
-        images = torch.zeros((5, *target.image_size, 3), dtype=torch.uint8)
+        images = torch.zeros((5, *target.image_size, 3), dtype=torch.uint8, device="cuda")
         assert target.outputs(images).shape == (5, 10)
     assert seen == ["cuda"] * crops
 
