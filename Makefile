@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 weights/lenet.safetensors: | $(STAMP)
-	$(BIN)/evofool train lenet --dataset mnist-5k --seed 1 --out $@
+	$(BIN)/evofool targets train lenet --dataset mnist-5k --seed 1 --out $@
 
 demo: $(STAMP) weights/lenet.safetensors
 	$(BIN)/evofool run configs/quickstart.yaml

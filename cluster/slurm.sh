@@ -4,7 +4,7 @@
 #   sbatch cluster/slurm.sh        from a folder on a file system that all nodes share, with evofool in its .venv or PATH
 #
 # Before the time limit the run commits and the job queues again; the next start goes on from there (--resume auto).
-# `evofool launch slurm CONFIG --nodes N` prints this file for a config.
+# `evofool cluster launch slurm CONFIG --nodes N` prints this file for a config.
 #SBATCH --job-name=evofool
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -135,7 +135,17 @@ ROOMS = (
             "bench.measuring bench"
         ),
     ),
-    Room("cli", 8, "typing, printing", _files("output options config targets runs reports studies machines")),
+    Room(
+        "cli",
+        8,
+        "typing, printing",
+        _files(
+            "output options run resume status elites show verify export merge compact "
+            "study study.transfer study.compare study.score targets targets.list targets.check targets.train "
+            "config config.show config.schema "
+            "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
+        ),
+    ),
     Room("__init__", 9, "the public names, loaded when first used"),
     Room("__main__", 9, "the command `evofool`"),
 )

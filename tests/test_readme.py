@@ -101,7 +101,7 @@ def commands() -> list[str]:
 def test_commands_exist_with_their_options(line: str) -> None:
     words = line.split()[1:]
     names = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
-    names = names if names[0] in ("config", "train", "targets") else names[:1]
+    names = names if names[0] in ("config", "targets", "study", "cluster") else names[:1]
     result = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, line
     for option in re.findall(r"--[a-z-]+", line):

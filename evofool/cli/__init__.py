@@ -1,20 +1,42 @@
 """The command line. Results go to stdout, progress and messages to stderr; errors end with their exit code.
 
-Everything heavy is imported inside the commands, so that --help is quick.
+A command is in the file of its name: `evofool run` in run.py, `evofool study transfer` in study/transfer.py. Everything
+heavy is imported inside the commands, so that --help is quick.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Annotated
 
-from typer import Exit, Option
+from typer import Context, Exit, Option
 
-from evofool.cli import config, machines, output, reports, runs, studies, targets  # noqa: F401 - each adds its commands
+from evofool.cli import output
 from evofool.cli.options import app
 from evofool.errors import EvofoolError, StorageError
 
 __all__ = ["app", "main"]
+
+COMMANDS = (  # in the order of --help; each file adds its command when it is loaded
+    *("run", "resume", "status", "elites", "show", "verify", "export", "merge", "compact"),
+    *("study.transfer", "study.compare", "study.score"),
+    *("targets.list", "targets.check", "targets.train"),
+    *("config.show", "config.schema"),
+    *("cluster.doctor", "cluster.plan", "cluster.tune", "cluster.bench", "cluster.launch", "cluster.submit"),
+)
+for _name in COMMANDS:
+    importlib.import_module(f"evofool.cli.{_name}")
+
+FIRST_DAY = """evofool finds images that a classifier is sure about and that mean nothing to a person. A first day:
+
+  evofool targets train lenet --out weights/lenet.safetensors   a network to fool, from MNIST digits of a package
+  evofool run configs/quickstart.yaml                           a search: an elite for each class
+  evofool elites runs/quickstart                                the table of the elites
+  evofool show runs/quickstart 3                                one of them, in the terminal
+  evofool export runs/quickstart --out pictures                 pictures, CSV, a contact sheet
+
+All commands: evofool --help"""
 
 
 def main() -> None:
@@ -37,10 +59,12 @@ def _print_versions(requested: bool) -> None:
         raise Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: Context,
     version: Annotated[
         bool, Option("--version", callback=_print_versions, is_eager=True, help="Print versions.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(FIRST_DAY)

@@ -13,7 +13,6 @@ from evofool.errors import ConfigError
 app = Typer(
     name="evofool",
     help="Find images that a classifier is sure about and that mean nothing to a person.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -1,4 +1,4 @@
-"""`evofool doctor`: what of this machine, or of a cluster, would stand in the way of a run, and what to do about it."""
+"""`evofool cluster doctor`: what of this machine, or of a cluster, would stand in the way of a run, and the way out."""
 
 from __future__ import annotations
 
@@ -204,7 +204,9 @@ def _addresses(address: str) -> list[Finding]:
         findings.append(Finding("RAY_ADDRESS", "warning", text, "unset it, or set it to the same"))
     if address.startswith("ray://"):
         text = f"{address} is Ray Client: when this machine loses the connection, the run ends"
-        findings.append(Finding("--address", "warning", text, "start the driver on the cluster: evofool submit"))
+        findings.append(
+            Finding("--address", "warning", text, "start the driver on the cluster: evofool cluster submit")
+        )
     return findings
 
 

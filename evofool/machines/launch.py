@@ -1,4 +1,4 @@
-"""`evofool launch`: the launch files of `cluster/`, filled in for a configuration.
+"""`evofool cluster launch`: the launch files of `cluster/`, filled in for a configuration.
 
 Each of these files works as it is. `fill` puts a configuration's sizes, names and paths in place of those in it, and
 refuses what no such cluster could have. The folder `evofool/cluster` is a link to `cluster/`, so an installed package
@@ -268,7 +268,7 @@ def _storage(kind: str, settings: Config, wishes: Wishes) -> tuple[str, str]:
 
 
 def _arguments(config: Path, overrides: list[str], runs: str | None, allow_code: bool) -> str:
-    """The words of a shell behind `evofool run` or `evofool submit`."""
+    """The words of a shell behind `evofool run` or `evofool cluster submit`."""
     storage = [f"storage.path={runs}"] if runs else []
     return shlex.join([str(config), *overrides, *storage, *["--allow-code"] * allow_code])
 

@@ -1,4 +1,4 @@
-"""`evofool plan`: what a run would be and take, before it is made: evaluations, time, memory, disk.
+"""`evofool cluster plan`: what a run would be and take, before it is made: evaluations, time, memory, disk.
 
 Three kinds of figures, and every one says which it is: exact (they follow from the configuration), measured (here, in a
 few seconds, in processes of their own), estimated (measured, then extended by a rule that is written beside it).

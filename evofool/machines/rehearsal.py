@@ -1,4 +1,4 @@
-"""The first generations of a run, in a process and a folder of their own: what `evofool plan` goes by."""
+"""The first generations of a run, in a process and a folder of their own: what `evofool cluster plan` goes by."""
 
 from __future__ import annotations
 

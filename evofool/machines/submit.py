@@ -1,4 +1,4 @@
-"""`evofool submit`: a run as a job of Ray's Jobs API, whose driver works on the cluster.
+"""`evofool cluster submit`: a run as a job of Ray's Jobs API, whose driver works on the cluster.
 
 What the job needs of the current folder is packed here, not by Ray, so that weights the configuration names travel
 even where .gitignore leaves them out, nothing secret does, and the size is known before anything is sent.
@@ -280,7 +280,7 @@ def _follow(connection: JobSubmissionClient, name: str, address: str, log: Calla
     except Exception as error:  # as above
         raise EvofoolError(
             f"{address}: lost sight of {name} ({first_line(error)}); the job goes on if its cluster does.",
-            go_on=f"{again}; if the cluster is gone, evofool submit as before",
+            go_on=f"{again}; if the cluster is gone, evofool cluster submit as before",
         ) from None
     code = details.driver_exit_code
     return Outcome(name, status, 0 if status == "SUCCEEDED" else code if code else 1)

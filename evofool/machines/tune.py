@@ -1,4 +1,4 @@
-"""`evofool tune`: which shapes, layout and threads score most images a second here, measured over the whole machine.
+"""`evofool cluster tune`: which shapes, layout and threads score most images a second here, over the whole machine.
 
 Nothing timed ever chooses numerics at run time; this measures on request, and the user puts the choice into the
 configuration.

@@ -1,4 +1,4 @@
-"""`evofool table`: runs side by side, grouped by what they asked for."""
+"""`evofool study compare`: runs side by side, grouped by what they asked for."""
 
 from __future__ import annotations
 

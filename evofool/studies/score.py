@@ -1,4 +1,4 @@
-"""`evofool score`: what a target says of any pictures, by the same evaluators that judge a run's."""
+"""`evofool study score`: what a target says of any pictures, by the same evaluators that judge a run's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole search over Ray beside the bare network, on one machine: what `evofool bench` says of the presets."""
+"""The whole search over Ray beside the bare network, on one machine: what `cluster bench` says of the presets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AT_MOST_IDLE = 0.03  # of the evaluators of imagenet50_cppn
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """What `evofool bench configs/PRESET.yaml search.lag=2 --json` gives, for each case."""
+    """What `evofool cluster bench configs/PRESET.yaml search.lag=2 --json` gives, for each case."""
     found = {}
     for preset, said in CASES:
         if settings.quick and not preset.startswith("mnist"):

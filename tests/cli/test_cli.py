@@ -20,6 +20,7 @@ from conftest import ROOT, Command
 from PIL import Image
 
 import evofool
+from evofool import cli
 from evofool.cli import output
 from evofool.config import Config, key_table, to_yaml
 from evofool.evaluate import evaluator
@@ -60,17 +61,17 @@ def test_seeds_make_a_run_each(command: Command, config_file: Path, tmp_path: Pa
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["s1", "s2", "s5"]
     hashes = {evofool.open_run(tmp_path / "runs" / name).archive_hash for name in ("s1", "s2", "s5")}
     assert len(hashes) == 3
-    code, out, _ = command("table", *(tmp_path / "runs" / n for n in ("s1", "s2", "s5")), "--json")
+    code, out, _ = command("study", "compare", *(tmp_path / "runs" / n for n in ("s1", "s2", "s5")), "--json")
     data = json.loads(out)
     assert code == 0 and len(data["runs"]) == 3 and {g["runs"] for g in data["groups"]} == {3}
-    assert command("table", *(tmp_path / "runs" / n for n in ("s1", "s2")))[0] == 0
+    assert command("study", "compare", *(tmp_path / "runs" / n for n in ("s1", "s2")))[0] == 0
 
 
 def test_table_compares_groups(command: Command, config_file: Path, tmp_path: Path) -> None:
     for kind in ("cppn", "direct"):
         keys = [f"name={kind}-{{seed}}", f"encoding.kind={kind}", f"storage.path={tmp_path / 'runs'}"]
         assert command("run", config_file, *keys, "search.generations=2", "--seeds", "1-2")[0] == 0
-    data = json.loads(command("table", *sorted((tmp_path / "runs").iterdir()), "--json")[1])
+    data = json.loads(command("study", "compare", *sorted((tmp_path / "runs").iterdir()), "--json")[1])
     tests = {t["figure"]: t["p"] for t in data["tests"]}
     assert {g["group"].split("-")[0] for g in data["groups"]} == {"cppn", "direct"}
     assert 0 < tests["median"] <= 1 and tests["median_at"] == 1.0  # nobody got there: all ranks tie
@@ -147,12 +148,27 @@ def test_the_shipped_configs_are_valid(command: Command, path: Path) -> None:
 
 def test_doctor(command: Command, config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    code, out, _ = command("doctor", config_file, "--json")
+    code, out, _ = command("cluster", "doctor", config_file, "--json")
     levels = {finding["subject"]: finding["level"] for finding in json.loads(out)}
     assert code == 0 and levels["target"] == "ok" and levels["storage"] == "ok"
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
-    code, out, _ = command("doctor")
+    code, out, _ = command("cluster", "doctor")
     assert code == 1 and "Jobs API" in out
+
+
+def test_without_a_command_the_first_day_is_shown(command: Command) -> None:
+    code, out, _ = command()
+    shown = re.findall(r"^  evofool (.*?)  ", out, re.MULTILINE)
+    assert code == 0 and len(shown) == 5
+    for line in shown:
+        names = line.split()[: 2 if line.startswith("targets") else 1]
+        assert command(*names, "--help")[0] == 0
+
+
+def test_a_command_is_in_the_file_of_its_name(command: Command) -> None:
+    for name in cli.COMMANDS:
+        assert command(*name.split("."), "--help")[0] == 0
+        assert (ROOT / "evofool" / "cli" / f"{name.replace('.', '/')}.py").is_file()
 
 
 def test_help_is_quick_and_version_prints_the_stack() -> None:
@@ -184,7 +200,11 @@ def test_help_is_quick_and_version_prints_the_stack() -> None:
         (["evaluation.chunk=10", "evaluation.micro_batch=4"], 2, "evaluation.chunk (10) must be a multiple of"),
         (["evaluation.chunk=30"], 2, "evaluation.chunk (30) must be a multiple of micro_batch (50)"),
         (["search"], 2, "an override is KEY=VALUE"),
-        (["target.spec=lenet:missing.safetensors"], 2, "no file missing.safetensors; make one with `evofool train"),
+        (
+            ["target.spec=lenet:missing.safetensors"],
+            2,
+            "no file missing.safetensors; make one with `evofool targets train",
+        ),
         (["target.spec=lenett:x"], 2, "did you mean lenet:"),
         (["target.spec=python:evil.py:build"], 2, "add --allow-code"),
         (["target.classes=['sevn']"], 2, "has no class 'sevn'"),

@@ -393,7 +393,7 @@ def _peak(_: int) -> float:
 
 
 def speed(kind: str, device: str, folder: Path) -> Answer:
-    """`evofool bench`, in short."""
+    """`evofool cluster bench`, in short."""
     rows = 64 if device == "cuda" else 16  # as the defaults have it
     shapes = [f"evaluation.chunk={rows}", f"evaluation.micro_batch={rows}"]
     sizes = [f"search.offspring={2 * rows}", f"search.initial={2 * rows}"]

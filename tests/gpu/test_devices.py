@@ -147,7 +147,9 @@ def test_a_run_takes_the_gpu_that_there_is_and_does_not_go_on_without(tmp_path: 
     for command in (["verify", "runs/gpu"], ["resume", "runs/gpu", "search.generations=6"]):
         refused = pretended(tmp_path, *command, gpu=False)
         assert refused.returncode == 3 and "GPU" in refused.stderr
-    planned = pretended(tmp_path, "plan", *keys, "evaluation.pool=inline", "evaluation.evaluators_per_gpu=99", "--json")
+    planned = pretended(
+        tmp_path, "cluster", "plan", *keys, "evaluation.pool=inline", "evaluation.evaluators_per_gpu=99", "--json"
+    )
     plan = json.loads(planned.stdout)
     assert {"name": "GPU memory of one evaluator", "value": 64.0}.items() <= {
         key: value for figure in plan["figures"] if "GPU" in figure["name"] for key, value in figure.items()

@@ -1,4 +1,4 @@
-"""`evofool bench`: what is measured, in which order, and that its figures move with what they stand for."""
+"""`evofool cluster bench`: what is measured, in which order, and that its figures move with what they stand for."""
 
 from __future__ import annotations
 
@@ -323,12 +323,12 @@ def test_bad_input_is_refused_in_one_sentence(
         ((file, "target.classes=[1, 2]", *run), "other target.classes"),
         ((file, "encoding.arithmetic=portable", *run), "another encoding"),
         ((file, "target.spec=python:evil.py:build"), "--allow-code"),
-        ((), "evofool train lenet"),  # the quickstart's weights are not there
-        (("seed=3",), "evofool train lenet"),
+        ((), "evofool targets train lenet"),  # the quickstart's weights are not there
+        (("seed=3",), "evofool targets train lenet"),
         (("seed=x",), "seed"),
         ((tmp_path / "none.yaml",), "no such config"),
     ):
-        code, out, err = command("bench", *arguments)
+        code, out, err = command("cluster", "bench", *arguments)
         assert code == 2 and sentence in err and not out and err.count("\n") == 1, (arguments, err)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.yaml", "other.safetensors", "run"]
 
@@ -340,14 +340,16 @@ def test_the_table_shows_both_figures_beside_each_ratio(
     monkeypatch.setattr(measuring, "bench", lambda config, **options: asked.update(options, config=config) or result)
     file = tmp_path / "c.yaml"
     file.write_text(to_yaml(config))
-    code, out, _ = command("bench", file, "seed=9", "--repeats", "3", "--seconds", "7", "--no-ray", "--run", tmp_path)
+    code, out, _ = command(
+        "cluster", "bench", file, "seed=9", "--repeats", "3", "--seconds", "7", "--no-ray", "--run", tmp_path
+    )
     assert code == 0 and asked.pop("config").seed == 9 and callable(asked.pop("tell"))
     assert asked == {"seconds": 7.0, "repeats": 3, "run": tmp_path, "ray": False, "allow_code": False}
     assert "end_to_end (ray) / forward: 160.0 / 320.0 evaluations/s = 0.500 (0.469 to 1.000)" in out
     assert "end_to_end (inline) / forward: 100.0 / 320.0 evaluations/s = 0.312" in out
     assert "idle 25.0%, driver 1,000.0 us an evaluation" in out and "1 processes of 2 threads" in out
     assert "micro-batches from 128 on are slower" in out
-    assert json.loads(command("bench", file, "--json")[1])["ratio"] == 0.5
+    assert json.loads(command("cluster", "bench", file, "--json")[1])["ratio"] == 0.5
 
 
 @pytest.mark.slow
@@ -361,7 +363,9 @@ def test_the_command_measures_in_this_process_and_tidies_up(
     )
     evofool.run(file, ["evaluation.pool=inline", "search.generations=100"], out=tmp_path / "run")
     before = files_of(tmp_path)
-    code, out, err = command("bench", file, "--run", "run", "--no-ray", "--seconds", 3, "--repeats", 2, "--json")
+    code, out, err = command(
+        "cluster", "bench", file, "--run", "run", "--no-ray", "--seconds", 3, "--repeats", 2, "--json"
+    )
     assert code == 0, err
     data = checked(out, {"inline"})
     assert (
@@ -381,7 +385,7 @@ def test_the_command_measures_over_ray(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "c.yaml"
     file.write_text(to_yaml(load_config(config, ["evaluation.pool=ray", "search.offspring=20"])))
-    code, out, err = command("bench", file, "--seconds", 3, "--repeats", 1, "--json")
+    code, out, err = command("cluster", "bench", file, "--seconds", 3, "--repeats", 1, "--json")
     assert code == 0, err
     data = checked(out, {"inline", "ray"})
     assert data["pool"] == "ray" and data["archive"]["made"] and "making an archive: 100 generations" in err

@@ -1,4 +1,4 @@
-"""Runs on other machines: the files of cluster/, `evofool launch`, `submit`, and `doctor --address`."""
+"""Runs on other machines: the files of cluster/, `evofool cluster launch`, `submit`, and `doctor --address`."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def test_the_image_runs_as_a_user_and_holds_no_token() -> None:
 @pytest.mark.parametrize("config", ["quickstart", "imagenet_direct", "nguyen2015_mnist_cppn"])
 def test_launch_prints_every_kind_for_any_config(kind: str, config: str, command: Command) -> None:
     hosts = ["--hosts", ",".join(HOSTS)] if kind == "on-premise" else []
-    code, out, _ = command("launch", kind, ROOT / "configs" / f"{config}.yaml", "seed=7", *hosts)
+    code, out, _ = command("cluster", "launch", kind, ROOT / "configs" / f"{config}.yaml", "seed=7", *hosts)
     assert code == 0
     assert out.count("\n") > 15
     if kind in ("aws", "on-premise"):
@@ -361,21 +361,21 @@ def test_arguments_of_scripts_survive_the_shell() -> None:
 def test_launch_refuses_what_cannot_be_meant(
     kind: str, arguments: list[str], words: list[str], command: Command
 ) -> None:
-    code, out, err = command("launch", kind, CONFIG, *arguments)
+    code, out, err = command("cluster", "launch", kind, CONFIG, *arguments)
     assert code == 2 and not out
     assert all(word in err for word in words), err
 
 
 def test_launch_writes_a_new_file_only(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "job.sh"
-    assert command("launch", "slurm", CONFIG, "--out", out)[0] == 0
+    assert command("cluster", "launch", "slurm", CONFIG, "--out", out)[0] == 0
     assert os.access(out, os.X_OK) and f"sbatch {out}" in out.read_text()
-    code, _, err = command("launch", "slurm", CONFIG, "--out", out)
+    code, _, err = command("cluster", "launch", "slurm", CONFIG, "--out", out)
     assert code == 2 and str(out) in err
 
 
 def test_launch_says_what_it_cannot_settle(command: Command) -> None:
-    err = command("launch", "kuberay", CONFIG, "--nodes", 2, "--cpus", 8)[2]
+    err = command("cluster", "launch", "kuberay", CONFIG, "--nodes", 2, "--cpus", 8)[2]
     assert "room for 16" in err and "weights/lenet.safetensors" in err
 
 
@@ -466,7 +466,7 @@ def test_seeds_are_one_job_of_several_runs(folder: Path, command: Command, monke
 
     client = FakeClient()
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", client)
-    words = ["submit", "config.yaml", "storage.path=/x", "--address", "http://127.0.0.1:8265", "--seeds"]
+    words = ["cluster", "submit", "config.yaml", "storage.path=/x", "--address", "http://127.0.0.1:8265", "--seeds"]
     assert command(*words, "1-5", "name=many-{seed}")[0] == 0
     assert client.sent["entrypoint"].endswith("--resume auto --seeds 1-5")
     code, _, err = command(*words, "1-5")
@@ -585,11 +585,17 @@ def test_a_failed_job_gives_its_own_exit_code(folder: Path, command: Command, mo
 
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", FakeClient("FAILED", 5))
     code, out, err = command(
-        "submit", "config.yaml", "storage.path=/mnt/evofool/runs", "--address", "http://127.0.0.1:8265", "--json"
+        "cluster",
+        "submit",
+        "config.yaml",
+        "storage.path=/mnt/evofool/runs",
+        "--address",
+        "http://127.0.0.1:8265",
+        "--json",
     )
     assert code == 5 and json.loads(out)["status"] == "FAILED" and "generation 1" in err
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", FakeClient("STOPPED", None))
-    assert command("submit", "config.yaml", "storage.path=/x", "--address", "http://127.0.0.1:8265")[0] == 1
+    assert command("cluster", "submit", "config.yaml", "storage.path=/x", "--address", "http://127.0.0.1:8265")[0] == 1
 
 
 def test_what_goes_wrong_on_the_way(folder: Path) -> None:
@@ -605,7 +611,7 @@ def test_what_goes_wrong_on_the_way(folder: Path) -> None:
         submitting.submit(job(), "http://127.0.0.1:8265", client=refusing)
     with pytest.raises(EvofoolError, match="lost sight of raysubmit_1") as lost:
         submitting.submit(job(), "http://127.0.0.1:8265", client=FakeClient(lost=RuntimeError("WebSocket closed")))
-    assert "evofool submit" in str(lost.value.go_on)
+    assert "evofool cluster submit" in str(lost.value.go_on)
     with pytest.raises(Stopped, match="raysubmit_1 goes on") as left:
         submitting.submit(job(), "http://127.0.0.1:8265", client=FakeClient(lost=KeyboardInterrupt()))
     assert left.value.exit_code == 130
@@ -669,12 +675,12 @@ def test_look_at_this_machine(tmp_path: Path) -> None:
 
 def test_traps_of_addresses(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    code, out, _ = command("doctor", "--address", "http://127.0.0.1:8265", "--json")
+    code, out, _ = command("cluster", "doctor", "--address", "http://127.0.0.1:8265", "--json")
     found = [(f["subject"], f["level"]) for f in json.loads(out)]
     assert code == 1 and ("RAY_ADDRESS", "warning") in found and ("cluster", "failure") in found
-    assert "evofool submit" in out
+    assert "evofool cluster submit" in out
     monkeypatch.delenv("RAY_ADDRESS")
-    out = command("doctor", "--address", "ray://127.0.0.1:1", "--json")[1]
+    out = command("cluster", "doctor", "--address", "ray://127.0.0.1:1", "--json")[1]
     assert "Ray Client" in out and "nothing answers" in out
 
 
@@ -686,10 +692,11 @@ def test_commands_of_the_docs_exist_with_their_options() -> None:
     commands = re.findall(r"`((?:evofool|ray) [^`]+)`", shown.replace("\n", " "))
     assert len(commands) > 15
     for line in commands:
-        program, name, *_ = line.split()
+        program, *words = line.split()
+        names = words[:2] if words[0] in ("cluster", "study", "targets", "config") else words[:1]
         options = re.findall(r"(?<=\s)--[a-z-]+", line)
         if program == "evofool":
-            result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"})
+            result = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200"})
             assert result.exit_code == 0 and all(option in result.output for option in options), line
     for file in re.findall(r"cluster/[\w.-]+\.(?:yaml|sh)|cluster/Dockerfile", shown):
         assert (ROOT / file).is_file(), file
@@ -773,29 +780,35 @@ def test_doctor_and_submit_on_two_nodes(two_nodes: dict[str, str], lenet_file: P
     small = ["search.generations=3", "search.offspring=50", "search.initial=50", f"storage.path={runs}"]
 
     open_one = {name: value for name, value in two_nodes.items() if not name.startswith("RAY_AUTH")}
-    refused = evofool("submit", "config.yaml", *small, "--address", jobs, settings=open_one, folder=folder)
+    refused = evofool("cluster", "submit", "config.yaml", *small, "--address", jobs, settings=open_one, folder=folder)
     assert refused.returncode == 3 and "token" in refused.stderr, refused.stderr
 
-    closed = evofool("doctor", "--address", drivers, "--json", settings=open_one, folder=folder)
+    closed = evofool("cluster", "doctor", "--address", drivers, "--json", settings=open_one, folder=folder)
     findings = {finding["subject"]: finding for finding in json.loads(closed.stdout)}
     assert closed.returncode == 1 and "token" in findings["cluster"]["text"], closed.stdout
 
     deadline = time.monotonic() + 60
     while True:  # until the second node has joined
-        seen = evofool("doctor", "--address", drivers, "--storage", runs, "--json", settings=two_nodes, folder=folder)
+        seen = evofool(
+            "cluster", "doctor", "--address", drivers, "--storage", runs, "--json", settings=two_nodes, folder=folder
+        )
         findings = {finding["subject"]: finding for finding in json.loads(seen.stdout)}
         if findings["cluster"]["text"].startswith("2 nodes") or time.monotonic() > deadline:
             break
     assert findings["cluster"]["text"] == "2 nodes, 2 CPU, 0 GPU"
     assert {findings[name]["level"] for name in ("auth", "storage on nodes", "versions on nodes")} == {"ok"}, findings
 
-    sent = evofool("submit", "config.yaml", *small, "--address", jobs, "--json", settings=two_nodes, folder=folder)
+    sent = evofool(
+        "cluster", "submit", "config.yaml", *small, "--address", jobs, "--json", settings=two_nodes, folder=folder
+    )
     assert sent.returncode == 0 and json.loads(sent.stdout)["status"] == "SUCCEEDED", sent.stderr
     assert "3 generations done" in sent.stderr
     first = open_run(runs / "quickstart")
     assert len(first.elites()) == 10
     assert not (tmp_path / "sentinel").exists(), "torch.py of the job's folder was imported"
-    again = evofool("submit", "config.yaml", *small, "seed=9", "--address", jobs, settings=two_nodes, folder=folder)
+    again = evofool(
+        "cluster", "submit", "config.yaml", *small, "seed=9", "--address", jobs, settings=two_nodes, folder=folder
+    )
     assert again.returncode == 3, again.stderr  # the run's own exit code: another seed is another run
 
     by_client = ["--address", "ray://127.0.0.1:26610", "name=client"]
@@ -828,7 +841,7 @@ def test_a_cluster_that_asks_nobody_for_a_token_is_refused(config: Config, tmp_p
             code, said = host.run(*run, where, env={**host.environment, **more})
             assert code == 2 and "asks nobody for a token" in said and "--insecure-cluster" in said, said
         assert not (tmp_path / "run").exists()
-        code, said = host.run(sys.executable, "-m", "evofool", "doctor", "--address", HEAD)
+        code, said = host.run(sys.executable, "-m", "evofool", "cluster", "doctor", "--address", HEAD)
         assert code == 1 and "asks nobody for a token" in said, said
         code, said = host.run(*run, HEAD, "--insecure-cluster")
         assert code == 0, said

@@ -1,4 +1,4 @@
-"""`evofool plan`: what it foretells, against what short real runs then took; and that it leaves nothing behind."""
+"""`evofool cluster plan`: what it foretells, against what short real runs then took; and that it leaves nothing."""
 
 from __future__ import annotations
 
@@ -235,13 +235,13 @@ def test_the_command_prints_json_and_wrong_configs_are_refused(
     measured({})
     (tmp_path / "c.yaml").write_text(to_yaml(config))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["evofool", "plan", "c.yaml", "search.generations=9", "--json"])
+    monkeypatch.setattr(sys, "argv", ["evofool", "cluster", "plan", "c.yaml", "search.generations=9", "--json"])
     with pytest.raises(SystemExit) as exit:
         cli.main()
     data = json.loads(capsys.readouterr().out)
     assert exit.value.code == 0 and {f["name"]: f["value"] for f in data["figures"]}["evaluations"] == 450
     assert {f["how"] for f in data["figures"]} == {"exact", "measured", "estimated"}
-    monkeypatch.setattr(sys, "argv", ["evofool", "plan", "c.yaml"])
+    monkeypatch.setattr(sys, "argv", ["evofool", "cluster", "plan", "c.yaml"])
     with pytest.raises(SystemExit) as exit:
         cli.main()
     assert exit.value.code == 0 and "images through the network" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`evofool tune`: what it measures, and what it concludes."""
+"""`evofool cluster tune`: what it measures, and what it concludes."""
 
 from __future__ import annotations
 
@@ -103,10 +103,10 @@ def test_lines_to_paste_are_printed_where_they_gain(
     file = tmp_path / "c.yaml"
     file.write_text(to_yaml(config))
     found(ratio)
-    code, out, _ = command("tune", file)
+    code, out, _ = command("cluster", "tune", file)
     assert code == 0 and sentence in out and "from 64 on were left out" in out
     assert (LINES in out) is ("exit code 3" in out) is (ratio > tune.LEAST_GAIN)
-    lines = json.loads(command("tune", file, "--json")[1])["lines"]
+    lines = json.loads(command("cluster", "tune", file, "--json")[1])["lines"]
     assert lines == (LINES.splitlines() if ratio > tune.LEAST_GAIN else [])
     if lines:  # they are YAML that means the choice
         pasted = load_config({"target": {"spec": "lenet:x"}, **yaml.safe_load(LINES)}).evaluation
@@ -117,10 +117,10 @@ def test_lines_to_paste_are_printed_where_they_gain(
 def test_wrong_configs_are_refused_before_measuring(command: Command, config: Config, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(to_yaml(config))
-    assert command("tune", tmp_path / "none.yaml")[0] == 2
-    code, _, err = command("tune", file, "target.spec=python:evil.py:build")
+    assert command("cluster", "tune", tmp_path / "none.yaml")[0] == 2
+    code, _, err = command("cluster", "tune", file, "target.spec=python:evil.py:build")
     assert code == 2 and "--allow-code" in err
-    code, _, err = command("tune", file, "target.classes=[zebra]")
+    code, _, err = command("cluster", "tune", file, "target.classes=[zebra]")
     assert code == 2 and "no class 'zebra'" in err
 
 

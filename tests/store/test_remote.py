@@ -204,9 +204,9 @@ def test_commands_take_urls(bucket: str, config: Config, tmp_path: Path, command
     assert code == 0, said
     assert f"the archive is in {url}" in said and str(tmp_path / "cache") not in said + out
     assert evofool.open_run(url).status()["generation"] == 7
-    code, out, said = command("table", url, url)
+    code, out, said = command("study", "compare", url, url)
     assert code == 0 and url in out
-    code, out, said = command("transfer", url, "--to", f"lenet:{lenet_file}", "--pool", "inline")
+    code, out, said = command("study", "transfer", url, "--to", f"lenet:{lenet_file}", "--pool", "inline")
     assert code == 0, said
     assert f"{url}/_studies/transfer.parquet" in out
     shutil.rmtree(tmp_path / "cache")
@@ -223,7 +223,7 @@ def test_commands_take_urls(bucket: str, config: Config, tmp_path: Path, command
     assert code == 2 and "is no folder" in said
     code, _, said = command("run", "configs/quickstart.yaml", "storage.path=s3://nowhere/runs")
     assert code == 74 and "s3://nowhere/runs/quickstart" in said and "no such bucket" in said
-    code, out, _ = command("doctor", "--storage", f"{bucket}/runs")
+    code, out, _ = command("cluster", "doctor", "--storage", f"{bucket}/runs")
     assert f"{bucket}/runs puts objects only where there is none" in out
     assert not any("probe" in name for name in contents(bucket))
 

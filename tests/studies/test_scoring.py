@@ -1,4 +1,4 @@
-"""`evofool score`: any pictures, by the evaluators that judge a run's; wrong ones are named, the rest is scored."""
+"""`evofool study score`: any pictures, by the evaluators that judge a run's; wrong ones are named, others scored."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_exported_elites_score_what_is_archived(
     assert command("export", small_run.path, "--out", tmp_path / "p")[0] == 0
     files = sorted((tmp_path / "p").glob("0*.png"))
     out = tmp_path / "scores.parquet"
-    code, text, err = command("score", *files, "--target", f"lenet:{lenet_file}", "--out", out)
+    code, text, err = command("study", "score", *files, "--target", f"lenet:{lenet_file}", "--out", out)
     assert (code, err) == (0, "") and "10 pictures" in text
     frame, elites = pd.read_parquet(out), small_run.elites().set_index("class_index")
     for row in frame.itertuples():
@@ -166,7 +166,17 @@ def test_the_file_has_one_fixed_schema_and_json_says_the_same(
 ) -> None:
     Image.fromarray(noise(60, 50)).save(tmp_path / "x.png")
     out = tmp_path / "s.parquet"
-    arguments = ["score", tmp_path / "x.png", "--target", f"lenet:{lenet_file}", "--out", out, "--classes", "7"]
+    arguments = [
+        "study",
+        "score",
+        tmp_path / "x.png",
+        "--target",
+        f"lenet:{lenet_file}",
+        "--out",
+        out,
+        "--classes",
+        "7",
+    ]
     code, text, err = command(*arguments, "--json")
     data = json.loads(text)
     assert (code, err) == (0, "") and data["left_out"] == [] and data["file"] == str(out)
@@ -177,7 +187,7 @@ def test_the_file_has_one_fixed_schema_and_json_says_the_same(
     assert not list(tmp_path.glob("_tmp-*"))
     # A text cannot hold every file name.
     (tmp_path / "x.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
-    assert command("score", tmp_path, *arguments[2:])[0] == 0
+    assert command("study", "score", tmp_path, *arguments[3:])[0] == 0
 
 
 @pytest.mark.ray
@@ -245,7 +255,7 @@ def test_what_cannot_be_scored_is_named_and_the_rest_is_written(
     os.mkfifo(folder / "pipe.png")
     Image.fromarray(noise(28, 28, 1)).save(folder / "good.png")
     out = tmp_path / "s.parquet"
-    code, _, err = command("score", folder, "--target", f"lenet:{lenet_file}", "--out", out)
+    code, _, err = command("study", "score", folder, "--target", f"lenet:{lenet_file}", "--out", out)
     lines = err.splitlines()
     assert code == 2 and pd.read_parquet(out)["path"].tolist() == [str(folder / "good.png")]
     for name, (_, words) in BROKEN.items():
@@ -277,12 +287,12 @@ def test_nothing_to_score_writes_nothing(command: Command, lenet_file: Path, tmp
     out, folder = tmp_path / "s.parquet", tmp_path / "in"
     folder.mkdir()
     keys = ["--target", f"lenet:{lenet_file}", "--out", out]
-    code, _, err = command("score", folder, *keys)
+    code, _, err = command("study", "score", folder, *keys)
     assert code == 2 and "there is no picture to score" in err
     (folder / "x.png").write_bytes(b"")
-    code, _, err = command("score", folder, *keys)
+    code, _, err = command("study", "score", folder, *keys)
     assert code == 2 and "none of 1 pictures could be scored" in err
-    code, _, err = command("score", tmp_path / "nowhere.png", *keys)
+    code, _, err = command("study", "score", tmp_path / "nowhere.png", *keys)
     assert code == 2 and "nowhere.png: no such file or folder" in err
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -316,7 +326,7 @@ def test_a_place_that_cannot_be_written_is_known_before_scoring(
 ) -> None:
     Image.fromarray(noise(28, 28, 1)).save(tmp_path / "x.png")
     monkeypatch.setattr(score, "_score", lambda *_: pytest.fail("scored"))
-    keys = ["score", tmp_path / "x.png", "--target", f"lenet:{lenet_file}", "--out"]
+    keys = ["study", "score", tmp_path / "x.png", "--target", f"lenet:{lenet_file}", "--out"]
     code, _, err = command(*keys, tmp_path / "nowhere" / "s.parquet")
     assert code == 74 and "nowhere" in err
     code, _, err = command(*keys, tmp_path / "x.png")
@@ -353,7 +363,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(target: Target, tmp_path: Pa
 )
 def test_wrong_options(command: Command, lenet_file: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
     Image.fromarray(noise(28, 28, 1)).save(tmp_path / "x.png")
-    keys = ["score", tmp_path / "x.png", "--target", f"lenet:{lenet_file}", "--out", tmp_path / "s.parquet"]
+    keys = ["study", "score", tmp_path / "x.png", "--target", f"lenet:{lenet_file}", "--out", tmp_path / "s.parquet"]
     code, _, err = command(*keys, *arguments)
     assert code == 2 and words in err and "Traceback" not in err
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]

@@ -505,12 +505,12 @@ def coded(nets: Path, name: str, out: Path) -> evofool.Run:
 def test_the_command_prints_shares_with_intervals_and_counts(command: Command, nets: Path, tmp_path: Path) -> None:
     run = coded(nets, "build", tmp_path / "run")
     other = f"python:{nets}:two"
-    code, out, err = command("transfer", run.path, "--to", other, "--allow-code", "--json")
+    code, out, err = command("study", "transfer", run.path, "--to", other, "--allow-code", "--json")
     data = json.loads(out)
     assert code == 0 and data["rows"] == 8 and len(data["summary"]) == 4 and "4 elites scored" in err
     assert "no class for 1 of them" in err and data["summary"][0]["without_class"] == 1
     assert data["summary"][0]["class_is_top1"]["n"] == 3
-    code, out, err = command("transfer", run.path, "--to", other, "--allow-code")
+    code, out, err = command("study", "transfer", run.path, "--to", other, "--allow-code")
     assert code == 0 and "nothing new to score" in err
     assert out.count("the answer is the evolved class") == 4 and "% to " in out and " of 3" in out
     assert "class unknown there" in out and "4 elites (" in out and "_studies/transfer.parquet" in out
@@ -527,13 +527,18 @@ def test_the_command_refuses_with_the_right_exit_code(command: Command, nets: Pa
         (["--to", f"python:{nets}:two", "--allow-code", "--pool", "cloud"], 2, "inline or ray"),
         ([], 2, "--to"),
     ):
-        code, _, err = command("transfer", run.path, *arguments)
+        code, _, err = command("study", "transfer", run.path, *arguments)
         assert code == expected and text in err, (arguments, err)
-    assert command("transfer", tmp_path / "nowhere", "--to", "lenet:x")[0] == 2
+    assert command("study", "transfer", tmp_path / "nowhere", "--to", "lenet:x")[0] == 2
     assert not (run.path / "_studies").exists()
-    code, _, err = command("matrix", run.path, run.path, "--out", tmp_path / "m.pdf", "--allow-code")
+    for arguments in ([run.path], [run.path, run.path, "--to", "lenet:x"], [run.path, "--to", "x", "--out", "m.png"]):
+        code, _, err = command("study", "transfer", *arguments)
+        assert code == 2 and "one run with --to" in err
+    code, _, err = command("study", "transfer", run.path, run.path, "--out", tmp_path / "m.pdf", "--allow-code")
     assert code == 2 and ".png" in err
-    code, _, err = command("matrix", run.path, run.path, "--out", tmp_path / "none" / "m.png", "--allow-code")
+    code, _, err = command(
+        "study", "transfer", run.path, run.path, "--out", tmp_path / "none" / "m.png", "--allow-code"
+    )
     assert code == 74 and "make it first" in err
 
 
@@ -541,20 +546,20 @@ def test_matrix_writes_a_picture_and_the_numbers(
     command: Command, nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [coded(nets, name, tmp_path / name).path for name in ("build", "two")]
-    code, out, _ = command("matrix", *paths, "--out", tmp_path / "matrix.png", "--allow-code")
+    code, out, _ = command("study", "transfer", *paths, "--out", tmp_path / "matrix.png", "--allow-code")
     assert code == 0 and "share whose class is the answer" in out and "(n 3)" in out
     assert Image.open(tmp_path / "matrix.png").width > 400
     records = json.loads((tmp_path / "matrix.json").read_text())
     with (tmp_path / "matrix.csv").open() as file:
         assert [row["to"] for row in csv.DictReader(file)] == [r["to"] for r in records]
     assert {r["source"] for r in records} == {"python:nets.py:build", "python:nets.py:two"}
-    code, out, _ = command("matrix", *paths, "--json", "--allow-code", "--variant", "re_rendered")
+    code, out, _ = command("study", "transfer", *paths, "--json", "--allow-code", "--variant", "re_rendered")
     assert code == 0 and [r["n"] for r in json.loads(out)] == [4, 3, 3, 4]
     nets.write_text(NET.replace("* 0.2", "* 0.3"))
-    code, _, err = command("matrix", *paths, "--allow-code")
+    code, _, err = command("study", "transfer", *paths, "--allow-code")
     assert code == 3 and "is not the one the run was made with" in err
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    code, _, err = command("matrix", *paths, "--out", tmp_path / "again.png", "--allow-code")
+    code, _, err = command("study", "transfer", *paths, "--out", tmp_path / "again.png", "--allow-code")
     assert code == 2 and "evofool[plots]" in err and not (tmp_path / "again.png").exists()
 
 

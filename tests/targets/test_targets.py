@@ -122,7 +122,7 @@ def test_lenet_has_the_layers_of_the_2015_code(lenet_file: Path, tensors: dict[s
 
 def test_lenet_file_that_is_missing_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
     message = refusal(f"lenet:{tmp_path}/missing.safetensors")
-    assert f"{tmp_path}/missing.safetensors" in message and "evofool train lenet" in message
+    assert f"{tmp_path}/missing.safetensors" in message and "evofool targets train lenet" in message
     assert "cannot be read" in refusal(f"lenet:{tmp_path}")
 
 
@@ -161,7 +161,7 @@ def test_safetensors_of_somebody_else_are_refused(
     metadata: dict[str, str] | None, tensors: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     message = refusal(written(tmp_path / "weights", tensors, metadata))
-    assert "not written by `evofool train lenet`" in message and "python:FILE.py:callable" in message
+    assert "not written by `evofool targets train lenet`" in message and "python:FILE.py:callable" in message
 
 
 @pytest.mark.parametrize("names", [None, "not json", "5", "null", '"abcdefghij"', json.dumps(list(range(10))), "[]"])

@@ -121,7 +121,7 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
     if named and named.startswith(("http://", "https://")):
         raise ResourcesMissing(
             f"{where}={named} is the address of Ray's Jobs API, which takes jobs, not drivers; "
-            f"submit with `evofool submit CONFIG --address {named}`, or give HOST:6379."
+            f"submit with `evofool cluster submit CONFIG --address {named}`, or give HOST:6379."
         )
     if named and named not in ("auto", "local"):
         _refuse_silent(named, where)

@@ -1,4 +1,4 @@
-"""The table of `evofool score`: one row for each picture, written row group by row group, there whole or not at all."""
+"""The table of `evofool study score`: one row for each picture, written by row groups, there whole or not at all."""
 
 from __future__ import annotations
 

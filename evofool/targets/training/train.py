@@ -1,4 +1,4 @@
-"""`evofool train lenet`: one recipe, the same for every data set and seed, fixed before the first search was run.
+"""`evofool targets train lenet`: one recipe, the same for every data set and seed, fixed before the first search.
 
 12 epochs of Adam with a one-cycle learning rate, batches of 64, each image shifted by up to 2 pixels and turned by up
 to 10 degrees. The last epoch's weights are kept; held-out images choose nothing.

@@ -1,4 +1,4 @@
-"""`lenet:FILE`: the MNIST network of the paper, from a file that `evofool train lenet` wrote.
+"""`lenet:FILE`: the MNIST network of the paper, from a file that `evofool targets train lenet` wrote.
 
 Layers as in the 2015 code (model/lenet/lenet_image_memory_data.prototxt): convolution 20 of 5x5, max pool 2,
 convolution 50 of 5x5, max pool 2, fully connected 500, ReLU, fully connected 10.
@@ -46,16 +46,16 @@ def load(source: Source) -> Target:
         ConfigError: the file is missing, of another kind, or its tensors do not match key by key.
     """
     path = source.argument
-    blob = source.read(path, "make one with `evofool train lenet --dataset mnist-5k --out FILE`")
+    blob = source.read(path, "make one with `evofool targets train lenet --dataset mnist-5k --out FILE`")
     tensors, facts = read_safetensors(blob, path), metadata(blob)
     if facts.get("format") != "evofool.lenet.1":
         raise ConfigError(
-            f"{path}: not written by `evofool train lenet`; load other networks with python:FILE.py:callable."
+            f"{path}: not written by `evofool targets train lenet`; load other networks with python:FILE.py:callable."
         )
     names = class_names(blob, path)
     if names is None:
         raise ConfigError(
-            f"{path}: its metadata has no list of class names; train it again with `evofool train lenet`."
+            f"{path}: its metadata has no list of class names; train it again with `evofool targets train lenet`."
         )
     module = network(len(names))
     load_into(module, tensors, path)

@@ -1,17 +1,16 @@
-"""`evofool config`: a configuration with its defaults, and the schema of all."""
+"""`evofool config show`: a configuration with its defaults."""
 
 from __future__ import annotations
 
 import json
 
 from evofool.cli import output
-from evofool.cli.options import ConfigPath, Json, Overrides, group
-
-config_app = group("config", "Look at configurations.")
+from evofool.cli.config import config_app
+from evofool.cli.options import ConfigPath, Json, Overrides
 
 
 @config_app.command("show")
-def config_show(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
+def show(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """The whole configuration with defaults and overrides, each key with its kind and description."""
     from evofool.config import flatten, key_table, load_config
 
@@ -26,11 +25,3 @@ def config_show(config: ConfigPath, overrides: Overrides = None, as_json: Json =
             print(f"{section}:")
         print(f"{'  ' if section else ''}{name}: {json.dumps(values[key])}   # {kind}: {description}")
         last = section
-
-
-@config_app.command("schema")
-def config_schema() -> None:
-    """The JSON Schema of configurations, for editors."""
-    from evofool.config import Config
-
-    output.print_json(Config.model_json_schema())

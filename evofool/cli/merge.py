@@ -1,0 +1,28 @@
+"""`evofool merge`: the best elites of several runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from evofool.cli import options, output
+from evofool.cli.options import app, cluster, run_path
+
+
+@app.command()
+def merge(
+    paths: Annotated[
+        list[Path], Argument(metavar="RUN RUN...", help="Runs of one target and encoding.", parser=run_path)
+    ],
+    out: Annotated[Path, Option(help="The new run directory, or its URL.", parser=run_path)],
+    address: options.Address = None,
+    insecure_cluster: options.Insecure = False,
+    allow_code: options.AllowCode = False,
+) -> None:
+    """Make a new run of the best elite of every class; every elite is scored again and keeps its origin."""
+    from evofool.runs import runner
+
+    finished = runner.merge(paths, out, address=cluster(address, insecure_cluster), allow_code=allow_code)
+    output.print_elites(finished)
