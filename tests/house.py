@@ -57,12 +57,11 @@ ROOMS = (
         3,
         "what evolves, how it varies, how it becomes an image",
         _files(
-            "contract names numbers own table "
+            "fields contract names numbers own table "
             "direct.genome direct.breeding "
             "cppn.activations cppn.graphs cppn.genome cppn.programs cppn.operators cppn.breeding "
-            "kinds variation "
             "drawing.portable drawing.reference drawing.compiled_colours drawing.compiled drawing.render "
-            "exchange"
+            "direct.kind cppn.kind kinds variation exchange"
         ),
     ),
     Room(

@@ -9,7 +9,18 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import BeforeValidator, Field
 
-from evofool.config.fields import NotNegative, Positive, PositiveOrAuto, Rate, Seconds, Section, key, refuse_bool
+from evofool.base.registry import ENCODINGS, OBJECTIVES, POOLS
+from evofool.config.fields import (
+    NotNegative,
+    Positive,
+    PositiveOrAuto,
+    Rate,
+    RowOf,
+    Seconds,
+    Section,
+    key,
+    refuse_bool,
+)
 from evofool.config.schedules import SCHEDULED, Schedule
 
 __all__ = [
@@ -29,7 +40,6 @@ __all__ = [
 Individuals = Annotated[int, Field(gt=0, lt=1 << 63, le=1 << 24), BeforeValidator(refuse_bool)]
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]|\{seed\})*")
 _CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
-OBJECTIVES = ("log_odds", "margin", "top1_required")  # those of archive/objectives.py, which a test compares
 CONDITION_NAMES = ("median", "minimum", "filled", "classes_99", "classes_9999", "top1_share", "stale", "unique_elites")
 
 
@@ -78,7 +88,7 @@ class TargetConfig(Section):
 class EncodingConfig(Section):
     """What evolves."""
 
-    kind: Literal["direct", "cppn"] = key("cppn", "direct: pixels; cppn: a pattern-producing network.")
+    kind: Annotated[str, RowOf(ENCODINGS)] = key("cppn", "direct: pixels; cppn: a pattern-producing network.")
     colour: Literal["auto", "grey", "hsv", "rgb", "hls2015"] = key(
         "auto",
         "Colour space of the genome; auto: grey for a one-channel target, hsv for a colour one; hls2015: hue, "
@@ -177,7 +187,7 @@ class SearchConfig(Section):
     insertion: Literal["every_class", "argmax"] = key(
         "every_class", "every_class: an image competes in every cell; argmax: only in that of its best class."
     )
-    objective: str = key(
+    objective: Annotated[str, RowOf(OBJECTIVES, code=True)] = key(
         "log_odds", "What cells rank by: log_odds, margin, top1_required, or your own as python:FILE.py:callable."
     )
     selection: Literal["cells", "individuals"] = key(
@@ -194,13 +204,6 @@ class SearchConfig(Section):
         "stopping",
     )
 
-    @pydantic.field_validator("objective")
-    @classmethod
-    def _known_objective(cls, value: str) -> str:
-        if value not in OBJECTIVES and not value.startswith("python:"):
-            raise ValueError(f"{value!r} is unknown; known are {', '.join(OBJECTIVES)} and python:FILE.py:callable")
-        return value
-
     @pydantic.field_validator("stop_when")
     @classmethod
     def _conditions(cls, value: list[str]) -> list[str]:
@@ -212,7 +215,9 @@ class SearchConfig(Section):
 class EvaluationConfig(Section):
     """Where and in what shapes images are scored."""
 
-    pool: Literal["inline", "ray"] = key("ray", "inline: in this process; ray: actors on a Ray cluster.", "operational")
+    pool: Annotated[str, RowOf(POOLS)] = key(
+        "ray", "inline: in this process; ray: actors on a Ray cluster.", "operational"
+    )
     evaluators: PositiveOrAuto = key(
         "auto", "Ray actors; auto: usable cores // threads, or GPUs x evaluators_per_gpu.", "operational"
     )

@@ -1,45 +1,30 @@
-"""The kinds of genomes: what each is made by, and how it varies.
-
-An encoding is a small frozen object that knows the picture's size and colour, and how to handle a *batch* of genomes
-(an array of pixels, or `cppn.graphs.Graphs`); what it offers is in contract.py. To add a kind: a folder with the
-encoding (genome.py) and its variation (breeding.py), and a row here.
-"""
+"""The kinds of genomes, by the name that `encoding.kind` has: what is done with genomes of any kind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evofool.base.registry import ENCODINGS, load
 from evofool.config.sections import EncodingConfig
-from evofool.encoding.contract import Encoding
-from evofool.encoding.cppn import breeding as cppn_breeding
-from evofool.encoding.cppn.activations import is_known
-from evofool.encoding.cppn.genome import ACTIVATIONS, CppnEncoding
-from evofool.encoding.direct import breeding as direct_breeding
-from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.contract import Encoding, Kind
 from evofool.errors import ConfigError
 from evofool.records import Genomes
 
-__all__ = ["KINDS", "Kind", "make_encoding"]
+__all__ = ["draw", "kind_of", "make_encoding", "redraw"]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One kind of genomes.
+def kind_of(encoding: Encoding) -> Kind:
+    """The kind of an encoding."""
+    return _kind(encoding.kind)
 
-    Attributes:
-        make: (config, (height, width), colour, code) to an encoding; see `make_encoding`.
-        initial, mate, mutate: as those of variation.py; `mate` is told which pairs to cross.
-    """
 
-    make: Callable[[EncodingConfig, tuple[int, int], str, Mapping[str, str]], Encoding]
-    initial: Callable[..., Genomes]
-    mate: Callable[..., Genomes]
-    mutate: Callable[..., tuple[Genomes, NDArray[np.uint32]]]
+def _kind(name: str) -> Kind:
+    kind: Kind = load(ENCODINGS[name])
+    return kind
 
 
 def make_encoding(
@@ -63,37 +48,21 @@ def make_encoding(
             f"encoding.colour: {colour} does not fit a target with {channels} channel{'s' * (channels > 1)}; "
             f"say encoding.colour={'grey' if channels == 1 else 'hsv'}, or auto."
         )
-    return KINDS[config.kind].make(config, image_size, colour, code)
+    return _kind(config.kind).make(config, image_size, colour, code)
 
 
-def _direct(
-    config: EncodingConfig, image_size: tuple[int, int], colour: str, code: Mapping[str, str]
-) -> DirectEncoding:
-    return DirectEncoding(*image_size, colour, config.quantisation)
+def draw(encoding: Encoding, genomes: Genomes, device: str = "cpu") -> NDArray[np.uint8]:
+    """Pictures of a batch of genomes at the encoding's size.
+
+    Returns:
+        (n, height, width, 1 or 3) uint8, grey or RGB.
+
+    Raises:
+        InvalidGenome: one that cannot be drawn: a CPPN with a cycle.
+    """
+    return kind_of(encoding).draw(encoding, genomes, device)
 
 
-def _cppn(config: EncodingConfig, image_size: tuple[int, int], colour: str, code: Mapping[str, str]) -> CppnEncoding:
-    drawable = [name for name in ACTIVATIONS if name != "identity"]
-    for name in config.activations:
-        if name not in drawable and not is_known(name, code.get(name, "")):
-            raise ConfigError(
-                f"encoding.activations: {name!r} is unknown; known are {', '.join(drawable)}, and your own as "
-                "python:FILE.py:callable."
-            )
-    return CppnEncoding(
-        *image_size,
-        colour,
-        config.coordinates,
-        config.output,
-        tuple(config.activations),
-        config.weight_limit,
-        config.quantisation,
-        config.arithmetic,
-        code=tuple((name, code[name]) for name in config.activations if name in code),
-    )
-
-
-KINDS: dict[str, Kind] = {
-    "direct": Kind(_direct, direct_breeding.initial, direct_breeding.mate, direct_breeding.mutate),
-    "cppn": Kind(_cppn, cppn_breeding.initial, cppn_breeding.mate, cppn_breeding.mutate),
-}
+def redraw(encoding: Encoding, genomes: Genomes, row: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """The picture of one genome, (height, width, 1 or 3) uint8, at any (height, width); the encoding's by default."""
+    return kind_of(encoding).redraw(encoding, genomes, row, size or (encoding.height, encoding.width))

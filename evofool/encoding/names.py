@@ -20,6 +20,7 @@ OPERATORS = (
     "split_connection",
     "delete_node",
     "own",
+    "mutate",  # of kinds with a single way to mutate
 )
 
 

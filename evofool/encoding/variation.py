@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evofool.base import rng
 from evofool.config.sections import VariationConfig
 from evofool.encoding.contract import Encoding
-from evofool.encoding.kinds import KINDS
+from evofool.encoding.kinds import kind_of
 from evofool.records import Genomes
 
 __all__ = ["initial", "mate", "mutate"]
@@ -20,7 +20,7 @@ __all__ = ["initial", "mate", "mutate"]
 
 def initial(encoding: Encoding, seed: int, generation: int, rows: int) -> Genomes:
     """A batch of `rows` random genomes."""
-    return KINDS[encoding.kind].initial(encoding, seed, generation, rows)
+    return kind_of(encoding).initial(encoding, seed, generation, rows)
 
 
 def mate(
@@ -34,7 +34,7 @@ def mate(
     apply = rng.uniforms(seed, "mate.apply", generation, (len(first),)) < config.crossover_rate
     if not apply.any():
         return first, apply
-    return KINDS[encoding.kind].mate(encoding, config, seed, generation, first, second, apply), apply
+    return kind_of(encoding).mate(encoding, config, seed, generation, first, second, apply), apply
 
 
 def mutate(
@@ -54,4 +54,4 @@ def mutate(
     Returns:
         The mutated batch and, (n,) uint32, the bit set of the operators that took effect on each.
     """
-    return KINDS[encoding.kind].mutate(encoding, config, seed, generation, genomes, overwrite=overwrite)
+    return kind_of(encoding).mutate(encoding, config, seed, generation, genomes, overwrite=overwrite)

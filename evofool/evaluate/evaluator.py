@@ -15,7 +15,7 @@ from evofool.archive.scores import score_outputs
 from evofool.base import rng
 from evofool.encoding import variation
 from evofool.encoding.contract import Encoding
-from evofool.encoding.drawing.render import render
+from evofool.encoding.kinds import draw
 from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, first_line
 from evofool.evaluate.pool import Batch, Result
 from evofool.records import Cells, Genomes, Numerics, Scores
@@ -84,7 +84,7 @@ class Evaluator:
         """The images that genomes draw, (n, height, width, channels) uint8; EvofoolError without an encoding."""
         if self.encoding is None:
             raise EvofoolError("this evaluator scores images alone; it has no encoding to draw genomes with.")
-        return render(self.encoding, genomes, self.numerics.device)
+        return draw(self.encoding, genomes, self.numerics.device)
 
     def canary(self) -> str:
         """sha256 (hex) of images and scores of fixed genomes, or of noise: the same where scores have the same bits."""

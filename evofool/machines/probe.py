@@ -20,7 +20,7 @@ import torch
 from evofool.base.source import Source
 from evofool.config import Config
 from evofool.encoding import variation
-from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.kinds import kind_of
 from evofool.errors import ConfigError, EvaluationFailed, EvofoolError
 from evofool.evaluate.memory import gpus, keep_freed_memory, memory_mib
 from evofool.evaluate.problem import Problem, problem_of
@@ -116,9 +116,8 @@ class EvaluatorSubject(Subject):
         self.problem = opened_problem(config, source)
         breeder, operators = Breeder(config, self.problem.genomes, 1, None), self.problem.operators
         self.mate, self.mutate = (operators.get(name, getattr(breeder, name)) for name in ("mate", "mutate"))
-        # Pixels stay as large whatever happens to them, and many would take long to mutate.
-        direct = isinstance(self.problem.encoding, DirectEncoding)
-        rows, generations = (16, 1) if direct else (256, MUTATIONS)
+        # Those that do not grow, such as pixels, stay as large whatever happens to them, and may take long to mutate.
+        rows, generations = (256, MUTATIONS) if kind_of(self.problem.genomes).grows else (16, 1)
         self.genomes = variation.initial(self.problem.genomes, config.seed, 0, rows)
         for generation in range(generations):
             self.genomes, _ = self.mutate(generation, self.genomes)

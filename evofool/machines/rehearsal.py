@@ -13,7 +13,7 @@ import numpy as np
 from evofool.base.source import Source
 from evofool.config import Config, load_config
 from evofool.encoding import variation
-from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.kinds import kind_of
 from evofool.evaluate.inline import InlinePool
 from evofool.evaluate.memory import gpu_peak_mib, memory_mib
 from evofool.evaluate.problem import Problem
@@ -38,7 +38,7 @@ class PlacementCurve:
     """Placements against evaluations: those of the first generations, and a power law beyond."""
 
     counts: tuple[tuple[int, int], ...]  # (evaluations, placements), both cumulative, generation by generation
-    direct: bool  # whether genomes are pixels
+    direct: bool  # whether genomes stay as large as they were, as pixels do
 
     @property
     def evaluations(self) -> int:
@@ -99,8 +99,7 @@ class Rehearsal(EvaluatorSubject):
         before = memory_mib()[1]
         variation.initial(encoding, 0, 0, rows)
         self.mutate(1, parents)
-        arrays = [parents] if isinstance(self.problem.encoding, DirectEncoding) else parents.arrays()
-        genome = float(sum(array.nbytes for array in arrays)) / rows
+        genome = float(parents.nbytes) / rows
         growth = max(0.0, memory_mib()[1] - max(before, base)) * MIB / rows
         # A small batch may fit into memory that the process has already; three copies of a genome are the least.
         return BreedingMemory(base, max(3 * genome, growth), genome)
@@ -146,7 +145,7 @@ class Rehearsal(EvaluatorSubject):
         scale = self.problem.config.search.offspring / problem.config.search.offspring
         return FirstGenerations(
             driver_seconds=max(0.0, driver) / len(counts) * scale,
-            placements=PlacementCurve(tuple(counts), isinstance(problem.encoding, DirectEncoding)),
+            placements=PlacementCurve(tuple(counts), not kind_of(problem.genomes).grows),
             individuals=len(store.table("individuals")),
             gpu_mib=gpu_peak_mib(),
             sizes=sizes_of(store),

@@ -14,7 +14,7 @@ from evofool.archive.scores import score_outputs
 from evofool.config import Config, load_config
 from evofool.config.sections import TargetConfig
 from evofool.encoding.contract import Encoding
-from evofool.encoding.drawing.render import render
+from evofool.encoding.kinds import draw
 from evofool.errors import EvofoolError
 from evofool.evaluate.pool import Job, Overdue, PoolReport, never
 from evofool.evaluate.problem import Problem, problem_of
@@ -43,7 +43,7 @@ class AskTellPool:
 
     def ask(self, ticket: int) -> NDArray[np.uint8]:
         """The images of a job, which its caller is to score."""
-        images = render(self._encoding, self._jobs[ticket].batch)
+        images = draw(self._encoding, self._jobs[ticket].batch)
         self._question = ticket, images
         return images
 

@@ -18,8 +18,7 @@ from evofool.base.png import decode_png
 from evofool.config import Config
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn.activations import activation_sources, load_activations
-from evofool.encoding.drawing import reference
-from evofool.encoding.kinds import make_encoding
+from evofool.encoding.kinds import make_encoding, redraw
 from evofool.errors import ConfigError, CorruptData
 from evofool.records import Facts, address_of
 from evofool.store.remote.working_copy import locate, named
@@ -202,7 +201,7 @@ class Run:
             raise ConfigError(f"size: {shape[0]} x {shape[1]} pixels cannot be drawn; give 1 to 8192.")
         encoding = encoding_of(self.store, allow_code)
         genome = read_steadily(self.store, lambda store: store.genomes({int(row["individual_id"])}))
-        return reference.render(encoding, encoding.from_bytes(list(genome.values())), 0, shape)
+        return redraw(encoding, encoding.from_bytes(list(genome.values())), 0, shape)
 
 
 def _placements(store: RunStore) -> pd.DataFrame:

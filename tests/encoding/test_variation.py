@@ -1136,7 +1136,7 @@ def test_operators_that_are_reported_are_those_that_took_effect() -> None:
                 moved = old.connections[i][2] != new.connections[i][2]
                 assert not moved or names & {"mutate_weights", "add_connection", "rewire_connection"}
     assert blobs(HSV, genomes) == before
-    assert seen == set(OPERATORS) - {"initial", "seed", "crossover", "mutate_pixels", "own"}
+    assert seen == set(OPERATORS) - {"initial", "seed", "crossover", "mutate_pixels", "own", "mutate"}
 
 
 def test_structural_operators_run_at_their_rates() -> None:

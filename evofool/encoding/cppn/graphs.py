@@ -77,6 +77,11 @@ class Graphs:
         """The fields in order."""
         return tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return sum(array.nbytes for array in self.arrays())
+
     def select(self, rows: Rows) -> Graphs:
         """The genomes at `rows`, with the padding as it is."""
         return Graphs(*(array[rows] for array in self.arrays()))

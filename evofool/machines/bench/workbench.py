@@ -18,7 +18,7 @@ from evofool.base.source import Source
 from evofool.config import Config, load_config
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.direct.genome import DirectEncoding
-from evofool.encoding.drawing.render import render
+from evofool.encoding.kinds import draw
 from evofool.evaluate.opening import open_pool
 from evofool.evaluate.settings import settle
 from evofool.machines.bench.continued import GENERATIONS, Continued, Stretch, copy_of
@@ -114,7 +114,7 @@ class Workbench(EvaluatorSubject):
         # What evaluators draw are children; the grown ones stay as they are, with just as many nodes.
         drawn = vary() if name == ARCHIVE else first
         drawn = problem.genomes.take(drawn, np.arange(chunk) % len(drawn))
-        self.bench["render", name] = (lambda: render(problem.genomes, drawn, self.device), chunk)
+        self.bench["render", name] = (lambda: draw(problem.genomes, drawn, self.device), chunk)
         self.bench["vary", name] = (vary, len(first))
 
     def _quantise(self, chunk: int) -> Part:
@@ -122,7 +122,7 @@ class Workbench(EvaluatorSubject):
         encoding = self.problem.genomes
         flat = DirectEncoding(encoding.height, encoding.width, encoding.colour, encoding.quantisation)
         values = np.random.default_rng(0).random((chunk, *flat.shape), dtype=np.float32)
-        return (lambda: render(flat, values, self.device)), chunk
+        return (lambda: draw(flat, values, self.device)), chunk
 
     def _transfer(self, chunk: int) -> Part:
         """A chunk of images to the device and back: drawn ones come down to be hashed, and go up to be scored."""
