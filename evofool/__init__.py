@@ -15,9 +15,11 @@ from typing import Any
 _HOMES = {
     "Config": "config",
     "EvofoolError": "errors",
+    "Objective": "archive.objectives",
     "Observer": "runs.observers.observer",
     "OpenCluster": "base.addresses",
     "Preprocessing": "targets.target",
+    "Readings": "archive.objectives",
     "Run": "store.reader",
     "Search": "search.loop",
     "Target": "targets.target",

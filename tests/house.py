@@ -69,7 +69,7 @@ ROOMS = (
         3,
         "networks",
         _files(
-            "target numerics "
+            "target numerics readout "
             "zoo.imagenet zoo.weights zoo.folding zoo.lenet zoo.efficientnet_lite zoo.torchvision_networks "
             "zoo.timm_networks zoo.python families opening "
             "training.datasets training.train checking.photographs checking.checks"
@@ -176,6 +176,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "grpc": ("evaluate.over_ray.cluster",),
     "deap": ("search",),
     "pydantic": ("config",),
+    "pydantic_core": ("config.fields",),
     "yaml": ("config",),
     "pyarrow": ("store", "studies.shared", "studies.transfer"),
     "obstore": ("store.remote.objects",),

@@ -9,9 +9,7 @@ import pytest
 from conftest import Command
 
 import evofool
-from evofool.archive.objectives import OBJECTIVES
 from evofool.config import Config, to_yaml
-from evofool.config.sections import OBJECTIVES as NAMES
 
 
 @pytest.mark.parametrize("kind", ["cppn", "direct"])
@@ -31,7 +29,3 @@ def test_a_run_is_made_resumed_verified_and_read(
     assert frame.drop(columns=["run_id"]).equals(whole.elites().drop(columns=["run_id"]))
     history = evofool.open_run("runs/test").history()
     assert history["generation"].tolist() == list(range(6)) and history["evaluations"].iloc[-1] == 300
-
-
-def test_the_configuration_knows_the_objectives_there_are() -> None:
-    assert tuple(OBJECTIVES) == tuple(NAMES)

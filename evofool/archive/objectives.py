@@ -1,85 +1,132 @@
 """Objectives: numbers by which the individuals that compete for a cell are ranked.
 
-An objective is a function `(odds, cells) -> (n, cells)`: from the log-odds of all outputs of the target, (n, classes)
-float32, and the indices of the outputs that have cells, (cells,), to one number for each individual and cell. Greater
-is better. -inf: the individual may not take this cell; NaN: it takes none. Log-odds are enough to compute any other
-objective from, since they determine all probabilities.
+An objective gives, from what was read off the target for some images, one number for each individual and class. Greater
+is better. -inf: the individual may not take this cell; NaN: it takes none. Log-odds are enough for most, since they
+determine all probabilities; who needs more says so, and gets it. To add one: a file that ends with an `Objective`, and
+a row of OBJECTIVES in base/registry.py, or no row and `search.objective=python:FILE.py:NAME` (docs/extend.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evofool.base.registry import OBJECTIVES, known, load
 from evofool.base.source import Source
 from evofool.base.usercode import load_callable
 from evofool.errors import ConfigError
 
-__all__ = ["OBJECTIVES", "Objective", "load_objective", "log_odds", "margin", "top1_required"]
-
-Objective = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
+__all__ = ["LOG_ODDS", "MARGIN", "TOP1_REQUIRED", "Objective", "Readings", "load_objective"]
 
 
-def log_odds(odds: NDArray[np.float32], cells: NDArray[np.int64]) -> NDArray[np.float32]:
-    """z_c - logsumexp of the other classes: the order of confidence, without its saturation."""
-    return odds[:, cells]
+@dataclass(frozen=True)
+class Readings:
+    """What was read off the target for n images.
+
+    Attributes:
+        log_odds: (n, outputs) float32, of all outputs of the target; a row that is not finite is NaN throughout.
+        classes: (K,) int64, the outputs that have cells.
+        logits: (n, outputs) float32 where asked for: what the target returned, as logits; of a target that returns
+            probabilities or their logarithms, the logarithms.
+        images: (n, height, width, channels) uint8 where asked for, as they were scored.
+        layer: (n, ...) float32 where asked for: the outputs of one layer.
+    """
+
+    log_odds: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    logits: NDArray[np.float32] | None = None
+    images: NDArray[np.uint8] | None = None
+    layer: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.log_odds)
 
 
-def margin(odds: NDArray[np.float32], cells: NDArray[np.int64]) -> NDArray[np.float32]:
-    """z_c - the largest other logit: positive exactly where the class is top-1."""
+@dataclass(frozen=True)
+class Objective:
+    """What cells rank by.
+
+    Attributes:
+        rank: from readings to (n, K) numbers, one for each individual and class with a cell. The numbers of an
+            individual must not depend on the others, nor on how many there are.
+        logits, images: whether the readings have these.
+        layer: the layer whose outputs the readings have, by its name in `dict(module.named_modules())`; "" for none.
+    """
+
+    rank: Callable[[Readings], NDArray[np.float32]]
+    logits: bool = False
+    images: bool = False
+    layer: str = ""
+
+    def __call__(self, readings: Readings) -> NDArray[np.float32]:
+        return self.rank(readings)
+
+
+def _log_odds(readings: Readings) -> NDArray[np.float32]:
+    return readings.log_odds[:, readings.classes]
+
+
+def _margin(readings: Readings) -> NDArray[np.float32]:
     # Logits up to a constant of the row: the logarithm of the probability that the log-odds stand for.
     with np.errstate(invalid="ignore"):  # a row of NaN stays one
-        z = -np.logaddexp(0.0, -odds.astype(np.float64))
+        z = -np.logaddexp(0.0, -readings.log_odds.astype(np.float64))
     rows = np.arange(len(z))
     top = z.argmax(axis=1)
     others = z.copy()
     others[rows, top] = -np.inf
     second = others.max(axis=1)
-    best_other = np.where(cells == top[:, None], second[:, None], z[rows, top][:, None])
-    return (z[:, cells] - best_other).astype(np.float32)
+    best_other = np.where(readings.classes == top[:, None], second[:, None], z[rows, top][:, None])
+    return (z[:, readings.classes] - best_other).astype(np.float32)
 
 
-def top1_required(odds: NDArray[np.float32], cells: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Log-odds for the class that is top-1, the lowest on a tie; -inf for all others."""
-    return np.where(cells == odds.argmax(axis=1)[:, None], odds[:, cells], np.float32(-np.inf))
+def _top1_required(readings: Readings) -> NDArray[np.float32]:
+    odds = readings.log_odds
+    return np.where(
+        readings.classes == odds.argmax(axis=1)[:, None], odds[:, readings.classes], np.float32(-np.inf)
+    )
 
 
-OBJECTIVES: dict[str, Objective] = {"log_odds": log_odds, "margin": margin, "top1_required": top1_required}
+# z_c - logsumexp of the other classes: the order of confidence, without its saturation.
+LOG_ODDS = Objective(_log_odds)
+# z_c - the largest other logit: positive exactly where the class is top-1.
+MARGIN = Objective(_margin)
+# Log-odds for the class that is top-1, the lowest on a tie; -inf for all others.
+TOP1_REQUIRED = Objective(_top1_required)
 
 
 def load_objective(source: Source) -> tuple[Objective, str]:
-    """An objective by name, or the user's own by `python:FILE.py:callable`.
+    """An objective by name, or the user's own by `python:FILE.py:NAME`: an `Objective`, or a function of readings.
 
     Returns:
-        The function, and the sha256 (hex) of the user's file, "" for one of OBJECTIVES. The user's own raises
-        ConfigError if it fails, or returns something else than (n, cells) numbers.
+        The objective, and the sha256 (hex) of the user's file, "" for one of the registry. It raises ConfigError if it
+        fails, or returns something else than (n, K) numbers.
 
     Raises:
         ConfigError: no such objective, or code is not allowed.
     """
     if source.spec in OBJECTIVES:
-        return OBJECTIVES[source.spec], ""
+        return _checked(load(OBJECTIVES[source.spec]), source), ""
     if source.scheme != "python":
-        raise ConfigError(
-            f"{source.key}: {source.spec!r} is unknown; known are {', '.join(OBJECTIVES)} and python:FILE.py:callable."
-        )
+        raise ConfigError(f"{source.key}: {source.spec!r} is unknown: {known(source.spec, OBJECTIVES)}")
     function, code_sha256 = load_callable(source)
-    return _checked(function, source), code_sha256
+    return _checked(function if isinstance(function, Objective) else Objective(function), source), code_sha256
 
 
-def _checked(function: Objective, source: Source) -> Objective:
-    def objective(odds: NDArray[np.float32], cells: NDArray[np.int64]) -> NDArray[np.float32]:
+def _checked(objective: Objective, source: Source) -> Objective:
+    def rank(readings: Readings) -> NDArray[np.float32]:
         try:
-            values = np.asarray(function(odds, cells), dtype=np.float32)
+            values = np.asarray(objective.rank(readings), dtype=np.float32)
         except Exception as error:
             raise ConfigError(f"{source.key}: {source.spec} raised {type(error).__name__}: {error}") from error
-        if values.shape != (len(odds), len(cells)):
+        expected = (len(readings), len(readings.classes))
+        if values.shape != expected:
             raise ConfigError(
-                f"{source.key}: {source.spec} returned shape {values.shape} for {len(odds)} individuals and "
-                f"{len(cells)} cells, not {(len(odds), len(cells))}."
+                f"{source.key}: {source.spec} returned shape {values.shape} for {expected[0]} individuals and "
+                f"{expected[1]} classes, not {expected}."
             )
         return values
 
-    return objective
+    return replace(objective, rank=rank)

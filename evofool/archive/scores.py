@@ -7,8 +7,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from evofool.archive import objectives
-from evofool.archive.objectives import Objective
+from evofool.archive.objectives import LOG_ODDS, Objective, Readings
 from evofool.records import Cells, Scores
 
 __all__ = ["confidence", "log_odds", "score_outputs"]
@@ -58,12 +57,20 @@ def confidence(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(values >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
 
 
+def _logits(outputs: NDArray[np.floating], output: str) -> NDArray[np.float32]:
+    """Outputs as logits, of which logarithms of probabilities are some."""
+    if output == "probabilities":
+        return np.log(np.maximum(outputs.astype(np.float64), _SMALLEST)).astype(np.float32)
+    return outputs.astype(np.float32)
+
+
 def score_outputs(
     outputs: NDArray[np.floating],
     output: str,
     cells: Cells,
     images: NDArray[np.uint8],
-    objective: Objective = objectives.log_odds,
+    objective: Objective = LOG_ODDS,
+    layer: NDArray[np.float32] | None = None,
 ) -> Scores:
     """Scores of images.
 
@@ -73,15 +80,23 @@ def score_outputs(
         cells: of the archive.
         images: (n, h, w, channels) uint8.
         objective: by which individuals are ranked in each cell.
+        layer: (m, ...) the outputs of the layer that the objective reads, if any.
     """
     rows = len(images)
     # All m rows are computed, so that a row's bits cannot depend on how many of the others are padding.
     odds = log_odds(outputs, output)[:rows]
+    readings = Readings(
+        odds,
+        cells.classes,
+        logits=_logits(outputs[:rows], output) if objective.logits else None,
+        images=images if objective.images else None,
+        layer=None if layer is None else layer[:rows],
+    )
     top = np.nan_to_num(odds, nan=-np.inf).argmax(axis=1)
     hashes = b"".join(hashlib.sha256(image.tobytes()).digest() for image in images)
     return Scores(
         log_odds=odds[:, cells.classes],
-        objective=objective(odds, cells.classes),
+        objective=objective(readings),
         top1_class=top.astype(np.int32),
         top1_confidence=np.nan_to_num(confidence(odds[np.arange(rows), top])),
         image_sha256=np.frombuffer(hashes, dtype=np.uint8).reshape(rows, 32),

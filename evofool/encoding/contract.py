@@ -84,7 +84,7 @@ class Kind:
             (n,) bool, picks; the others are their first parents.
         mutate: as `variation.mutate`: (encoding, config, seed, generation, genomes, *, overwrite) to the mutated batch
             and, (n,) uint32, the operators that took effect on each. `initial`, `mate` and `mutate` take their numbers
-            from base/rng.py by address, so that a child is a function of (seed, generation, slot, parents).
+            from base/rng.py by address, so that children are a function of (seed, generation, parents).
         draw: (encoding, genomes, device) to (n, height, width, channels) uint8. A picture's bits must not depend on the
             other genomes of its batch, nor on how many there are.
         redraw: (encoding, genomes, row, (height, width)) to one picture of any size, without torch. At the encoding's

@@ -1,7 +1,7 @@
 """Variation: how offspring come from parents, a whole generation at once.
 
 Numbers are drawn by their address (rng.py) in the `breeding.py` of each kind of genome, and handed to pure operators
-(numbers.py, cppn/operators.py), so a child is a function of (seed, generation, slot, parents).
+(numbers.py, cppn/operators.py), so the children of a generation are a function of (seed, generation, parents).
 """
 
 from __future__ import annotations

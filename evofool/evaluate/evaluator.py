@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evofool.archive.objectives import Objective, log_odds
+from evofool.archive.objectives import LOG_ODDS, Objective
 from evofool.archive.scores import score_outputs
 from evofool.base import rng
 from evofool.encoding import variation
@@ -19,6 +20,7 @@ from evofool.encoding.kinds import draw
 from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, first_line
 from evofool.evaluate.pool import Batch, Result
 from evofool.records import Cells, Genomes, Numerics, Scores
+from evofool.targets.readout import LayerReading
 from evofool.targets.target import Target
 
 __all__ = ["VERBS", "Evaluator", "Verb", "device_failed", "other_numerics"]
@@ -45,9 +47,10 @@ class Evaluator:
         encoding: Encoding | None,
         cells: Cells,
         numerics: Numerics,
-        objective: Objective = log_odds,
+        objective: Objective = LOG_ODDS,
     ) -> None:
         target = target.to(numerics.device, numerics.memory_format)
+        self._layer = LayerReading(target, objective.layer) if objective.layer else None
         self.target = target.with_arithmetic(numerics.precision, numerics.compile)
         self.encoding, self.cells, self.numerics, self.objective = encoding, cells, numerics, objective
         self._is_checked = False  # whether outputs were compared with what `target.output` says of them
@@ -62,9 +65,12 @@ class Evaluator:
         Raises:
             TargetError: the network fails, or returns what cannot be scores.
         """
-        kind, cells, objective = self.target.returns, self.cells, self.objective
-        passes = self.passes(images)
-        return Scores.concatenate([score_outputs(outputs, kind, cells, rows, objective) for rows, outputs in passes])
+        kind, cells, objective, parts = self.target.returns, self.cells, self.objective, []
+        with self._layer.reading() if self._layer else contextlib.nullcontext():
+            for rows, outputs in self.passes(images):
+                layer = self._layer.values(len(outputs)) if self._layer else None
+                parts.append(score_outputs(outputs, kind, cells, rows, objective, layer))
+        return Scores.concatenate(parts)
 
     def passes(self, images: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         """Images, up to `micro_batch` at a time, with `micro_batch` rows of outputs: the last may be of padding."""

@@ -16,10 +16,11 @@ from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn.activations import activation_sources, load_activations
 from evofool.encoding.kinds import make_encoding
 from evofool.encoding.own import Operators, load_operators
-from evofool.errors import IncompatibleRun
+from evofool.errors import ConfigError, IncompatibleRun
 from evofool.evaluate.evaluator import VERBS, Evaluator, Verb
 from evofool.records import Cells, Numerics
 from evofool.targets.opening import OpenTarget, built
+from evofool.targets.readout import refuse_layer
 from evofool.targets.target import Target
 
 __all__ = ["Problem", "Recipe", "cells_of", "picture_problem", "problem_of"]
@@ -135,12 +136,24 @@ def problem_of(
     if searches:
         spec = config.search.objective
         objective = Source(spec, allow_code, key="search.objective", sha256=code.get(spec, ""))
-        _, sha256 = load_objective(objective)
+        ranks, sha256 = load_objective(objective)
+        if ranks.layer:
+            _refuse_layer(config, target, ranks.layer)
         if sha256:
             hashes[spec] = sha256
         operators, more = load_operators(config, allow_code, code)
         hashes |= more
     return Problem(config, opened, encoding, cells_of(config, target), objective, activations, operators, hashes)
+
+
+def _refuse_layer(config: Config, target: Target, layer: str) -> None:
+    """Raise ConfigError unless evaluators can read a layer."""
+    refuse_layer(target, layer)
+    if config.evaluation.compile != "none":
+        raise ConfigError(
+            f"evaluation.compile: {config.evaluation.compile} compiles the layer {layer} away, which the objective "
+            "reads; say evaluation.compile=none."
+        )
 
 
 def cells_of(config: Config, target: Target) -> Cells:

@@ -18,7 +18,7 @@ from benchmarks.simulation import Costs, SimulatedRay, in_place_of_ray, made_up_
 from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
-from evofool.archive.objectives import log_odds
+from evofool.archive.objectives import LOG_ODDS
 from evofool.config import load_config
 from evofool.evaluate.evaluator import VERBS, Evaluator, Verb
 from evofool.evaluate.inline import InlinePool
@@ -94,7 +94,7 @@ class Asked(AskTellPool):
     """Ask and tell, where a network answers as soon as a result is wanted."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.genomes, problem.cells, log_odds)
+        super().__init__(problem.genomes, problem.cells, LOG_ODDS)
         self.evaluator = problem.evaluator(NUMERICS)
 
     def collect(self, ticket: int) -> Scores:

@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 import evofool
-from evofool.archive import objectives
+from evofool.archive.objectives import MARGIN, TOP1_REQUIRED, Readings
 from evofool.archive.scores import log_odds
+from evofool.base.registry import OBJECTIVES
 from evofool.base.source import Source
 from evofool.base.usercode import load_callable
 from evofool.config import Config, load_config
@@ -41,15 +42,16 @@ def wide(p, xp):
 def numpy_only(p, xp):
     return np.sin(np.asarray(p)).astype(np.float64)
 
-def second_best(log_odds, cells):
-    order = np.sort(log_odds, axis=1)
-    return np.where(log_odds[:, cells] == order[:, -2:-1], log_odds[:, cells], -np.inf)
+def second_best(readings):
+    odds = readings.log_odds[:, readings.classes]
+    order = np.sort(readings.log_odds, axis=1)
+    return np.where(odds == order[:, -2:-1], odds, -np.inf)
 
-def doubled(log_odds, cells):
-    return 2 * log_odds[:, cells]
+def doubled(readings):
+    return 2 * readings.log_odds[:, readings.classes]
 
-def too_few(log_odds, cells):
-    return log_odds[:, 0]
+def too_few(readings):
+    return readings.log_odds[:, 0]
 
 def blackout(seed, generation, genomes):
     changed = evofool.rng.uniforms(seed, "blackout", generation, (len(genomes),)) < 0.5
@@ -110,7 +112,7 @@ def slow_margin(z: NDArray[np.float64], cell: int) -> float:
 def test_margin_is_the_distance_to_the_best_other_logit() -> None:
     z = np.random.Generator(np.random.PCG64(1)).normal(0, 5, (50, 7))
     cells = np.array([6, 0, 3])
-    found = objectives.margin(log_odds(z, "logits"), cells)
+    found = MARGIN(Readings(log_odds(z, "logits"), cells))
     expected = [[slow_margin(row, cell) for cell in cells] for row in z]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert ((found > 0) == (z.argmax(axis=1)[:, None] == cells)).all()
@@ -118,19 +120,19 @@ def test_margin_is_the_distance_to_the_best_other_logit() -> None:
 
 def test_margin_does_not_saturate() -> None:
     z = np.array([[60.0, 0.0, -1.0], [61.0, 0.0, -1.0]])
-    first, second = objectives.margin(log_odds(z, "logits"), np.array([0]))[:, 0]
+    first, second = MARGIN(Readings(log_odds(z, "logits"), np.array([0])))[:, 0]
     assert (first, second) == (pytest.approx(60, abs=1e-3), pytest.approx(61, abs=1e-3))
 
 
 def test_top1_required_lets_only_the_networks_own_answer_in() -> None:
     z = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, 5.0]])
     odds = log_odds(z, "logits")
-    found = objectives.top1_required(odds, np.array([0, 1, 2]))
+    found = TOP1_REQUIRED(Readings(odds, np.array([0, 1, 2])))
     assert found[0].tolist() == [odds[0, 0], -np.inf, -np.inf]
     assert found[1].tolist() == [-np.inf, odds[1, 1], -np.inf]  # the first of equals, as everywhere
 
 
-@pytest.mark.parametrize("name", objectives.OBJECTIVES)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_run_ranks_its_cells_by_the_objective(name: str, config: Config, tmp_path: Path) -> None:
     run = evofool.run(config, [f"search.objective={name}"], out=tmp_path / "run")
     placements, elites = run.placements(), run.elites()
@@ -174,7 +176,7 @@ def test_an_objective_whose_code_changed_is_another_run(config: Config, mine: Pa
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("too_few", "returned shape (50,) for 50 individuals and 10 cells, not (50, 10)"),
+        ("too_few", "returned shape (50,) for 50 individuals and 10 classes, not (50, 10)"),
         ("broken", "raised ValueError: no luck"),
         ("nothing", "has no callable 'nothing'"),
     ],

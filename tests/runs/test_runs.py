@@ -13,7 +13,7 @@ import torch
 from deap import algorithms
 
 import evofool
-from evofool.archive.objectives import log_odds
+from evofool.archive.objectives import LOG_ODDS
 from evofool.config import Config, load_config
 from evofool.encoding.kinds import make_encoding
 from evofool.errors import EvofoolError, TargetError
@@ -163,7 +163,7 @@ def test_tell_refuses_what_was_not_asked_for(config: Config) -> None:
 
 
 def test_ask_tell_pool_cannot_score(config: Config) -> None:
-    pool = AskTellPool(make_encoding(config.encoding, (8, 8), 1), Cells(np.arange(2)), log_odds)
+    pool = AskTellPool(make_encoding(config.encoding, (8, 8), 1), Cells(np.arange(2)), LOG_ODDS)
     with pytest.raises(EvofoolError, match=r"ask\(\) and tell\(\)"):
         pool.collect(0)
 
