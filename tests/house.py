@@ -80,9 +80,9 @@ ROOMS = (
         4,
         "genomes in, scores out",
         _files(
-            "memory settings room pool evaluator inline problem "
+            "memory settings room pool evaluator problem resolving inline "
             "over_ray.cluster over_ray.nodes over_ray.failures over_ray.chunks over_ray.actor over_ray.roster "
-            "over_ray.pool opening"
+            "over_ray.pool over_ray.opening opening"
         ),
     ),
     Room(

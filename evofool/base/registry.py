@@ -32,7 +32,7 @@ FAMILIES = {  # the scheme of target.spec: a targets.family.Family
 }
 POOLS = {  # evaluation.pool: opens an evaluate.pool.Pool
     "inline": "evofool.evaluate.inline:open_inline",
-    "ray": "evofool.evaluate.over_ray.pool:open_over_ray",
+    "ray": "evofool.evaluate.over_ray.opening:open_over_ray",
 }
 TRACKERS = {  # observers.trackers: makes a runs.observers.observer.Observer
     "tensorboard": "evofool.runs.observers.tensorboard:TensorBoard",

@@ -7,14 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from evofool.evaluate.evaluator import VERBS, Evaluator, device_failed
-from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
+import torch
+
+from evofool.evaluate.evaluator import VERBS, Evaluator, device_failed, other_numerics
+from evofool.evaluate.memory import gpu_described, keep_freed_memory, peak_rss_mib
 from evofool.evaluate.pool import Job, Overdue, PoolReport, Result, chunks, never, part
+from evofool.evaluate.problem import Problem
+from evofool.evaluate.resolving import usable_numerics
 from evofool.evaluate.settings import applied
-from evofool.records import Numerics
+from evofool.records import Facts, Numerics
 from evofool.targets.target import DEVICE_FAILURES
 
-__all__ = ["InlinePool"]
+__all__ = ["InlinePool", "open_inline"]
 
 
 class InlinePool:
@@ -74,3 +78,20 @@ class InlinePool:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+@contextlib.contextmanager
+def open_inline(
+    problem: Problem,
+    *,
+    address: str | None = None,
+    stored: Facts | None = None,
+    canary: str | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Iterator[tuple[InlinePool, Numerics, Facts]]:
+    """As `opening.open_pool`; there is no cluster, so `address` means nothing."""
+    numerics = usable_numerics(problem, torch.cuda.is_available(), stored, warn)
+    pool = InlinePool(lambda: problem.evaluator(numerics), numerics)
+    if canary not in (None, pool.canary):
+        raise other_numerics("this machine")
+    yield pool, numerics, {"gpu": gpu_described()} if numerics.device == "cuda" else {}

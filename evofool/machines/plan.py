@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from evofool.base.source import Source
 from evofool.config import Config, fingerprint
 from evofool.evaluate.memory import available_mib, gpu_mib, gpus
-from evofool.evaluate.opening import resolve_numerics
 from evofool.evaluate.problem import Problem
+from evofool.evaluate.resolving import resolve_numerics
 from evofool.evaluate.room import demand, room
 from evofool.machines.disk import disk_bytes
 from evofool.machines.probe import Probe, Reading, opened_problem

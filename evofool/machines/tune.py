@@ -17,7 +17,7 @@ from evofool.base.source import Source
 from evofool.config import Config
 from evofool.errors import ConfigError
 from evofool.evaluate.memory import gpus
-from evofool.evaluate.opening import resolve_numerics
+from evofool.evaluate.resolving import resolve_numerics
 from evofool.machines.probe import TOO_LARGE, opened_problem
 from evofool.machines.sweep import FINALISTS, SLOW, Choice, Machine, alternated, coarse, whole_chunk
 from evofool.records import Numerics

@@ -22,13 +22,14 @@ from benchmarks.measure import Settings
 from evofool.base.source import Source
 from evofool.config import Config, load_config
 from evofool.evaluate.evaluator import VERBS
-from evofool.evaluate.opening import open_pool, resolve_numerics
+from evofool.evaluate.opening import open_pool
 from evofool.evaluate.over_ray import cluster as ray_cluster
 from evofool.evaluate.over_ray import pool as ray_pool
 from evofool.evaluate.over_ray import roster
 from evofool.evaluate.over_ray.pool import RayPool
 from evofool.evaluate.pool import Job
 from evofool.evaluate.problem import Problem
+from evofool.evaluate.resolving import resolve_numerics
 from evofool.machines.bench.over_ray import IdleRecipe, RoundTrip
 from evofool.machines.probe import opened_problem
 from evofool.records import Scores

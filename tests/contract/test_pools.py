@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,12 @@ from numpy.typing import NDArray
 from ray import exceptions as ray_errors
 
 from evofool.archive.objectives import LOG_ODDS
+from evofool.base.registry import POOLS
 from evofool.config import load_config
+from evofool.errors import IncompatibleRun
 from evofool.evaluate.evaluator import VERBS, Evaluator, Verb
 from evofool.evaluate.inline import InlinePool
+from evofool.evaluate.opening import open_pool
 from evofool.evaluate.over_ray import pool as ray_pool
 from evofool.evaluate.over_ray.cluster import connected
 from evofool.evaluate.over_ray.pool import RayPool
@@ -181,6 +185,26 @@ WITH_EVALUATORS = pools(inline, shared_over_ray, simulated)
 WITH_PROCESSES = pools(over_ray, simulated)
 
 # ---------------------------------------------------------------------------------------------------------- promises
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "inline" else [pytest.mark.ray, pytest.mark.slow]) for n in POOLS]
+)
+def test_a_row_of_the_registry_opens_a_pool(name: str, problem: Problem, request: pytest.FixtureRequest) -> None:
+    if name != "inline":
+        request.getfixturevalue("a_ray")
+    evaluation = {"pool": name, "evaluators": 1, "chunk": CHUNK, "micro_batch": MICRO}
+    settings = problem.config.evaluation.model_copy(update=evaluation)
+    asked_for = replace(problem, config=problem.config.model_copy(update={"evaluation": settings}))
+    with open_pool(asked_for) as (pool, numerics, facts):
+        assert (numerics.chunk, numerics.micro_batch) == (CHUNK, MICRO) and isinstance(facts, dict)
+        assert same_bits(at_once(pool, "score", genomes_of(1, 11)), row_by_row(asked_for, "score", genomes_of(1, 11)))
+        assert pool.report().evaluations == 11 and pool.report().evaluators == 1
+        canary = pool.canary
+    with open_pool(asked_for, stored=asdict(numerics), canary=canary) as (pool, again, _):
+        assert again == numerics and pool.canary == canary
+    with pytest.raises(IncompatibleRun, match="canary"), open_pool(asked_for, canary="0" * 64):
+        pass
 
 
 @EVERY

@@ -27,7 +27,7 @@ from evofool.encoding.cppn.graphs import FIRST_HIDDEN, Graphs
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import compiled, portable, reference, render
 from evofool.errors import IncompatibleRun, InvalidGenome
-from evofool.evaluate import opening
+from evofool.evaluate import resolving
 
 BUSY = VariationConfig(add_connection=0.9, split_connection=0.9, delete_connection=0.1, parallel_connections=True)
 portable_encoding = functools.partial(CppnEncoding, arithmetic="portable")
@@ -302,7 +302,7 @@ def test_one_is_told_where_numba_would_help(config: Config, tmp_path: Path, monk
         evofool.run(load_config(config, overrides), out=tmp_path / name, observers=[Listener()])
 
     run("a", "encoding.arithmetic=portable")
-    monkeypatch.setattr(opening, "has_compiler", lambda: False)
+    monkeypatch.setattr(resolving, "has_compiler", lambda: False)
     run("b")
     assert not told
     run("c", "encoding.arithmetic=portable")

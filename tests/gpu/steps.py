@@ -36,9 +36,9 @@ from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing.render import render
 from evofool.evaluate.evaluator import VERBS, Evaluator
 from evofool.evaluate.memory import gpu_described, gpu_peak_mib, gpus
-from evofool.evaluate.opening import resolve_numerics
 from evofool.evaluate.pool import Job, PoolReport, chunks, never, part
 from evofool.evaluate.problem import Problem, Recipe, problem_of
+from evofool.evaluate.resolving import resolve_numerics
 from evofool.evaluate.settings import applied, settle
 from evofool.machines.bench.genomes import grown
 from evofool.machines.bench.measuring import bench

@@ -12,8 +12,8 @@ from conftest import Command
 
 from evofool.base.source import Source
 from evofool.config import Config, load_config, to_yaml
-from evofool.evaluate.opening import resolve_numerics
 from evofool.evaluate.pool import chunks
+from evofool.evaluate.resolving import resolve_numerics
 from evofool.machines import tune
 from evofool.machines.probe import opened_problem
 from evofool.machines.sweep import Choice, share_used, whole_chunk

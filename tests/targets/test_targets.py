@@ -29,7 +29,7 @@ import evofool
 from evofool.base.source import Source
 from evofool.config.sections import Config, EvaluationConfig
 from evofool.errors import ConfigError, CorruptData, StorageError, TargetError
-from evofool.evaluate.opening import resolve_numerics
+from evofool.evaluate.resolving import resolve_numerics
 from evofool.targets.families import FACTORIES, load_target
 from evofool.targets.numerics import default_numerics
 from evofool.targets.target import Preprocessing, Target, outputs_in_batches

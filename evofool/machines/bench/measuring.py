@@ -19,7 +19,7 @@ from evofool.base.source import Source
 from evofool.config import Config
 from evofool.errors import ConfigError
 from evofool.evaluate.memory import gpus
-from evofool.evaluate.opening import resolve_numerics
+from evofool.evaluate.resolving import resolve_numerics
 from evofool.machines.bench.continued import GENERATIONS, Stretch, refuse_unfit
 from evofool.machines.bench.forward import Rivals
 from evofool.machines.bench.results import Bench, Stage
