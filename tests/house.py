@@ -57,7 +57,7 @@ ROOMS = (
         3,
         "what evolves, how it varies, how it becomes an image",
         _files(
-            "fields contract names numbers own table "
+            "fields contract arrays names numbers own table "
             "direct.genome direct.breeding "
             "cppn.activations cppn.graphs cppn.genome cppn.programs cppn.operators cppn.breeding "
             "drawing.portable drawing.reference drawing.compiled_colours drawing.compiled drawing.render "

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from evofool.config.sections import EncodingConfig
 from evofool.records import Facts, Genomes
 
-__all__ = ["Encoding", "Kind", "Pixels", "Rows", "genome_sha256"]
+__all__ = ["Encoding", "Kind", "Rows", "genome_sha256"]
 
-Pixels: TypeAlias = NDArray[np.float32]  # a batch of direct genomes: (n, height, width, channels) in [0, 1]
 Rows: TypeAlias = NDArray[np.int64] | slice  # of a batch
 
 

@@ -28,7 +28,7 @@ from evofool.base import rng
 from evofool.base.source import Source
 from evofool.base.usercode import load_callable
 from evofool.config import Config
-from evofool.encoding.contract import Pixels
+from evofool.encoding.arrays import Numbers
 from evofool.encoding.names import operator_bit
 from evofool.errors import ConfigError
 from evofool.records import Genomes
@@ -107,7 +107,7 @@ def deap_mutation(operator: Operator, **arguments: Any) -> Operator:
         arguments: of the operator, e.g. mu=0.0, sigma=0.1, indpb=0.05. Children are clipped to [0, 1].
     """
 
-    def mutate(seed: int, generation: int, genomes: Pixels) -> tuple[Pixels, NDArray[np.bool_]]:
+    def mutate(seed: int, generation: int, genomes: Numbers) -> tuple[Numbers, NDArray[np.bool_]]:
         with _seeded(seed, "own.mutate", generation):
             rows = [operator(genome.ravel().tolist(), **arguments)[0] for genome in genomes]
         children = _pixels(rows, genomes.shape)
@@ -125,7 +125,7 @@ def deap_crossover(operator: Operator, rate: float = 0.5, **arguments: Any) -> O
         arguments: of the operator. Children are clipped to [0, 1].
     """
 
-    def mate(seed: int, generation: int, first: Pixels, second: Pixels) -> tuple[Pixels, NDArray[np.bool_]]:
+    def mate(seed: int, generation: int, first: Numbers, second: Numbers) -> tuple[Numbers, NDArray[np.bool_]]:
         crossed = rng.uniforms(seed, "own.mate.apply", generation, (len(first),)) < rate
         with _seeded(seed, "own.mate", generation):
             rows = [
@@ -137,7 +137,7 @@ def deap_crossover(operator: Operator, rate: float = 0.5, **arguments: Any) -> O
     return mate
 
 
-def _pixels(rows: list[Sequence[float]], shape: tuple[int, ...]) -> Pixels:
+def _pixels(rows: list[Sequence[float]], shape: tuple[int, ...]) -> Numbers:
     values = np.array(rows, dtype=np.float64)
     return np.clip(np.nan_to_num(values), 0.0, 1.0).astype(np.float32).reshape(shape)
 

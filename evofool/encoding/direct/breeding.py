@@ -1,4 +1,7 @@
-"""How pixels vary: numbers drawn by address, handed to the pure operators of numbers.py, a block of genes at a time."""
+"""How pixels, and other arrays of numbers in [0, 1], vary.
+
+Numbers are drawn by address and handed to the pure operators of numbers.py, a block of genes at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ from numpy.typing import NDArray
 from evofool.base import rng
 from evofool.config.sections import VariationConfig
 from evofool.encoding import numbers
-from evofool.encoding.contract import Pixels
-from evofool.encoding.direct.genome import DirectEncoding
+from evofool.encoding.arrays import ArrayEncoding, Numbers
 from evofool.encoding.names import operator_bit
 
 __all__ = ["initial", "mate", "mutate"]
@@ -19,7 +21,7 @@ __all__ = ["initial", "mate", "mutate"]
 _GENES = 1 << 15  # worked on at a time, to stay in cache
 
 
-def initial(encoding: DirectEncoding, seed: int, generation: int, rows: int) -> Pixels:
+def initial(encoding: ArrayEncoding, seed: int, generation: int, rows: int) -> Numbers:
     """A batch of `rows` random genomes."""
     genomes = encoding.empty(rows)
     genes = genomes.reshape(-1)
@@ -29,14 +31,14 @@ def initial(encoding: DirectEncoding, seed: int, generation: int, rows: int) -> 
 
 
 def mate(
-    encoding: DirectEncoding,
+    encoding: ArrayEncoding,
     config: VariationConfig,
     seed: int,
     generation: int,
-    first: Pixels,
-    second: Pixels,
+    first: Numbers,
+    second: Numbers,
     apply: NDArray[np.bool_],
-) -> Pixels:
+) -> Numbers:
     """Children of the pairs that `apply` picks; the others are copies of their first parent."""
     children = first.copy()
     genes, others, size = children.reshape(-1), second.reshape(-1), int(np.prod(encoding.shape))
@@ -53,12 +55,13 @@ def mate(
 
 
 def mutate(
-    encoding: DirectEncoding, config: VariationConfig, seed: int, generation: int, genomes: Pixels, *, overwrite: bool
-) -> tuple[Pixels, NDArray[np.uint32]]:
+    encoding: ArrayEncoding, config: VariationConfig, seed: int, generation: int, genomes: Numbers, *, overwrite: bool
+) -> tuple[Numbers, NDArray[np.uint32]]:
     """`numbers.mutate` of all genes, with numbers made only for those that mutate; see `variation.mutate`."""
     genomes = genomes if overwrite else genomes.copy()
     genes = genomes.reshape(-1)
     bits = np.zeros(len(genomes), dtype=np.uint32)
+    operator = operator_bit("mutate_pixels" if encoding.kind == "direct" else "mutate")
     size, rate = genes.size // max(1, len(genomes)), config.mutation_rate
     for first, last in _blocks(genes.size):
         places, uniform = rng.chosen(seed, "mutate.pixels", generation, last - first, rate, start=first)
@@ -66,7 +69,7 @@ def mutate(
         genes[places] = numbers.MUTATIONS[config.mutation](
             genes[places].astype(np.float64), uniform[:, 0] / rate, config.mutation_eta
         )
-        bits[places // size] = operator_bit("mutate_pixels")
+        bits[places // size] = operator
     return genomes, bits
 
 

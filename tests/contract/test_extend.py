@@ -1,0 +1,122 @@
+"""docs/extend.md, followed to the letter in a copy of the repository: each thing is one new file and one row."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from evofool.base import registry
+
+PAGE = ROOT / "docs" / "extend.md"
+FILE = re.compile(r"# (evofool/\S+\.py)\n")
+ROW = re.compile(r"# in (\w+) of evofool/base/registry\.py\n")
+TABLES = {"An encoding", "An objective"}
+
+pytestmark = pytest.mark.slow
+
+
+def sections() -> dict[str, list[tuple[str, str]]]:
+    """{heading: [(language, block)]} of the page."""
+    parts = re.split(r"^## (.+)$", PAGE.read_text(), flags=re.M)
+    return {
+        heading: re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.M | re.S)
+        for heading, text in zip(parts[1::2], parts[2::2])
+    }
+
+
+SECTIONS = sections()
+EXAMPLES = [heading for heading, blocks in SECTIONS.items() if blocks]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory, lenet_file: Path) -> Path:
+    """The repository with everything of the page added, and a run of the quickstart in it."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("evofool", "configs", "cluster", "docs"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__", "fixtures"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    table = folder / "evofool" / "base" / "registry.py"
+    for blocks in SECTIONS.values():
+        for language, block in blocks:
+            if language == "python" and (match := FILE.match(block)):
+                path = folder / match[1]
+                assert not path.exists()
+                path.write_text(block.removeprefix(match[0]))
+            elif language == "python" and (match := ROW.match(block)):
+                text, begin = table.read_text(), re.compile(rf"^{match[1]} = {{.*\n", re.M)
+                assert len(begin.findall(text)) == 1
+                head = begin.search(text)
+                assert head is not None
+                table.write_text(text[: head.end()] + block.removeprefix(match[0]) + text[head.end() :])
+    (folder / "weights").mkdir()
+    shutil.copy(lenet_file, folder / "weights" / "lenet.safetensors")
+    (folder / "bin").mkdir()
+    for name, module in (("evofool", "evofool"), ("python", "")):
+        script = folder / "bin" / name
+        script.write_text(f"#!/bin/sh\nexec {sys.executable} {'-m ' + module if module else ''} \"$@\"\n")
+        script.chmod(0o755)
+    small = "search.generations=3 search.offspring=20 search.initial=20 evaluation.pool=inline"
+    assert shell(folder, f"evofool run configs/quickstart.yaml {small}").returncode == 0
+    return folder
+
+
+def shell(folder: Path, commands: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    arguments = ["bash", "-euo", "pipefail", "-c", commands]
+    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def test_each_kind_of_thing_has_one_file_one_row_and_a_command() -> None:
+    assert set(EXAMPLES) == TABLES
+    for heading in EXAMPLES:
+        python = [block for language, block in SECTIONS[heading] if language == "python"]
+        assert sum(bool(FILE.match(block)) for block in python) == 1, heading
+        rows = [(match[1], block) for block in python if (match := ROW.match(block))]
+        assert len(rows) == 1 and rows[0][1].count("\n") == 2, f"{heading}: one row"
+        assert hasattr(registry, rows[0][0])
+        assert any(language == "bash" for language, _ in SECTIONS[heading]), heading
+
+
+@pytest.mark.parametrize("heading", EXAMPLES)
+def test_the_example_works_as_it_stands(heading: str, copy: Path) -> None:
+    for language, block in SECTIONS[heading]:
+        if language == "bash":
+            done = shell(copy, block)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+def names() -> Iterator[str]:
+    """The names of the new rows."""
+    for blocks in SECTIONS.values():
+        for language, block in blocks:
+            if language == "python" and ROW.match(block):
+                yield block.split('"')[1]
+
+
+def test_the_suites_and_the_house_take_what_is_new(copy: Path) -> None:
+    new = " or ".join(names())
+    suites = [f"tests/contract/{path.name}" for path in sorted((ROOT / "tests/contract").glob("test_*.py"))]
+    suites.remove("tests/contract/test_extend.py")
+    assert shell(copy, "python tests/house.py").returncode == 0
+    commands = [f"python -m pytest -q -p no:cacheprovider {' '.join(suites)} -m 'not ray' -k '{new}'"]
+    commands.append("python -m pytest -q -p no:cacheprovider tests/test_architecture.py")
+    for command in commands:
+        done = shell(copy, command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for name in names():
+        assert name in registry_of(copy)
+
+
+def registry_of(folder: Path) -> str:
+    done = shell(folder, "python -c 'import evofool.base.registry as r; print(r.__file__, vars(r))'")
+    assert done.stdout.startswith(str(folder))
+    return done.stdout
