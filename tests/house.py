@@ -70,7 +70,7 @@ ROOMS = (
         3,
         "networks",
         _files(
-            "target numerics "
+            "target family numerics "
             "zoo.imagenet zoo.weights zoo.folding zoo.lenet zoo.efficientnet_lite zoo.torchvision_networks "
             "zoo.timm_networks zoo.python families opening "
             "training.datasets training.train checking.photographs checking.checks"
