@@ -113,7 +113,10 @@ ROOMS = (
         "runs",
         6,
         "a run from beginning to end",
-        _files("observers.observer observers.progress seeding agreement recording session runner replay verify"),
+        _files(
+            "observers.observer observers.progress observers.tensorboard "
+            "seeding agreement recording session runner replay verify"
+        ),
         never=("report",),
     ),
     Room(
@@ -158,6 +161,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
         "targets",
         "evaluate",
         "search.asking",
+        "runs.observers.tensorboard",
         "runs.runner",
         "runs.verify",
         "machines.doctor",

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import BeforeValidator, Field
 
+from evofool.base.registry import TRACKERS, known
 from evofool.config.fields import NotNegative, Positive, PositiveOrAuto, Rate, Seconds, Section, key, refuse_bool
 from evofool.config.schedules import SCHEDULED, Schedule
 
@@ -269,6 +270,19 @@ class ObserversConfig(Section):
     progress: Literal["auto", "live", "lines", "none"] = key(
         "auto", "auto: a live table on a terminal, plain lines elsewhere; always on stderr.", "operational"
     )
+    trackers: list[str] = key(
+        [], f"Who else is told, for curves and dashboards; there are: {', '.join(TRACKERS)}.", "operational"
+    )
+
+    @pydantic.field_validator("trackers")
+    @classmethod
+    def _known_trackers(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in TRACKERS:
+                raise ValueError(f"{name!r} is none; {known(name, TRACKERS)}".removesuffix("."))
+        if len(set(value)) < len(value):
+            raise ValueError("a tracker is listed twice")
+        return value
 
 
 class Config(Section):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evofool.base.places import as_url
+from evofool.base.registry import TRACKERS, load
 from evofool.config import Config, load_config, to_yaml
 from evofool.errors import ConfigError
 from evofool.evaluate.room import demand, room
@@ -191,7 +192,8 @@ def fill(kind: str, config: Path, overrides: list[str], settings: Config, wishes
     """
     text = template(kind)
     if kind == "docker":
-        extras = filter(None, ["fast", _family(settings).extra])
+        trackers = [load(TRACKERS[name]).extra for name in settings.observers.trackers]
+        extras = filter(None, ["fast", _family(settings).extra, *trackers])
         return Filled(_swap(text, r"^ARG EXTRAS=.*", f"ARG EXTRAS={','.join(extras)}"))
     check_settings(settings, wishes.allow_code, "the launched run")
     nodes = _nodes(kind, wishes)

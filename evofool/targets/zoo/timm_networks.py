@@ -32,7 +32,7 @@ _STATE = "timm.safetensors"  # what the weights are called among the files of a 
 
 
 def catalogue() -> list[Facts]:
-    """A dict for each network with published weights: name (with the tag of its weights), image_size (side in pixels)."""
+    """A dict for each network with published weights: its name with the tag of the weights, image_size (a side)."""
     import timm
 
     return [
