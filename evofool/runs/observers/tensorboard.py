@@ -1,7 +1,7 @@
 """`observers.trackers: [tensorboard]`: the history of a run as curves.
 
-`tensorboard --logdir runs` shows those of a folder of runs. The logs are in RUN/_tensorboard, a name that readers of the
-run skip; of a run in an object store, in its working copy on this machine.
+`tensorboard --logdir runs` shows those of a folder of runs. The logs are in RUN/_tensorboard, a name which readers of
+the run skip; of a run in an object store, in its working copy on this machine.
 """
 
 from __future__ import annotations
