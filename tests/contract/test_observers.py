@@ -242,12 +242,13 @@ def same_as_history(run: evofool.Run) -> None:
 
 
 def test_tensorboard_shows_the_history_also_after_a_kill(config: Config, tmp_path: Path) -> None:
-    config = load_config(config, ["observers.trackers=[tensorboard]"])
+    config = load_config(config, ["observers.trackers=[tensorboard]", "storage.commit_every=4"])
     run = evofool.run(config, out=tmp_path / "run")
     same_as_history(run)
     assert {"evaluators", "requeued", "evaluations_per_second"} <= set(logged(run.path))
-    with pytest.raises(Stopped):  # generations 6 and 7 are committed, 8 is not
-        evofool.resume(tmp_path / "run", ["search.generations=12"], observers=[Kill(8)])
+    with pytest.raises(Stopped):
+        evofool.resume(tmp_path / "run", ["search.generations=12"], observers=[Kill(10)])
+    assert len(logged(run.path)) == 10 and evofool.open_run(run.path).status()["generation"] == 7
     same_as_history(evofool.resume(tmp_path / "run", ["search.generations=12"]))
 
 
