@@ -69,7 +69,7 @@ ROOMS = (
         3,
         "networks",
         _files(
-            "target numerics readout "
+            "target family numerics readout "
             "zoo.imagenet zoo.weights zoo.folding zoo.lenet zoo.efficientnet_lite zoo.torchvision_networks "
             "zoo.timm_networks zoo.python families opening "
             "training.datasets training.train checking.photographs checking.checks"
@@ -112,7 +112,10 @@ ROOMS = (
         "runs",
         6,
         "a run from beginning to end",
-        _files("observers.observer observers.progress seeding agreement recording session runner replay verify"),
+        _files(
+            "observers.observer observers.progress observers.tensorboard "
+            "seeding agreement recording session runner replay verify"
+        ),
         never=("report",),
     ),
     Room(
@@ -157,6 +160,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
         "targets",
         "evaluate",
         "search.asking",
+        "runs.observers.tensorboard",
         "runs.runner",
         "runs.verify",
         "machines.doctor",

@@ -23,6 +23,7 @@ KINDS = {
     "storage.commit_every": "operational",
     "storage.snapshot_every": "operational",
     "observers.progress": "operational",
+    "observers.trackers": "operational",
     "evaluation.device": "numerics",
     "evaluation.chunk": "numerics",
     "evaluation.micro_batch": "numerics",
@@ -95,6 +96,7 @@ OTHER: dict[str, Any] = {
     "storage.commit_every": 7,
     "storage.snapshot_every": 0.0,
     "observers.progress": "none",
+    "observers.trackers": ["tensorboard"],
 }
 KEYS = tuple(key_table())
 

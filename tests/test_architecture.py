@@ -69,7 +69,7 @@ def test_the_page_is_the_table() -> None:
 MAKERS = {
     "load_target": {"targets.opening"},
     "configured": {"targets.opening"},
-    "FACTORIES": set(),
+    "family_of": {"cli.targets.check", "cli.targets.list", "machines.launch"},
     "make_encoding": {"evaluate.problem", "store.reader"},
 }
 

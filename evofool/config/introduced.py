@@ -72,4 +72,5 @@ INTRODUCED: Facts = {
     "storage.commit_every": 10,
     "storage.snapshot_every": 30.0,
     "observers.progress": "auto",
+    "observers.trackers": [],
 }

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import BeforeValidator, Field
 
-from evofool.base.registry import ENCODINGS, OBJECTIVES, POOLS
+from evofool.base.registry import ENCODINGS, OBJECTIVES, POOLS, TRACKERS
 from evofool.config.fields import (
     NotNegative,
     Positive,
@@ -274,6 +274,16 @@ class ObserversConfig(Section):
     progress: Literal["auto", "live", "lines", "none"] = key(
         "auto", "auto: a live table on a terminal, plain lines elsewhere; always on stderr.", "operational"
     )
+    trackers: list[Annotated[str, RowOf(TRACKERS)]] = key(
+        [], f"Who else is told, for curves and dashboards; there are: {', '.join(TRACKERS)}.", "operational"
+    )
+
+    @pydantic.field_validator("trackers")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("a tracker is listed twice")
+        return value
 
 
 class Config(Section):

@@ -17,11 +17,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evofool.base.places import as_url
+from evofool.base.registry import TRACKERS, load
 from evofool.config import Config, load_config, to_yaml
 from evofool.errors import ConfigError
 from evofool.evaluate.room import demand, room
+
+if TYPE_CHECKING:
+    from evofool.targets.family import Family
 
 __all__ = ["KINDS", "Filled", "Node", "Wishes", "check_settings", "fill", "named_files", "node_for", "template"]
 
@@ -43,7 +48,6 @@ GPU_INSTANCES = {"g5.xlarge": (4, 1)} | {
 }
 CPU_IMAGE = "canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
 GPU_IMAGE = "deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
-EXTRAS = {"efficientnet-lite": "imagenet", "timm": "timm"}  # scheme of target.spec -> extra its packages are in
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
@@ -119,13 +123,14 @@ def named_files(settings: Config) -> list[Path]:
     """The local files that keys name: Python files, and weights of the target; as named, each once."""
     modules = [name.rpartition(":")[0] for name in _code(settings)]
     files = [Path(name) for name in modules if name.endswith(".py") or Path(name).is_file()]
-    scheme, _, argument = settings.target.spec.partition(":")
-    if scheme == "lenet" and argument:
-        files.append(Path(argument))
-    elif scheme in ("torchvision", "timm"):
-        weights = Path(argument.partition("/")[2])  # which may be the name of published ones
-        files += [weights] if weights.is_file() else []
+    files += map(Path, _family(settings).files(settings.target.spec.partition(":")[2]))
     return list(dict.fromkeys(files))
+
+
+def _family(settings: Config) -> Family:
+    from evofool.targets.families import family_of  # with torch, which most kinds of launch files do without
+
+    return family_of(settings.target.spec)
 
 
 def node_for(settings: Config, nodes: int, cpus: int | None, gpus: int | None, free: int = CPUS) -> Node:
@@ -187,8 +192,9 @@ def fill(kind: str, config: Path, overrides: list[str], settings: Config, wishes
     """
     text = template(kind)
     if kind == "docker":
-        extra = EXTRAS.get(settings.target.spec.partition(":")[0])
-        return Filled(_swap(text, r"^ARG EXTRAS=.*", f"ARG EXTRAS={','.join(filter(None, ['fast', extra]))}"))
+        trackers = [load(TRACKERS[name]).extra for name in settings.observers.trackers]
+        extras = filter(None, ["fast", _family(settings).extra, *trackers])
+        return Filled(_swap(text, r"^ARG EXTRAS=.*", f"ARG EXTRAS={','.join(extras)}"))
     check_settings(settings, wishes.allow_code, "the launched run")
     nodes = _nodes(kind, wishes)
     free = max(1, len(os.sched_getaffinity(0)) // nodes) if kind == "local" else CPUS

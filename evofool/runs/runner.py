@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from evofool.base.registry import TRACKERS, load
 from evofool.config import Config, load_config
 from evofool.errors import ConfigError
-from evofool.runs.observers.observer import Observer
+from evofool.runs.observers.observer import Audience, Observer
 from evofool.runs.session import Session
 from evofool.store.folders import check_place
 from evofool.store.reader import Run
@@ -52,7 +53,8 @@ def run(
         address: of a Ray cluster.
         allow_code: whether python: targets may run their code.
         allow_numerics_change: go on although scores may have other bits; marked in the next commit.
-        observers: told what happens; by default there are none, and nothing is printed.
+        observers: told what happens, before those of `observers.trackers`; by default there are none, and nothing is
+            printed.
         grace: seconds after SIGINT or SIGTERM until the generation under way is abandoned.
 
     Returns:
@@ -64,6 +66,7 @@ def run(
     if target is not None:
         overrides = [*overrides, "target.spec=live"]
     settings = load_config(config, list(overrides))
+    audience = Audience([*observers, *(load(TRACKERS[name])() for name in settings.observers.trackers)])
     path = locate(out if out is not None else Path(settings.storage.path) / settings.run_name)
     if resume not in ("auto", "must", "never"):
         raise ConfigError(f"--resume: {resume!r} is not auto, must or never.")
@@ -78,7 +81,7 @@ def run(
         opened = open_target(
             settings.target, live=target, preprocessing=preprocessing, class_names=class_names, allow_code=allow_code
         )
-        session = Session(settings, path, opened, address, allow_numerics_change, observers, allow_code, grace)
+        session = Session(settings, path, opened, address, allow_numerics_change, audience, allow_code, grace)
         return session.resume() if exists else session.create([locate(p) for p in seed_from])
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from evofool.archive.state import State
@@ -21,7 +19,15 @@ from evofool.evaluate.pool import Overdue, Pool
 from evofool.evaluate.problem import Problem, problem_of
 from evofool.records import Facts, GenerationResult, Numerics
 from evofool.runs.agreement import provenance_of, refuse_changes, stored_numerics, warn_of_dropped_rows
-from evofool.runs.observers.observer import Observer
+from evofool.runs.observers.observer import (
+    Audience,
+    Committed,
+    GenerationPlaced,
+    RunEnded,
+    RunStarted,
+    RunStopped,
+    Warned,
+)
 from evofool.runs.recording import Recorder
 from evofool.runs.seeding import seeds_of
 from evofool.search.loop import Search
@@ -49,18 +55,18 @@ class Session:
     opened: OpenTarget
     address: str | None
     allow_numerics_change: bool
-    observers: Sequence[Observer]
+    observers: Audience
     allow_code: bool
     grace: float  # seconds that a generation may still take after a signal
 
-    def tell(self, event: str, *arguments: object) -> None:
-        """Tell the observers of an event; runs in object stores are called by their URLs in its sentences."""
-        for observer in self.observers:
-            getattr(observer, event)(*(named(a) if isinstance(a, str) else a for a in arguments))
+    # In sentences for people, runs in object stores are called by their URLs.
 
     def warn(self, text: str) -> None:
         """Tell the observers what a person should know."""
-        self.tell("on_warning", text)
+        self.observers.tell(Warned(named(text)))
+
+    def _stop(self, reason: str) -> None:
+        self.observers.tell(RunStopped(named(reason)))
 
     def create(self, seed_from: list[Path]) -> Run:
         """Make a run, and search."""
@@ -101,7 +107,7 @@ class Session:
             if state is not None and stopper(state.statistics) and _view_is_whole(store, problem.genomes):
                 writing.recover(store.log, store.remote)  # a driver may have been killed after its last commit
                 store.update(config=self.config)
-                self.tell("on_stop", f"nothing to do: {stopper.reason}; raise the limit to go on.")
+                self._stop(f"nothing to do: {stopper.reason}; raise the limit to go on.")
                 return Run(store)
             folders.prepare(self.path)
             last = stored_numerics(store)
@@ -145,16 +151,11 @@ class Session:
         )
         if state is not None:
             search.restore(state)
-        on_commit = partial(self.tell, "on_commit")
-        recorder = Recorder(store, problem.genomes, pool, self.config.storage, numerics, on_commit)
+        recorder = Recorder(store, problem.genomes, pool, self.config.storage, numerics, self._committed)
         if state is not None:
             recorder.view.write()  # the last session may have been killed before it did
-        facts = {
-            "resumed_at": state.generation if state else None,
-            "evaluators": pool.report().evaluators,
-            "cluster": cluster,
-        }
-        self.tell("on_start", self.config, {**store.provenance, **facts})
+        resumed_at, evaluators = state.generation if state else None, pool.report().evaluators
+        self.observers.tell(RunStarted(self.config, self.path, store.provenance, resumed_at, evaluators, cluster))
         try:
             with signals(stopper, self.grace, self.warn):
                 try:
@@ -169,7 +170,7 @@ class Session:
                     self._finish(search, recorder, cluster, view=False)
                     raise
                 self._finish(search, recorder, cluster)
-                self.tell("on_stop", f"{stopper.reason}; the archive is in {self.path}")
+                self._stop(f"{stopper.reason}; the archive is in {self.path}")
         except EvofoolError as error:
             raise _explained(error, store) from error
         except KeyboardInterrupt:
@@ -178,7 +179,7 @@ class Session:
             try:
                 recorder.view.close()
             finally:
-                self.tell("on_end")
+                self.observers.tell(RunEnded())
         if stopper.signal is not None:
             stopped = Stopped(f"{stopper.reason} after a clean commit.", exit_code=128 + stopper.signal)
             raise _explained(stopped, store)
@@ -190,13 +191,16 @@ class Session:
         statistics = recorder.keep(search, result, commit=checkpoint, wait=checkpoint)
         report = search.pool.report()
         rate = recorder.evaluations / max(time.monotonic() - recorder.began, 1e-9)
-        facts = {"evaluators": report.evaluators, "requeued": report.requeued, "evaluations_per_second": rate}
-        self.tell("on_generation", statistics, facts)
+        placed = replace(result, statistics=statistics)
+        self.observers.tell(GenerationPlaced(placed, report.evaluators, report.requeued, rate))
         if statistics.stale == STALE_WARNING:
             self.warn(
                 f"no placement for {STALE_WARNING} generations; the archive may be as good as this encoding and "
                 "these rates can make it (see search.stop_when)."
             )
+
+    def _committed(self, generation: int, archive_hash: str) -> None:
+        self.observers.tell(Committed(generation, archive_hash))
 
     def _finish(self, search: Search, recorder: Recorder, cluster: Facts, *, view: bool = True) -> None:
         """The last commit, the view, and this session's line in run.json."""

@@ -1,37 +1,34 @@
-"""Targets: one table from names to factories, and the contract they fulfil (target.py).
-
-To add a family: write a module with `load(source) -> Target` and give it a row in FACTORIES.
-"""
+"""Targets from specs: the family that a spec names, by the table FAMILIES of base/registry.py, and its network."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from dataclasses import replace
 
 from torch import nn
 
+from evofool.base.registry import FAMILIES, load
 from evofool.base.source import Source
 from evofool.errors import ConfigError
+from evofool.targets.family import Family
 from evofool.targets.target import Target
-from evofool.targets.zoo import efficientnet_lite, lenet, python, timm_networks, torchvision_networks
-from evofool.targets.zoo.folding import fold_batch_norm
 
-__all__ = ["FACTORIES", "configured", "load_target", "unfolded"]
+__all__ = ["configured", "family_of", "load_target", "unfolded"]
 
-FACTORIES: dict[str, Callable[[Source], Target]] = {
-    "lenet": lenet.load,
-    "efficientnet-lite": efficientnet_lite.load,
-    "torchvision": torchvision_networks.load,
-    "timm": timm_networks.load,
-    "python": python.load,
-}
-# Of the kinds whose batch normalisations become part of the convolutions before them: what does that.
-_FOLDING: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "efficientnet-lite": efficientnet_lite.fold,
-    "torchvision": fold_batch_norm,
-    "timm": fold_batch_norm,
-}
+
+def family_of(spec: str) -> Family:
+    """The family that a spec, e.g. "timm:resnet18", or its scheme alone names; its package may be missing.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    scheme = spec.partition(":")[0]
+    if scheme not in FAMILIES:
+        near = difflib.get_close_matches(scheme, FAMILIES, n=1, cutoff=0.75)
+        hint = f"did you mean {near[0]}:...?" if near else f"known are {', '.join(f'{name}:' for name in FAMILIES)}."
+        raise ConfigError(f"target.spec: {spec!r} names no kind of target; {hint}")
+    family: Family = load(FAMILIES[scheme])
+    return family
 
 
 def load_target(
@@ -47,23 +44,24 @@ def load_target(
         allow_code: whether a python: spec may run its code.
 
     Raises:
-        ConfigError: an unknown scheme, or a file that is missing or not what it should be.
+        ConfigError: an unknown scheme, a package that is missing, or a file that is missing or not what it should be.
         TargetError: the user's factory failed.
     """
     source = spec if isinstance(spec, Source) else Source(spec, allow_code)
-    if source.scheme not in FACTORIES or not source.argument:
-        near = difflib.get_close_matches(source.scheme, FACTORIES, n=1, cutoff=0.75)
-        hint = f"did you mean {near[0]}:...?" if near else f"known are {', '.join(f'{name}:' for name in FACTORIES)}."
-        raise ConfigError(f"target.spec: {source.spec!r} names no kind of target; {hint}")
-    target = FACTORIES[source.scheme](source)
-    if source.scheme in _FOLDING:
-        target = replace(target, module=_FOLDING[source.scheme](target.module))
+    family = family_of(source.spec)
+    if not source.argument:
+        raise ConfigError(f"{source.key}: {source.spec!r} names no network; say {family.form}.")
+    family.check_installed(source.key)
+    target = family.load(source)
+    if family.fold:
+        target = replace(target, module=family.fold(target.module))
     return configured(target, geometry=geometry, output=output, crops=crops)
 
 
 def unfolded(source: Source) -> nn.Module | None:
     """The network of a source with its batch normalisations, where `load_target` folds them away; else None."""
-    return FACTORIES[source.scheme](source).module if source.scheme in _FOLDING else None
+    family = family_of(source.spec)
+    return family.load(source).module if family.fold else None
 
 
 def configured(target: Target, *, geometry: str, output: str, crops: int) -> Target:

@@ -88,6 +88,8 @@ class Target:
             publisher's resize, and the centre of that is cropped.
         crops: 1, or 10: images have the size after the publisher's resize, and the probabilities of its four corners,
             its centre and their mirror images are averaged (Krizhevsky et al., NIPS 2012, section 4.1).
+        imagenet_ids: the id in WordNet of each output, e.g. "n01440764", None for one that has none; () where nobody
+            knows them. They say what classes mean, not how an image is scored, so the fingerprint leaves them out.
         autocast: what the network computes in where that is less than float32; see `with_arithmetic`.
     """
 
@@ -100,6 +102,7 @@ class Target:
     family: str = "any"
     code_sha256: str = ""
     crops: int = 1
+    imagenet_ids: tuple[str | None, ...] = ()
     autocast: torch.dtype | None = None
 
     def __post_init__(self) -> None:
@@ -107,6 +110,11 @@ class Target:
             raise ConfigError(f"target.output: {self.output!r} is not logits, probabilities or log_probabilities.")
         if len(self.class_names) < 2:
             raise ConfigError("target: a target needs at least two classes; name them in class_names.")
+        if len(self.imagenet_ids) not in (0, len(self.class_names)):
+            raise ConfigError(
+                f"target: {len(self.imagenet_ids)} imagenet_ids for {len(self.class_names)} classes; give one for "
+                "each, or none."
+            )
         if self.geometry == "published" and self.preprocessing.resize is None and self.preprocessing.crop is None:
             raise ConfigError(f"target.geometry: {self.spec} has no published geometry; say target.geometry=native.")
         if self.crops not in (1, 10):

@@ -14,6 +14,7 @@ import psutil
 
 import evofool
 from benchmarks.measure import Settings, alone, alternate
+from evofool.runs.observers.observer import GenerationPlaced, RunStopped
 from evofool.store.run import RunStore
 
 __all__ = ["in_short", "markdown", "measure"]
@@ -29,10 +30,10 @@ class Watch(evofool.Observer):
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def on_generation(self, statistics: Any, facts: dict[str, Any]) -> None:
+    def on_generation(self, event: GenerationPlaced) -> None:
         self.times.append(time.perf_counter())
 
-    def on_stop(self, reason: str) -> None:
+    def on_stop(self, event: RunStopped) -> None:
         self.mib = psutil.Process().memory_info().rss / 2**20
 
 

@@ -31,6 +31,7 @@ from evofool.evaluate.pool import Job, PoolReport
 from evofool.machines.bench.genomes import hidden_nodes
 from evofool.records import Numerics, Scores
 from evofool.runs import session
+from evofool.runs.observers.observer import GenerationPlaced, RunStarted, RunStopped
 
 __all__ = ["FakePool", "in_short", "markdown", "measure", "picture"]
 
@@ -118,14 +119,14 @@ class Clock(evofool.Observer):
     def __init__(self) -> None:
         self.evaluations = self.placements = 0
 
-    def on_start(self, *_: Any) -> None:
+    def on_start(self, event: RunStarted) -> None:
         self.started = time.perf_counter()
 
-    def on_generation(self, statistics: Any, facts: dict[str, Any]) -> None:
-        self.evaluations += statistics.offspring
-        self.placements += statistics.placements
+    def on_generation(self, event: GenerationPlaced) -> None:
+        self.evaluations += event.statistics.offspring
+        self.placements += event.statistics.placements
 
-    def on_stop(self, *_: Any) -> None:
+    def on_stop(self, event: RunStopped) -> None:
         self.stopped = time.perf_counter()
 
 

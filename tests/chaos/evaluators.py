@@ -27,6 +27,7 @@ import evofool
 from chaos.outcome import Outcome
 from chaos.toy import TARGET, Toy
 from evofool.evaluate.over_ray.pool import RayPool
+from evofool.runs.observers.observer import GenerationPlaced, Warned
 
 __all__ = [
     "trial_counts",
@@ -102,13 +103,13 @@ class Nemesis(evofool.Observer):
         self.warnings: list[str] = []
         self.threads: list[threading.Thread] = []
 
-    def on_generation(self, statistics: Any, facts: dict[str, Any]) -> None:
-        if statistics.generation in self.generations:
+    def on_generation(self, event: GenerationPlaced) -> None:
+        if event.statistics.generation in self.generations:
             self.threads.append(threading.Thread(target=self._strike, daemon=True))
             self.threads[-1].start()
 
-    def on_warning(self, text: str) -> None:
-        self.warnings.append(text)
+    def on_warning(self, event: Warned) -> None:
+        self.warnings.append(event.text)
 
     def _strike(self) -> None:
         until = time.monotonic() + 5

@@ -28,6 +28,7 @@ from evofool.encoding.direct.genome import DirectEncoding
 from evofool.encoding.drawing import compiled, portable, reference, render
 from evofool.errors import IncompatibleRun, InvalidGenome
 from evofool.evaluate import resolving
+from evofool.runs.observers.observer import Warned
 
 BUSY = VariationConfig(add_connection=0.9, split_connection=0.9, delete_connection=0.1, parallel_connections=True)
 portable_encoding = functools.partial(CppnEncoding, arithmetic="portable")
@@ -295,8 +296,8 @@ def test_one_is_told_where_numba_would_help(config: Config, tmp_path: Path, monk
     told: list[str] = []
 
     class Listener(evofool.Observer):
-        def on_warning(self, text: str) -> None:
-            told.append(text)
+        def on_warning(self, event: Warned) -> None:
+            told.append(event.text)
 
     def run(name: str, *overrides: str) -> None:
         evofool.run(load_config(config, overrides), out=tmp_path / name, observers=[Listener()])

@@ -27,6 +27,7 @@ from evofool.evaluate.over_ray import cluster as ray_cluster
 from evofool.evaluate.over_ray import pool
 from evofool.evaluate.over_ray.actor import Actor
 from evofool.evaluate.problem import problem_of
+from evofool.runs.observers.observer import GenerationPlaced, Warned
 from evofool.targets.numerics import default_numerics
 from evofool.targets.opening import open_target
 
@@ -113,8 +114,8 @@ class Striker(evofool.Observer):
     def __init__(self, number: int, generations: tuple[int, ...]) -> None:
         self.number, self.generations, self.struck = number, generations, 0
 
-    def on_generation(self, statistics: Any, facts: dict[str, Any]) -> None:
-        if statistics.generation in self.generations:
+    def on_generation(self, event: GenerationPlaced) -> None:
+        if event.statistics.generation in self.generations:
             threading.Thread(target=self.strike, daemon=True).start()
 
     def strike(self) -> None:
@@ -205,8 +206,8 @@ def test_more_evaluators_than_fit_is_a_warning(long: Config, tmp_path: Path) -> 
     warnings: list[str] = []
 
     class Listener(evofool.Observer):
-        def on_warning(self, text: str) -> None:
-            warnings.append(text)
+        def on_warning(self, event: Warned) -> None:
+            warnings.append(event.text)
 
     keys = ["evaluation.evaluators=3", "evaluation.threads=2", "search.generations=3"]
     run = evofool.run(long, keys, out=tmp_path / "run", observers=[Listener()])

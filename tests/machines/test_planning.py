@@ -20,6 +20,7 @@ from evofool.machines.plan import evaluations_in, generations_of
 from evofool.machines.probe import Reading
 from evofool.machines.rehearsal import BreedingMemory, FirstGenerations, PlacementCurve
 from evofool.records import Numerics
+from evofool.runs.observers.observer import Committed
 from evofool.store import compaction
 from evofool.store.commits import TABLES
 
@@ -141,7 +142,7 @@ def test_what_history_drops_is_not_foretold(config: Config, tmp_path: Path, monk
     sizes: list[int] = []  # after each commit: what is foretold is the largest, before a compaction
 
     class Listener(evofool.Observer):
-        def on_commit(self, generation: int, archive_hash: str) -> None:
+        def on_commit(self, event: Committed) -> None:
             sizes.append(bytes_of(tmp_path / "run"))
 
     evofool.run(load_config(config, [*asked, "storage.history=elites"]), out=tmp_path / "run", observers=[Listener()])

@@ -39,8 +39,8 @@ import evofool, test_bins
 from evofool.evaluate import problem
 
 class Killer(evofool.Observer):
-    def on_generation(self, statistics, facts):
-        if statistics.generation == 4:
+    def on_generation(self, event):
+        if event.statistics.generation == 4:
             os.kill(os.getpid(), 9)
 
 problem.cells_of = test_bins.cells_of

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import evofool
 from evofool.config import Config
 from evofool.errors import Stopped
+from evofool.runs.observers.observer import GenerationPlaced, Warned
 from evofool.runs.observers.progress import LiveTable
 
 
@@ -20,8 +20,8 @@ class Interrupt(evofool.Observer):
     def __init__(self, progress: LiveTable) -> None:
         self.progress = progress
 
-    def on_generation(self, statistics: Any, facts: Any) -> None:
-        self.progress.on_warning("pip install 'evofool[fast]' for /data/[/x]")
+    def on_generation(self, event: GenerationPlaced) -> None:
+        self.progress.on_warning(Warned("pip install 'evofool[fast]' for /data/[/x]"))
         raise KeyboardInterrupt
 
 

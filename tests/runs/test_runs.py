@@ -21,6 +21,7 @@ from evofool.evaluate.evaluator import Evaluator
 from evofool.evaluate.inline import InlinePool
 from evofool.evaluate.pool import Job
 from evofool.records import Cells, Numerics
+from evofool.runs.observers.observer import Committed, GenerationPlaced, Warned
 from evofool.search.asking import AskTellPool
 from evofool.search.loop import Search
 
@@ -53,14 +54,14 @@ class Watcher(evofool.Observer):
         self.commits = 0
         self.warnings: list[str] = []
 
-    def on_generation(self, statistics: Any, facts: dict[str, Any]) -> None:
-        self.generations.append(statistics.generation)
+    def on_generation(self, event: GenerationPlaced) -> None:
+        self.generations.append(event.statistics.generation)
 
-    def on_commit(self, generation: int, archive_hash: str) -> None:
+    def on_commit(self, event: Committed) -> None:
         self.commits += 1
 
-    def on_warning(self, text: str) -> None:
-        self.warnings.append(text)
+    def on_warning(self, event: Warned) -> None:
+        self.warnings.append(event.text)
 
 
 @pytest.mark.slow

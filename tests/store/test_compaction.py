@@ -23,6 +23,7 @@ from evofool.archive.state import State
 from evofool.config import Config
 from evofool.errors import ConfigError, CorruptData, RunLocked, Stopped, StorageError
 from evofool.records import Statistics
+from evofool.runs.observers.observer import GenerationPlaced, Warned
 from evofool.runs.replay import replay, replayed_from
 from evofool.store import compaction, schemas, writing
 from evofool.store.commits import TABLES, CommitLog, lock
@@ -44,12 +45,12 @@ class Listener(evofool.Observer):
         self.kill_after = kill_after
         self.warnings: list[str] = []
 
-    def on_generation(self, statistics: Statistics, facts: dict[str, Any]) -> None:
-        if statistics.generation == self.kill_after:
+    def on_generation(self, event: GenerationPlaced) -> None:
+        if event.statistics.generation == self.kill_after:
             raise KeyboardInterrupt
 
-    def on_warning(self, text: str) -> None:
-        self.warnings.append(text)
+    def on_warning(self, event: Warned) -> None:
+        self.warnings.append(event.text)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from evofool.base.places import as_url
 from evofool.config import Config, load_config
 from evofool.errors import ConfigError, CorruptData, RunLocked, StorageError
 from evofool.machines import launch, submit
-from evofool.runs.observers.observer import Observer
+from evofool.runs.observers.observer import Committed, Observer
 from evofool.store import commits, compaction, writing
 from evofool.store.remote import objects, working_copy
 from evofool.store.remote.objects import Objects
@@ -79,8 +79,8 @@ class At(Observer):
     def __init__(self, generation: int, do: Callable[[], Any]) -> None:
         self.generation, self.do = generation, do
 
-    def on_commit(self, generation: int, archive_hash: str) -> None:
-        if generation == self.generation:
+    def on_commit(self, event: Committed) -> None:
+        if event.generation == self.generation:
             self.do()
 
 

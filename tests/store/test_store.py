@@ -51,6 +51,7 @@ from evofool.errors import ConfigError, CorruptData, IncompatibleRun, RunLocked,
 from evofool.evaluate.evaluator import Evaluator
 from evofool.records import NO_PARENT, GenerationResult, Statistics, individual_id
 from evofool.runs import runner
+from evofool.runs.observers.observer import Committed, GenerationPlaced, RunStopped, Warned
 from evofool.store import files, folders, schemas, view, writing
 from evofool.store.commits import TABLES, Commit, lock
 from evofool.store.reader import Run, encoding_of
@@ -111,19 +112,19 @@ class Recorder(evofool.Observer):
         self.warnings: list[str] = []
         self.stops: list[str] = []
 
-    def on_generation(self, statistics: Statistics, facts: dict[str, Any]) -> None:
-        self.statistics.append(statistics)
-        if statistics.generation == self.kill_after:
+    def on_generation(self, event: GenerationPlaced) -> None:
+        self.statistics.append(event.statistics)
+        if event.statistics.generation == self.kill_after:
             raise KeyboardInterrupt
 
-    def on_commit(self, generation: int, archive_hash: str) -> None:
-        self.commits.append((generation, archive_hash))
+    def on_commit(self, event: Committed) -> None:
+        self.commits.append((event.generation, event.archive_hash))
 
-    def on_warning(self, text: str) -> None:
-        self.warnings.append(text)
+    def on_warning(self, event: Warned) -> None:
+        self.warnings.append(event.text)
 
-    def on_stop(self, reason: str) -> None:
-        self.stops.append(reason)
+    def on_stop(self, event: RunStopped) -> None:
+        self.stops.append(event.reason)
 
 
 @pytest.fixture(scope="module")
@@ -567,9 +568,9 @@ def test_large_pictures_are_encoded_beside_the_search(
     seen = []
 
     class Watch(evofool.Observer):
-        def on_generation(self, statistics: Statistics, facts: dict[str, Any]) -> None:
+        def on_generation(self, event: GenerationPlaced) -> None:
             seen.append(path.exists())
-            if statistics.generation == 4:
+            if event.statistics.generation == 4:
                 free.set()
 
     run = evofool.run(config, ["storage.commit_every=1"], out=tmp_path / "beside", observers=[Watch()])
@@ -824,8 +825,8 @@ def test_create_and_probe_that_fail_leave_nothing(
 
 def test_a_commit_that_cannot_be_written_is_not_acknowledged(config: Config, tmp_path: Path) -> None:
     class Full(Recorder):
-        def on_generation(self, statistics: Statistics, facts: dict[str, Any]) -> None:
-            if statistics.generation == 2:
+        def on_generation(self, event: GenerationPlaced) -> None:
+            if event.statistics.generation == 2:
                 patch.setattr(os, "fsync", fail(errno.ENOSPC))
 
     whole = evofool.run(config, out=tmp_path / "whole").archive_hash
@@ -857,8 +858,8 @@ MOUNTED = """
     Evaluator.score = lambda self, genomes: (scored.append(1), score(self, genomes))[1]
 
     class Fill(evofool.Observer):
-        def on_commit(self, generation, archive_hash):
-            if generation == 3:
+        def on_commit(self, event):
+            if event.generation == 3:
                 with open(folder / "tight" / "filler", "wb") as file:
                     try:
                         while True:
@@ -1302,7 +1303,7 @@ def test_snapshots_are_as_rare_as_asked_for(config: Config, tmp_path: Path) -> N
     seen = []
 
     class Look(evofool.Observer):
-        def on_generation(self, statistics: Statistics, facts: dict[str, Any]) -> None:
+        def on_generation(self, event: GenerationPlaced) -> None:
             seen.append((tmp_path / "run" / "elites" / "elites.parquet").exists())
 
     evofool.run(config, ["storage.snapshot_every=1000"], out=tmp_path / "run", observers=[Look()])

@@ -26,11 +26,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import evofool
+from evofool.base.registry import FAMILIES
 from evofool.base.source import Source
 from evofool.config.sections import Config, EvaluationConfig
 from evofool.errors import ConfigError, CorruptData, StorageError, TargetError
 from evofool.evaluate.resolving import resolve_numerics
-from evofool.targets.families import FACTORIES, load_target
+from evofool.targets.families import load_target
 from evofool.targets.numerics import default_numerics
 from evofool.targets.target import Preprocessing, Target, outputs_in_batches
 from evofool.targets.training import train
@@ -89,7 +90,7 @@ def test_spec_that_names_no_target_is_refused(spec: str, words: str) -> None:
 
 def test_every_family_and_device_has_numerics_from_the_table() -> None:
     for device in ("cpu", "cuda"):
-        for family in (*FACTORIES, "any", "unheard of"):
+        for family in (*FAMILIES, "any", "unheard of"):
             numerics = default_numerics(device, family)
             assert numerics.device == device
             assert numerics.chunk % numerics.micro_batch == 0

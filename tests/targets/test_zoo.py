@@ -377,12 +377,11 @@ def test_timm_names_of_classes_come_from_imagenets_lists_or_not_at_all() -> None
     import timm
 
     named = {
-        classes: timm_networks._class_names(timm, timm_network("test_resnet", num_classes=classes))
-        for classes in (7, 0)
+        classes: timm_networks._classes(timm, timm_network("test_resnet", num_classes=classes))[0] for classes in (7, 0)
     }
     assert named == {7: (), 0: ()}
-    many = timm_networks._class_names(timm, timm_network("test_resnet", num_classes=21843))
-    assert len(many) == 21843 and any("tabby" in name for name in many)
+    many, ids = timm_networks._classes(timm, timm_network("test_resnet", num_classes=21843))
+    assert len(many) == len(ids) == 21843 and any("tabby" in name for name in many)
 
 
 @pytest.mark.parametrize(

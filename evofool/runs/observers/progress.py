@@ -11,9 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from evofool.config import Config
-from evofool.records import Facts, Statistics
-from evofool.runs.observers.observer import Observer
+from evofool.runs.observers.observer import GenerationPlaced, Observer, RunEnded, RunStarted, RunStopped, Warned
 
 __all__ = ["Lines", "LiveTable", "make_progress"]
 
@@ -25,13 +23,14 @@ def make_progress(kind: str) -> Observer:
     return {"live": LiveTable, "lines": Lines, "none": Observer}[kind]()
 
 
-def _title(config: Config, facts: Facts) -> str:
-    begin = f"resuming after generation {facts['resumed_at']}" if facts.get("resumed_at") is not None else "new run"
-    address = facts["cluster"].get("address")
+def _title(event: RunStarted) -> str:
+    facts, evaluators = event.provenance, event.evaluators
+    begin = "new run" if event.resumed_at is None else f"resuming after generation {event.resumed_at}"
+    address = event.cluster.get("address")
     where = "" if address is None else f", the Ray cluster at {address}" if address else ", a Ray of this run's own"
     return (
-        f"{config.run_name}: {begin}, {facts['encoding']}, {facts['cells']} classes of {facts['target']}, "
-        f"{facts['evaluators']} evaluator{'s' * (facts['evaluators'] != 1)} on {facts['numerics']['device']}{where}"
+        f"{event.config.run_name}: {begin}, {facts['encoding']}, {facts['cells']} classes of {facts['target']}, "
+        f"{evaluators} evaluator{'s' * (evaluators != 1)} on {facts['numerics']['device']}{where}"
     )
 
 
@@ -46,24 +45,25 @@ class Lines(Observer):
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def on_start(self, config: Config, facts: Facts) -> None:
-        self._say(_title(config, facts))
+    def on_start(self, event: RunStarted) -> None:
+        self._say(_title(event))
 
-    def on_generation(self, s: Statistics, facts: Facts) -> None:
+    def on_generation(self, event: GenerationPlaced) -> None:
         if time.monotonic() - self._last < self.INTERVAL:
             return
         self._last = time.monotonic()
+        s = event.statistics
         self._say(
-            f"generation {s.generation}  evaluations {s.evaluations}  {facts['evaluations_per_second']:.0f}/s  "
+            f"generation {s.generation}  evaluations {s.evaluations}  {event.evaluations_per_second:.0f}/s  "
             f"median {s.median:.6f}  minimum {s.minimum:.6f}  >=0.99 {s.classes_99}  >=0.9999 {s.classes_9999}  "
             f"filled {s.filled}  placements {s.placements_total}"
         )
 
-    def on_warning(self, text: str) -> None:
-        self._say(f"warning: {text}")
+    def on_warning(self, event: Warned) -> None:
+        self._say(f"warning: {event.text}")
 
-    def on_stop(self, reason: str) -> None:
-        self._say(reason)
+    def on_stop(self, event: RunStopped) -> None:
+        self._say(event.reason)
 
 
 class LiveTable(Observer):
@@ -79,36 +79,37 @@ class LiveTable(Observer):
     def _new_live(self) -> Live:
         return Live(self._bar, console=self._console, refresh_per_second=4)
 
-    def on_start(self, config: Config, facts: Facts) -> None:
-        self._say(_title(config, facts))
-        self._cells = facts["cells"]
-        self._task = self._bar.add_task("", total=config.search.generations)
+    def on_start(self, event: RunStarted) -> None:
+        self._say(_title(event))
+        self._cells = event.provenance["cells"]
+        self._task = self._bar.add_task("", total=event.config.search.generations)
         self._live = self._new_live()  # one that was used would erase the lines of its last run
         self._live.start()
 
-    def on_generation(self, s: Statistics, facts: Facts) -> None:
+    def on_generation(self, event: GenerationPlaced) -> None:
+        s = event.statistics
         self._bar.update(self._task, completed=s.generation + 1)
         table = Table.grid(padding=(0, 2))
-        evaluations = f"{s.evaluations} ({facts['evaluations_per_second']:.0f}/s)"
+        evaluations = f"{s.evaluations} ({event.evaluations_per_second:.0f}/s)"
         for row in (
             ("evaluations", evaluations, "placements", f"{s.placements_total} (+{s.placements})"),
             ("median confidence", f"{s.median:.6f}", "filled cells", f"{s.filled} of {self._cells}"),
             ("minimum confidence", f"{s.minimum:.6f}", "distinct elites", str(s.unique_elites)),
             ("classes >= 0.99", str(s.classes_99), "top-1 in their cell", f"{s.top1_share:.0%}"),
             ("classes >= 0.9999", str(s.classes_9999), "generations without placement", str(s.stale)),
-            ("evaluators", str(facts["evaluators"]), "chunks scored again", str(facts["requeued"])),
+            ("evaluators", str(event.evaluators), "chunks scored again", str(event.requeued)),
         ):
             table.add_row(*row)
         self._live.update(Group(self._bar, table))
 
-    def on_warning(self, text: str) -> None:
-        self._say(text, "[yellow]warning:[/] ")
+    def on_warning(self, event: Warned) -> None:
+        self._say(event.text, "[yellow]warning:[/] ")
 
-    def on_stop(self, reason: str) -> None:
+    def on_stop(self, event: RunStopped) -> None:
         self._live.stop()
-        self._say(reason)
+        self._say(event.reason)
 
-    def on_end(self) -> None:
+    def on_end(self, event: RunEnded) -> None:
         self._live.stop()  # also after an error: it hides the cursor and holds stderr
 
     def _say(self, text: str, head: str = "") -> None:

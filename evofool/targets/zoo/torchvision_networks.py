@@ -1,7 +1,8 @@
 """`torchvision:NAME[/WEIGHTS]` and `torchvision:NAME/FILE`: the classification networks of torchvision.
 
 Published weights are looked for where torch.hub keeps them (TORCH_HOME), else downloaded to there. A file of one's own
-is taken to want what the default weights want: the same image size, mean and standard deviation.
+is taken to want what the default weights want, the same image size, mean and standard deviation, unless its metadata
+say otherwise.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from torch import nn
 from evofool.base.source import Source
 from evofool.errors import ConfigError, nearest
 from evofool.records import Facts
+from evofool.targets.family import Family
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo import imagenet
-from evofool.targets.zoo.weights import SUFFIXES, load_into, patience, read_tensors, with_weights
+from evofool.targets.zoo.folding import fold_batch_norm
+from evofool.targets.zoo.weights import SUFFIXES, Described, described, load_into, patience, read_tensors, with_weights
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
-__all__ = ["catalogue", "load", "names"]
+__all__ = ["FAMILY", "catalogue", "load", "names"]
 
 # Networks with heads that are used in training only, which their published weights hold too: the names of the heads.
 _WITH_HEADS = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
@@ -67,10 +70,13 @@ def load(source: Source) -> Target:
         hint = nearest(name, names(), "`evofool targets list torchvision` names them")
         raise ConfigError(f"target.spec: torchvision has no classification network {name!r}; {hint}.")
     kinds = _models().get_model_weights(name)
+    said = Described()
     if slash and rest.endswith(SUFFIXES):
         weights = kinds["DEFAULT"]
         blob = source.read(rest, f"say torchvision:{name} for the published weights")
-        build = functools.partial(_network, name, weights)
+        said = described(blob, rest)
+        side = said.image_size[0] if said.image_size else None
+        build = functools.partial(_network, name, weights, side)
         module, class_names = with_weights(build, blob, rest, imagenet.class_names())
     else:
         weights = kinds.__members__.get(rest if slash else "DEFAULT")
@@ -84,22 +90,33 @@ def load(source: Source) -> Target:
         file = _place(weights).name
         tensors = read_tensors(_published(source, name, weights), file)
         tensors = {_OLD_DENSENET.sub(r"\1\2", key): tensor for key, tensor in tensors.items()}
-        module = _network(name, weights, len(class_names), tensors)
+        module = _network(name, weights, None, len(class_names), tensors)
         load_into(module, tensors, file)
     for head in _WITH_HEADS.get(name, ()):
         setattr(module, head, None)
-    return Target(module, _preprocessing(weights), class_names, spec=source.spec, family="torchvision")
+    return said.applied(Target(module, _preprocessing(weights), class_names, spec=source.spec, family="torchvision"))
 
 
-def _network(name: str, weights: WeightsEnum, classes: int, tensors: dict[str, torch.Tensor]) -> nn.Module:
-    """The network that fits such weights, still with random ones; with auxiliary heads if the tensors have them."""
+def _files(argument: str) -> list[str]:
+    rest = argument.partition("/")[2]
+    return [rest] if rest.endswith(SUFFIXES) else []
+
+
+def _network(
+    name: str, weights: WeightsEnum, side: int | None, classes: int, tensors: dict[str, torch.Tensor]
+) -> nn.Module:
+    """The network that fits such weights, still with random ones; with auxiliary heads if the tensors have them.
+
+    Args:
+        side: of its images in pixels, where a network is built for one size; None for that of the weights.
+    """
     options: Facts = {}
     if name in _WITH_HEADS:
         heads = any(key.startswith(_WITH_HEADS[name]) for key in tensors)
         # As published: the network undoes the usual normalisation and applies that of its own training.
         options = {"aux_logits": heads, "transform_input": True, "init_weights": False}
     if name.startswith("vit_"):
-        options["image_size"] = weights.meta["min_size"][0]
+        options["image_size"] = side or weights.meta["min_size"][0]
     return _models().get_model(name, weights=None, num_classes=classes, **options)
 
 
@@ -148,3 +165,13 @@ def _published(source: Source, name: str, weights: WeightsEnum) -> bytes:
         raise ConfigError(f"{path}: damaged: its sha256 does not begin with {sha256[1]}; remove it and start again.")
     source.files[path.name] = blob
     return blob
+
+
+FAMILY = Family(
+    form="torchvision:NAME[/WEIGHTS] or torchvision:NAME/FILE",
+    load=load,
+    package="torchvision",
+    files=_files,
+    catalogue=catalogue,
+    fold=fold_batch_norm,
+)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,10 +18,12 @@ from torch import nn
 
 from evofool.errors import ConfigError, first_line
 from evofool.records import Facts
+from evofool.targets.target import Preprocessing, Target
 
 __all__ = [
     "SUFFIXES",
-    "class_names",
+    "Described",
+    "described",
     "load_into",
     "metadata",
     "patience",
@@ -30,6 +35,10 @@ __all__ = [
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")  # of files of weights
 _PATIENCE = 20.0  # seconds without a byte after which a download is given up
 _WRITE_HINT = "write it with torch.save(module.state_dict(), FILE) or as safetensors"
+_KEYS_HINT = (
+    'give each as JSON: save_file(module.state_dict(), FILE, {"image_size": "[28, 28]", "mean": "[0]", "std": "[255]"})'
+)
+_WORDNET_ID = re.compile(r"n\d{8}")
 _NAMES_HINT = (
     "names of other classes than the published ones belong into the metadata of a safetensors file: "
     'save_file(module.state_dict(), FILE, {"class_names": json.dumps(NAMES)})'
@@ -72,28 +81,113 @@ def metadata(blob: bytes) -> Facts:
     """The metadata in the bytes of a safetensors file; empty where there is none, or for another kind of file."""
     # The header of a safetensors file: 8 bytes of length, then JSON.
     length = int.from_bytes(blob[:8], "little")
+    if length > len(blob):
+        return {}
     try:
         header = json.loads(blob[8 : 8 + length])
         return dict(header.get("__metadata__") or {})
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return {}
 
 
-def class_names(blob: bytes, path: str) -> tuple[str, ...] | None:
-    """The class names in the metadata of a safetensors file, or None where it has no such entry.
+@dataclass(frozen=True)
+class Described:
+    """What the metadata of a safetensors file say of the network in it; None where they say nothing.
+
+    Attributes:
+        image_size: (height, width) of its input, in pixels.
+        mean, std: one number for each channel, in units of 0 .. 255.
+        class_names: one for each output.
+        imagenet_ids: the id in WordNet of each output, None for one that has none.
+    """
+
+    path: str = ""  # of the file, for messages
+    image_size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    imagenet_ids: tuple[str | None, ...] | None = None
+
+    def preprocessing(self) -> Preprocessing:
+        """What the network is fed, of a file that alone says it.
+
+        Raises:
+            ConfigError: its metadata lack image_size, mean or std, or do not agree.
+        """
+        missing = [key for key in ("image_size", "mean", "std") if getattr(self, key) is None]
+        if missing or self.image_size is None or self.mean is None or self.std is None:
+            raise ConfigError(f"{self.path}: its metadata lack {', '.join(missing)}; {_KEYS_HINT}.")
+        with self._naming():
+            return Preprocessing(self.image_size, len(self.mean), self.mean, self.std)
+
+    def applied(self, target: Target) -> Target:
+        """A target with what the metadata say in the place of its family's defaults, but for the class names, which
+        the network was built for. A network of another image size has no published geometry.
+
+        Raises:
+            ConfigError: they do not fit the network.
+        """
+        said = {"image_size": self.image_size, "mean": self.mean, "std": self.std}
+        changes: Facts = {key: value for key, value in said.items() if value is not None}
+        if self.image_size not in (None, target.preprocessing.image_size):
+            changes |= {"resize": None, "crop": None}
+        ids = target.imagenet_ids if self.imagenet_ids is None else self.imagenet_ids
+        with self._naming():
+            return replace(target, preprocessing=replace(target.preprocessing, **changes), imagenet_ids=ids)
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: its metadata do not fit: {error.message}") from None
+
+
+def described(blob: bytes, path: str) -> Described:
+    """What the metadata of a file of weights say of the network in it; nothing unless it is a safetensors file.
 
     Raises:
-        ConfigError: the entry is not a JSON list of at least two texts.
+        ConfigError: an entry is not what it should be.
     """
-    text = metadata(blob).get("class_names")
-    if text is None:
-        return None
-    names = None
-    with contextlib.suppress(TypeError, ValueError):
-        names = json.loads(text)
-    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{path}: class_names in its metadata is not a JSON list of at least two names.")
-    return tuple(names)
+    said, found = metadata(blob), {}
+    for key, (good, what) in _ENTRIES.items():
+        if key in said:
+            value = None
+            with contextlib.suppress(TypeError, ValueError, RecursionError):
+                value = json.loads(said[key])
+            if not isinstance(value, list) or not good(value):
+                raise ConfigError(f"{path}: {key} in its metadata is not a JSON list of {what}.")
+            found[key] = tuple(value)
+    names, ids = found.get("class_names"), found.get("imagenet_ids")
+    if names and ids and len(names) != len(ids):
+        raise ConfigError(
+            f"{path}: imagenet_ids in its metadata has {len(ids)} entries for {len(names)} class_names; give null for "
+            "a class that has none."
+        )
+    return Described(path, **found)
+
+
+def _numbers(value: list[object]) -> bool:
+    return len(value) in (1, 3) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+
+
+# Of the metadata that describe a network: key -> whether a list is right, and what should be in it.
+_ENTRIES: dict[str, tuple[Callable[[list[Any]], bool], str]] = {
+    "image_size": (
+        lambda value: len(value) == 2 and all(type(v) is int and v > 0 for v in value),
+        "two numbers, height and width in pixels",
+    ),
+    "mean": (_numbers, "1 or 3 numbers, one for each channel"),
+    "std": (_numbers, "1 or 3 numbers, one for each channel"),
+    "class_names": (
+        lambda value: len(value) >= 2 and all(isinstance(v, str) for v in value),
+        "at least two names",
+    ),
+    "imagenet_ids": (
+        lambda value: all(v is None or (isinstance(v, str) and _WORDNET_ID.fullmatch(v)) for v in value),
+        "ids in WordNet, such as n01440764, or null",
+    ),
+}
 
 
 def with_weights(
@@ -103,14 +197,14 @@ def with_weights(
 
     Args:
         build: gives the network for a number of classes and the weights it will get.
-        blob, path: the bytes of the file, and its name. Only a .safetensors file can hold class names.
+        blob, path: the bytes of the file, and its name. Only a safetensors file can hold class names.
         published: the class names where the file has none.
 
     Raises:
         ConfigError: the file is no file of weights, or they are another network's.
     """
     tensors = read_tensors(blob, path)
-    own_names = class_names(blob, path) if path.endswith(".safetensors") else None
+    own_names = described(blob, path).class_names
     names = own_names or published
     module = build(len(names), tensors)
     try:
