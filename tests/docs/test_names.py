@@ -87,7 +87,7 @@ def test_names_of_spans(page: Path) -> None:
         words = span.replace("'", "").replace("[KEY=VALUE]...", "").split()
         assert wrong([word.strip("[]()") for word in words]) == [], f"`{span}`"
         key = re.fullmatch(rf"((?:{'|'.join(SECTIONS)})\.[a-z_]+)(?:[=:].*)?", span)
-        assert not key or key[1] in KEYS, f"`{span}`"
+        assert not key or key[1] in KEYS or page.stem == "house", f"`{span}`"  # a page of modules
         name = re.match(r"evofool\.([a-z]\w*)\(", span)
         assert not name or hasattr(evofool, name[1]), f"`{span}`"
 

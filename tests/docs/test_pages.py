@@ -1,13 +1,15 @@
 """Every block of README and docs/ is run, a page at a time, in one folder, README first: what it made the others use.
 
-Searches are of a few generations of 20 in this process, and networks are trained for one epoch. What is not run, and
-how that is said in a page: pages.py; its names are checked all the same (test_names.py).
+Searches are of a few generations of 20 in this process, and networks are trained for one epoch on a twentieth of the
+images. What is not run, and how a page says so: pages.py; what it names is checked all the same (test_names.py).
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
+import functools
 import io
 import os
 import re
@@ -19,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pages
 import pytest
 
@@ -26,7 +29,7 @@ import evofool.config
 from evofool import cli
 from evofool.runs import runner
 from evofool.search import asking
-from evofool.targets.training import train
+from evofool.targets.training import datasets, train
 
 SMALL = ["evaluation.pool=inline", "search.offspring=20", "search.initial=20", "search.generations=3"]
 FIRST, *REST = pages.OURS
@@ -38,10 +41,27 @@ def smaller(load: Callable[..., Any]) -> Callable[..., Any]:
     """`load_config` as if every file or preset were a small search; what is said on a command line counts more."""
 
     def load_config(source: Any, overrides: Any = None, **options: Any) -> Any:
-        from_a_person = isinstance(source, str | Path) and "_evofool" not in str(source) and not options
-        return load(source, [*SMALL, *(overrides or [])] if from_a_person else overrides, **options)
+        of_a_run = not isinstance(source, str | Path) or "_evofool" in str(source)
+        if of_a_run or sys.argv[1:2] == ["cluster"]:
+            return load(source, overrides, **options)
+        return load(source, [*SMALL, *(overrides or [])], **options)
 
     return load_config
+
+
+def fewer(load: Callable[..., Any]) -> Callable[..., Any]:
+    """`load_dataset` as if there were a twentieth of the images, split one way: reading them takes seconds."""
+
+    @functools.cache
+    def some(name: str) -> Any:
+        data = load(name, 1)
+        arrays = {field: value[::20] for field, value in vars(data).items() if isinstance(value, np.ndarray)}
+        return dataclasses.replace(data, **arrays)
+
+    def load_dataset(name: str, seed: int, folder: object = None) -> Any:
+        return some(name)
+
+    return load_dataset
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +74,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copytree(pages.ROOT / name, place / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
+        patch.syspath_prepend(place)
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         patch.setattr(train, "EPOCHS", 1)
+        patch.setattr(train, "THREADS", 1)
         for module in (evofool.config, runner, asking):
             patch.setattr(module, "load_config", smaller(module.load_config))
-        walk(FIRST)
+        patch.setattr(datasets, "load_dataset", fewer(datasets.load_dataset))
+        try:
+            walk(FIRST)
+        except AssertionError as error:
+            pytest.fail(str(error), pytrace=False)
         yield place
 
 
