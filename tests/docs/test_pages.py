@@ -34,7 +34,8 @@ from evofool.targets.training import datasets, train
 SMALL = ["evaluation.pool=inline", "search.offspring=20", "search.initial=20", "search.generations=3"]
 FIRST, *REST = pages.OURS
 WITH_BLOCKS = [page for page in REST if pages.blocks(page)]
-pytestmark = [pytest.mark.slow, pytest.mark.needs_mnist5k]
+LONGEST = 9  # generations of a command
+pytestmark = [pytest.mark.slow, pytest.mark.needs_mnist5k, pytest.mark.timeout(900)]
 
 
 def smaller(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,7 +125,7 @@ def run_line(line: str) -> tuple[int, str]:
     if not re.match(r"(evofool|make) ", line):
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout + done.stderr
-    words = pages.words(line)
+    words = pages.words(re.sub(r"(?<=search\.generations=)\d+", lambda n: str(min(int(n[0]), LONGEST)), line))
     if words[0] == "make":  # its recipes, as far as they are commands of evofool: the rest installs
         recipes = subprocess.run(["make", "-n", *words[1:]], capture_output=True, text=True, check=True).stdout
         commands = [found for found in recipes.splitlines() if found.startswith(".venv/bin/evofool ")]
