@@ -2,7 +2,7 @@
 # make test   install into .venv and run all tests but the slow proofs
 # make proofs  the slow tests that make test leaves out; ten minutes
 # make check  linter, types, architecture and fast tests, in under a minute
-# make house  docs/house.md: what lives where, from the table that the architecture test holds the code to
+# make house  docs/house.md from the table that the architecture test holds the code to, and the tables of docs/commands.md
 # make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half
 # make chaos  kills, power loss, cut cables, hostile files by thousands; Markdown, docs/chaos.json; needs root, strace
 # make gpu-check  is evofool right on this GPU? in under five minutes; docs/gpu.md. gpu-pack fetches what it needs elsewhere
@@ -53,6 +53,7 @@ constraints:
 
 house: $(STAMP)
 	$(BIN)/python tests/house.py
+	$(BIN)/python tests/docs/command_page.py
 
 bench: $(STAMP) weights/lenet.safetensors
 	$(BIN)/python tests/benchmarks/bench.py
