@@ -22,7 +22,7 @@ COMMANDS = (  # in the order of --help; each file adds its command when it is lo
     *("run", "resume", "status", "elites", "show", "verify", "export", "merge", "compact"),
     *("study.transfer", "study.compare", "study.score"),
     *("targets.list", "targets.check", "targets.train"),
-    *("config.show", "config.schema"),
+    *("config.show", "config.schema", "config.presets"),
     *("cluster.doctor", "cluster.plan", "cluster.tune", "cluster.bench", "cluster.launch", "cluster.submit"),
 )
 for _name in COMMANDS:

@@ -63,7 +63,9 @@ def run_path(text: str) -> Path:
 RunPath = Annotated[
     Path, Argument(metavar="RUN", help="Run directory, or its s3://, gs:// or az:// URL.", parser=run_path)
 ]
-ConfigPath = Annotated[Path, Argument(metavar="CONFIG", help="YAML file.")]
+ConfigPath = Annotated[
+    Path, Argument(metavar="CONFIG", help="YAML file, or the name of a preset (`evofool config presets`).")
+]
 Overrides = Annotated[
     list[str] | None, Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. search.generations=50.")
 ]
