@@ -140,7 +140,7 @@ ROOMS = (
         8,
         "typing, printing",
         _files(
-            "output options run resume status elites show verify export merge compact "
+            "output completion options run resume status elites show verify export merge compact "
             "study study.transfer study.compare study.score targets targets.list targets.check targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"

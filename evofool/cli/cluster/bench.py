@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from evofool.cli import options, output
+from evofool.cli import completion, options, output
 from evofool.cli.cluster import cluster_app
 from evofool.cli.options import run_path
 
@@ -20,7 +20,12 @@ BENCHED = {"name": "bench", "target": {"spec": "lenet:weights/lenet.safetensors"
 @cluster_app.command()
 def bench(
     config: Annotated[
-        str | None, Argument(metavar="[CONFIG]", help="YAML file or preset; without it, the quickstart's LeNet and CPPNs.")
+        str | None,
+        Argument(
+            metavar="[CONFIG]",
+            help="YAML file or preset; without it, the quickstart's LeNet and CPPNs.",
+            autocompletion=completion.configs,
+        ),
     ] = None,
     overrides: options.Overrides = None,
     run: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Argument
 
-from evofool.cli import output
+from evofool.cli import completion, output
 from evofool.cli.config import config_app
 from evofool.cli.options import Json
 
@@ -19,7 +19,10 @@ WEIGHTS = {  # scheme of target.spec -> where the weights come from
 
 @config_app.command("presets")
 def presets(
-    name: Annotated[str | None, Argument(metavar="[NAME]", help="Print this one's file, to be kept and edited.")] = None,
+    name: Annotated[
+        str | None,
+        Argument(metavar="[NAME]", help="Print this one's file, to be edited.", autocompletion=completion.presets),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The presets, or the file of one: `evofool config presets quickstart > mine.yaml`."""
