@@ -222,7 +222,7 @@ def submit(
         client: makes what speaks to the Jobs API at an address; by default Ray's own.
 
     Raises:
-        ConfigError: the job cannot be meant, or is too large; or the LeNet of a preset is missing and cannot be trained.
+        ConfigError: the job cannot be meant or is too large, or a preset's LeNet is missing and cannot be trained.
         ResourcesMissing: nothing answers, or refuses.
     """
     folder = Path.cwd()

@@ -16,9 +16,7 @@ from evofool.cli.options import cluster
 def doctor(
     config: Annotated[
         Path | None,
-        Argument(
-            metavar="[CONFIG]", help="Also look at the target of this config or preset.", autocompletion=completion.configs
-        ),
+        Argument(metavar="[CONFIG]", help="Also look at this config's target.", autocompletion=completion.configs),
     ] = None,
     storage: Annotated[str, Option(help="Folder runs are to be kept in, or its URL.")] = "runs",
     address: Annotated[

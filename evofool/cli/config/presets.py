@@ -44,4 +44,4 @@ def presets(
         output.print_json([dict(zip(columns, row)) for row in rows])
         return
     output.table(columns, rows)
-    print("\nevofool run NAME starts one from any folder; evofool config presets NAME > mine.yaml gives it to be edited")
+    print("\nto run one: evofool run NAME, in any folder; to edit one: evofool config presets NAME > mine.yaml")

