@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from typer import Context
 
@@ -48,7 +49,8 @@ def classes(context: Context, incomplete: str) -> Iterable[str]:
     """The classes of the run before it that have an elite."""
     from evofool.store.schemas import read_column
 
-    names = read_column(Path(context.params["path"]) / "elites" / "elites.parquet", "class_name")
+    view = Path(context.params["path"]) / "elites" / "elites.parquet"
+    names = [str(name) for name in read_column(view, "class_name")]
     return [_Escaped(name) if os.environ[ASKED] == "complete_bash" else name for name in names]
 
 
@@ -65,8 +67,8 @@ class _Escaped(str):
 
     plain: str
 
-    def startswith(self, *arguments: object) -> bool:  # type: ignore[override]
-        return self.plain.startswith(*arguments)  # type: ignore[arg-type]
+    def startswith(self, prefix: str | tuple[str, ...], *span: Any) -> bool:
+        return self.plain.startswith(prefix, *span)
 
 
 @_quiet
