@@ -31,8 +31,8 @@ $(STAMP): pyproject.toml constraints.txt
 weights/lenet.safetensors: | $(STAMP)
 	$(BIN)/evofool targets train lenet --dataset mnist-5k --seed 1 --out $@
 
-demo: $(STAMP) weights/lenet.safetensors
-	$(BIN)/evofool run configs/quickstart.yaml
+demo: $(STAMP)
+	$(BIN)/evofool run quickstart
 	$(BIN)/evofool export runs/quickstart --out runs/quickstart-pictures --sheet-only
 
 test: $(STAMP)

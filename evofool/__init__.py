@@ -1,8 +1,8 @@
 """evofool: evolutionary search for images that a classifier is sure about and that mean nothing to a person.
 
 >>> import evofool
->>> run = evofool.run("configs/quickstart.yaml", ["evaluation.pool=inline"])   # doctest: +SKIP
->>> run.elites()[["class_name", "confidence", "generation"]]                   # doctest: +SKIP
+>>> run = evofool.run("quickstart", ["evaluation.pool=inline"])   # doctest: +SKIP
+>>> run.elites()[["class_name", "confidence", "generation"]]    # doctest: +SKIP
 
 Everything here is loaded when first used, so that `import evofool` costs nothing.
 """

@@ -50,7 +50,7 @@ ROOMS = (
         "what knows nothing of the search",
         _files("addresses places provenance picture_files png jit registry rng_compiled rng source usercode"),
     ),
-    Room("config", 2, "one YAML", _files("fields schedules sections introduced keys files")),
+    Room("config", 2, "one YAML", _files("fields schedules sections introduced keys presets files")),
     Room("archive", 2, "what counts, and who holds which cell", _files("objectives scores cells state")),
     Room(
         "encoding",
@@ -72,7 +72,7 @@ ROOMS = (
             "target family numerics readout "
             "zoo.imagenet zoo.weights zoo.folding zoo.lenet zoo.efficientnet_lite zoo.torchvision_networks "
             "zoo.timm_networks zoo.python families opening "
-            "training.datasets training.train checking.photographs checking.checks"
+            "training.datasets training.train training.provision checking.photographs checking.checks"
         ),
     ),
     Room(
@@ -142,9 +142,9 @@ ROOMS = (
         8,
         "typing, printing",
         _files(
-            "output options run resume status elites show verify export merge compact "
+            "output completion options run resume status elites show verify export merge compact "
             "study study.transfer study.compare study.score targets targets.list targets.check targets.train "
-            "config config.show config.schema "
+            "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
         ),
     ),

@@ -22,7 +22,7 @@ COMMANDS = (  # in the order of --help; each file adds its command when it is lo
     *("run", "resume", "status", "elites", "show", "verify", "export", "merge", "compact"),
     *("study.transfer", "study.compare", "study.score"),
     *("targets.list", "targets.check", "targets.train"),
-    *("config.show", "config.schema"),
+    *("config.show", "config.schema", "config.presets"),
     *("cluster.doctor", "cluster.plan", "cluster.tune", "cluster.bench", "cluster.launch", "cluster.submit"),
 )
 for _name in COMMANDS:
@@ -30,11 +30,11 @@ for _name in COMMANDS:
 
 FIRST_DAY = """evofool finds images that a classifier is sure about and that mean nothing to a person. A first day:
 
-  evofool targets train lenet --out weights/lenet.safetensors   a network to fool, from MNIST digits of a package
-  evofool run configs/quickstart.yaml                           a search: an elite for each class
-  evofool elites runs/quickstart                                the table of the elites
-  evofool show runs/quickstart 3                                one of them, in the terminal
-  evofool export runs/quickstart --out pictures                 pictures, CSV, a contact sheet
+  evofool config presets                          the searches that go by name
+  evofool run quickstart                          one of them, after training its network: an elite for each class
+  evofool elites runs/quickstart                  the table of the elites
+  evofool show runs/quickstart 3                  one of them, in the terminal
+  evofool export runs/quickstart --out pictures   pictures, CSV, a contact sheet
 
 All commands: evofool --help"""
 

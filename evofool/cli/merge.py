@@ -7,14 +7,20 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from evofool.cli import options, output
+from evofool.cli import completion, options, output
 from evofool.cli.options import app, cluster, run_path
 
 
 @app.command()
 def merge(
     paths: Annotated[
-        list[Path], Argument(metavar="RUN RUN...", help="Runs of one target and encoding.", parser=run_path)
+        list[Path],
+        Argument(
+            metavar="RUN RUN...",
+            help="Runs of one target and encoding.",
+            parser=run_path,
+            autocompletion=completion.runs,
+        ),
     ],
     out: Annotated[Path, Option(help="The new run directory, or its URL.", parser=run_path)],
     address: options.Address = None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option, Typer
 
 from evofool.base.addresses import OpenCluster
+from evofool.cli import completion
 from evofool.errors import ConfigError
 
 app = Typer(
@@ -55,15 +57,30 @@ def seed_numbers(text: str, name: str) -> list[int]:
 
 def run_path(text: str) -> Path:
     """The run directory that an argument names: itself, or the working copy of a URL."""
+    if completion.ASKED in os.environ:  # a TAB asks no object store
+        return Path(text)
     from evofool.store.remote.working_copy import locate
 
     return locate(text)
 
 
 RunPath = Annotated[
-    Path, Argument(metavar="RUN", help="Run directory, or its s3://, gs:// or az:// URL.", parser=run_path)
+    Path,
+    Argument(
+        metavar="RUN",
+        help="Run directory, or its s3://, gs:// or az:// URL.",
+        parser=run_path,
+        autocompletion=completion.runs,
+    ),
 ]
-ConfigPath = Annotated[Path, Argument(metavar="CONFIG", help="YAML file.")]
+ConfigPath = Annotated[
+    Path,
+    Argument(
+        metavar="CONFIG",
+        help="YAML file, or the name of a preset (`evofool config presets`).",
+        autocompletion=completion.configs,
+    ),
+]
 Overrides = Annotated[
     list[str] | None, Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. search.generations=50.")
 ]

@@ -36,16 +36,18 @@ def run(
 
     if seeds is not None and out is not None:
         raise ConfigError("--seeds makes several runs, so it goes without --out; say storage.path=FOLDER instead.")
-    configs = [load_config(config, overrides)]
+    keys = [list(overrides or [])]
+    settings = load_config(config, keys[0])
     if seeds is not None:
-        numbers = seed_numbers(seeds, configs[0].name)
-        configs = [load_config(config, [*(overrides or []), f"seed={number}"]) for number in numbers]
+        keys = [[*keys[0], f"seed={number}"] for number in seed_numbers(seeds, settings.name)]
     from evofool.runs import runner  # with torch, for which a mistake in the configuration need not wait
 
-    for settings in configs:
+    for changes in keys:
+        settings = load_config(config, changes)
         with output.last_words(settings, out):
             finished = runner.run(
-                settings,
+                config,
+                changes,
                 out=out,
                 resume=resume,
                 seed_from=seed_from or [],

@@ -9,14 +9,16 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from evofool.cli import output
+from evofool.cli import completion, output
 from evofool.cli.options import AllowCode, Json, RunPath, app
 
 
 @app.command()
 def show(
     path: RunPath,
-    class_: Annotated[str, Argument(metavar="CLASS", help="Class name or output index.")],
+    class_: Annotated[
+        str, Argument(metavar="CLASS", help="Class name or output index.", autocompletion=completion.classes)
+    ],
     png: Annotated[Path | None, Option(help="Write the picture to this file.")] = None,
     size: Annotated[int | None, Option(help="Side in pixels; the archived image by default.", min=1, max=8192)] = None,
     as_json: Json = False,

@@ -12,6 +12,20 @@ from __future__ import annotations
 
 from evofool.config.files import load_config, to_yaml
 from evofool.config.keys import differences, fingerprint, flatten, key_table
+from evofool.config.presets import preset_about, preset_named, preset_names, preset_text
 from evofool.config.sections import Config, parse_condition
 
-__all__ = ["Config", "differences", "fingerprint", "flatten", "key_table", "load_config", "parse_condition", "to_yaml"]
+__all__ = [
+    "Config",
+    "differences",
+    "fingerprint",
+    "flatten",
+    "key_table",
+    "load_config",
+    "parse_condition",
+    "preset_about",
+    "preset_named",
+    "preset_names",
+    "preset_text",
+    "to_yaml",
+]

@@ -14,8 +14,10 @@ import pydantic
 import yaml
 
 from evofool.base.places import as_url
+from evofool.base.registry import known
 from evofool.config.introduced import INTRODUCED
 from evofool.config.keys import key_table
+from evofool.config.presets import SUFFIXES, preset_named, preset_names, preset_text
 from evofool.config.sections import Config
 from evofool.errors import ConfigError
 from evofool.records import Facts
@@ -89,20 +91,39 @@ def _deepest(text: str) -> int:
     return max(accumulate((1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text)), initial=0))
 
 
+def _read(path: Path, where: str) -> str:
+    try:
+        with path.open("rb") as file:
+            blob = file.read(MAX_FILE + 1)
+        # Cut off in the middle of a character, perhaps; _parse_yaml refuses it for its length.
+        return blob.decode(errors="strict" if len(blob) <= MAX_FILE else "replace")
+    except FileNotFoundError:
+        names = preset_names()
+        if path.stem in names:
+            hint = f"no such config file; the preset goes by its name alone: {path.stem}."
+        elif "/" in where or where.endswith(SUFFIXES):
+            hint = "no such config file; `evofool config presets` lists those that go by name."
+        else:
+            hint = f"neither a file here nor a preset; {known(where, names)} `evofool config presets` says more."
+        raise ConfigError(f"{where}: {hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: cannot be read as a config: {error}.") from None
+
+
 def load_config(
     source: str | Path | Mapping[str, object] | Config, overrides: list[str] | None = None, *, stored: bool = False
 ) -> Config:
     """Read a configuration and apply overrides.
 
     Args:
-        source: path of a YAML file, a nested mapping, or a Config.
+        source: path of a YAML file, the name of a preset, a nested mapping, or a Config.
         overrides: strings KEY=VALUE with a dotted key and a YAML value, applied in order.
         stored: whether it is that of a run. A key that it lacks was introduced after the run was made, so the key has
             the value it was introduced with (introduced.py) in place of its default.
 
     Raises:
-        ConfigError: the file cannot be read, or a key is unknown or its value not valid. The sentence names the key
-            and, for an unknown one, the nearest key.
+        ConfigError: the file cannot be read, no preset has the name, or a key is unknown or its value not valid. The
+            sentence names the key and, for an unknown one, the nearest key.
     """
     where = "config"
     data: object
@@ -112,15 +133,8 @@ def load_config(
         data = copy.deepcopy(dict(source))
     else:
         where = str(source)
-        try:
-            with Path(source).open("rb") as file:
-                blob = file.read(MAX_FILE + 1)
-            # Cut off in the middle of a character, perhaps; _parse_yaml refuses it for its length.
-            text = blob.decode(errors="strict" if len(blob) <= MAX_FILE else "replace")
-        except FileNotFoundError:
-            raise ConfigError(f"{where}: no such config file (examples lie in configs/).") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{where}: cannot be read as a config: {error}.") from None
+        preset = preset_named(source)
+        text = preset_text(preset) if preset else _read(Path(source), where)
         data = _parse_yaml(text, where)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a config is a mapping of sections; see `evofool config schema`.")

@@ -22,6 +22,7 @@ from evofool.machines.submit import token_file
 from evofool.store import files
 from evofool.store.remote.objects import Objects
 from evofool.targets.opening import open_target
+from evofool.targets.training.provision import need_training_data, to_be_trained
 
 if TYPE_CHECKING:
     from evofool.evaluate.over_ray.nodes import Answer
@@ -57,7 +58,7 @@ def examine(config: str | None, storage: str, allow_code: bool, address: str | N
     """Look at versions, processors, Ray's environment, storage, and at a config's target and a cluster, if any.
 
     Args:
-        config: path of a YAML file.
+        config: path of a YAML file, or the name of a preset.
         storage: folder of the runs, or its URL.
         address: of the cluster: HOST:PORT or "auto".
     """
@@ -145,7 +146,11 @@ def _refusal(place: str) -> str:
 
 def _target(config: str, allow_code: bool) -> Finding:
     try:
-        opened = open_target(load_config(config).target, allow_code=allow_code)
+        settings = load_config(config)
+        if file := to_be_trained(config, settings):
+            need_training_data(file)
+            return Finding("target", "ok", f"{file} is missing; `evofool run {config}` trains it first")
+        opened = open_target(settings.target, allow_code=allow_code)
     except EvofoolError as error:
         return Finding("target", "failure", error.message, "see docs/networks.md")
     target = opened.target

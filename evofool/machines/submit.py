@@ -22,9 +22,10 @@ from pathspec import GitIgnoreSpec
 
 from evofool.base.addresses import is_loopback
 from evofool.base.places import as_url
-from evofool.config import Config
+from evofool.config import Config, preset_named
 from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped, StorageError, first_line
 from evofool.machines.launch import check_settings, named_files
+from evofool.targets.training.provision import provide
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -161,7 +162,8 @@ def pack(files: dict[str, Path], archive: Path) -> None:
 
 def entrypoint(job: Job, folder: Path) -> str:
     """The command the job runs, in its copy of the folder."""
-    words = ["evofool", "run", _within(job.config, folder), *job.overrides, "--resume", job.resume]
+    config = preset_named(job.config) or _within(job.config, folder)
+    words = ["evofool", "run", config, *job.overrides, "--resume", job.resume]
     words += ["--seeds", job.seeds] if job.seeds else []
     words += ["--allow-code"] * job.allow_code + ["--insecure-cluster"] * job.insecure_cluster
     return f"{_NOT_FROM_HERE} exec {shlex.join(words)}"
@@ -189,8 +191,8 @@ def _refuse(job: Job) -> None:
 
 
 def _needed(job: Job, folder: Path, tell: Callable[[str], None]) -> list[Path]:
-    """The config and the files it names, of those that the job would look for in its folder."""
-    needed = [job.config]
+    """The config, unless it is a preset, and the files it names, of those that the job would look for in its folder."""
+    needed = [] if preset_named(job.config) else [job.config]
     for file in [*named_files(job.settings), *job.include]:
         if file.is_absolute() and not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder.absolute())):
             tell(f"{file}: not sent; the job looks for it there on the cluster.")
@@ -220,12 +222,13 @@ def submit(
         client: makes what speaks to the Jobs API at an address; by default Ray's own.
 
     Raises:
-        ConfigError: the job cannot be meant, or is too large.
+        ConfigError: the job cannot be meant or is too large, or a preset's LeNet is missing and cannot be trained.
         ResourcesMissing: nothing answers, or refuses.
     """
     folder = Path.cwd()
     _refuse(job)
     check_address(address, tell, insecure=job.insecure_cluster)
+    provide(job.config, job.settings, tell)  # here, so that the job and all that resume its run have the same network
     files = gather(folder, _needed(job, folder, tell))
     connection = _connect(address, client)
     with tempfile.TemporaryDirectory(prefix="evofool-") as scratch:

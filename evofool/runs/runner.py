@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from evofool.store.remote.working_copy import locate, naming
 from evofool.store.run import stored_config
 from evofool.targets.opening import open_target
 from evofool.targets.target import Preprocessing, Target
+from evofool.targets.training.provision import provide
 
 __all__ = ["merge", "resume", "run"]
 
@@ -42,7 +44,8 @@ def run(
     """Run a search, or go on with one.
 
     Args:
-        config: path of a YAML file, a nested mapping, or a Config.
+        config: path of a YAML file, the name of a preset, a nested mapping, or a Config. A preset's LeNet is trained
+            first where it is missing, which a line on stderr says.
         overrides: KEY=VALUE strings.
         target: a live network in place of `target.spec`; it is copied. A bare module needs the next two.
         preprocessing: what the network is fed.
@@ -53,8 +56,8 @@ def run(
         address: of a Ray cluster.
         allow_code: whether python: targets may run their code.
         allow_numerics_change: go on although scores may have other bits; marked in the next commit.
-        observers: told what happens, before those of `observers.trackers`; by default there are none, and nothing is
-            printed.
+        observers: told what happens, before those of `observers.trackers`; by default there are none, and nothing else
+            is printed.
         grace: seconds after SIGINT or SIGTERM until the generation under way is abandoned.
 
     Returns:
@@ -78,11 +81,16 @@ def run(
             )
         if not exists and resume == "must":
             raise ConfigError(f"{path}: there is no run to go on with; check the path, or say --resume auto.")
+        provide(config, settings, _say)
         opened = open_target(
             settings.target, live=target, preprocessing=preprocessing, class_names=class_names, allow_code=allow_code
         )
         session = Session(settings, path, opened, address, allow_numerics_change, audience, allow_code, grace)
         return session.resume() if exists else session.create([locate(p) for p in seed_from])
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def resume(path: str | Path, overrides: Sequence[str] = (), **options: Any) -> Run:

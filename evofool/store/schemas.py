@@ -18,7 +18,7 @@ from evofool.errors import CorruptData
 from evofool.records import Cells, Facts
 
 # Also the schemas themselves, by their names in capitals.
-__all__ = ["OF_TABLE", "SCHEMA_VERSION", "byte_limit", "elites", "encode", "from_parquet", "to_parquet"]
+__all__ = ["OF_TABLE", "SCHEMA_VERSION", "byte_limit", "elites", "encode", "from_parquet", "read_column", "to_parquet"]
 
 SCHEMA_VERSION = 1
 _METADATA = {"schema_version": str(SCHEMA_VERSION)}
@@ -169,6 +169,21 @@ def from_parquet(path: Path, schema: pa.Schema, blob: bytes | None = None) -> pa
         _refuse_bomb(path, blob, file)
         return file.read()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last where a name is damaged
+        raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
+
+
+def read_column(path: Path, name: str) -> list[object]:
+    """The values of one column of a file of any table.
+
+    Raises:
+        CorruptData: missing, not Parquet, damaged, without the column, or larger in memory than `byte_limit`.
+    """
+    try:
+        blob = path.read_bytes()
+        file = pq.ParquetFile(pa.BufferReader(blob), **_READ_OPTIONS)
+        _refuse_bomb(path, blob, file)
+        return list(file.read(columns=[name]).column(name).to_pylist())
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
 
 

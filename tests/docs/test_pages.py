@@ -123,7 +123,7 @@ def run_commands(block: pages.Block) -> str:
 
 def run_line(line: str) -> tuple[int, str]:
     """(exit code, what it prints): evofool's commands in this process, which has loaded torch; others in a shell."""
-    if not re.match(r"(evofool|make) ", line):
+    if not re.match(r"(evofool|make) ", line) or " > " in line:
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout + done.stderr
     words = pages.words(re.sub(r"(?<=search\.generations=)\d+", lambda n: str(min(int(n[0]), LONGEST)), line))

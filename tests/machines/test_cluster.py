@@ -450,6 +450,16 @@ def test_submit_sends_what_the_run_needs_and_nothing_secret(folder: Path) -> Non
     assert submitting.submit(job(), "http://127.0.0.1:8265", wait=False, client=client).status is None
 
 
+def test_a_preset_goes_by_name_with_the_weights_it_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, provided = FakeClient(), []
+    monkeypatch.setattr(submitting, "provide", lambda source, settings, tell: provided.append(str(source)))
+    overrides = ["storage.path=/mnt/evofool/runs"]
+    by_name = submitting.Job(Path("quickstart"), overrides, load_config("quickstart", overrides))
+    submitting.submit(by_name, "http://127.0.0.1:8265", client=client)
+    assert " exec evofool run quickstart storage.path=/mnt/evofool/runs --resume auto" in client.sent["entrypoint"]
+    assert "weights/lenet.safetensors" in client.names and provided == ["quickstart"]
+
+
 @pytest.mark.parametrize(
     ("before", "after"), [("{folder}", ""), ("{folder}:/opt/lib", "/opt/lib"), ("/opt/lib", "/opt/lib"), ("", "")]
 )

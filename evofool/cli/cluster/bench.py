@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from evofool.cli import options, output
+from evofool.cli import completion, options, output
 from evofool.cli.cluster import cluster_app
 from evofool.cli.options import run_path
 
@@ -20,7 +20,12 @@ BENCHED = {"name": "bench", "target": {"spec": "lenet:weights/lenet.safetensors"
 @cluster_app.command()
 def bench(
     config: Annotated[
-        str | None, Argument(metavar="[CONFIG]", help="YAML file; without it, the quickstart's LeNet and CPPNs.")
+        str | None,
+        Argument(
+            metavar="[CONFIG]",
+            help="YAML file or preset; without it, the quickstart's LeNet and CPPNs.",
+            autocompletion=completion.configs,
+        ),
     ] = None,
     overrides: options.Overrides = None,
     run: Annotated[
@@ -36,11 +41,14 @@ def bench(
     """Measure how near the whole search comes to the network alone here, and what each part of it costs."""
     from evofool.config import load_config
     from evofool.machines.bench import measuring
+    from evofool.targets.training.provision import provide
 
     if config is not None and "=" in config and not Path(config).exists():  # the first override; CONFIG is left out
         overrides, config = [config, *(overrides or [])], None
+    settings = load_config(BENCHED if config is None else config, overrides)
+    provide(config, settings, output.tell)
     result = measuring.bench(
-        load_config(BENCHED if config is None else config, overrides),
+        settings,
         seconds=seconds,
         repeats=repeats,
         run=run,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from evofool.cli import options, output
+from evofool.cli import completion, options, output
 from evofool.cli.cluster import cluster_app
 from evofool.errors import ConfigError
 
@@ -15,7 +15,12 @@ from evofool.errors import ConfigError
 @cluster_app.command()
 def launch(
     kind: Annotated[
-        str, Argument(metavar="KIND", help="aws, on-premise, kuberay, slurm, local or docker, as in cluster/.")
+        str,
+        Argument(
+            metavar="KIND",
+            help="aws, on-premise, kuberay, slurm, local or docker, as in cluster/.",
+            autocompletion=completion.launches,
+        ),
     ],
     config: options.ConfigPath,
     overrides: options.Overrides = None,

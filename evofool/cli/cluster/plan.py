@@ -19,8 +19,10 @@ def plan(
     """What a run would take, without making it: evaluations, time, evaluators, memory, disk."""
     from evofool.config import load_config
     from evofool.machines import plan
+    from evofool.targets.training.provision import provide
 
     settings = load_config(config, overrides)
+    provide(config, settings, output.tell)
     result = plan.plan(settings, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=output.tell)
     if as_json:
         figures = [vars(figure) for figure in result.figures]

@@ -27,8 +27,11 @@ def tune(
     """Measure which batch sizes, memory format and threads are fastest here, over all evaluators of this machine."""
     from evofool.config import load_config
     from evofool.machines import tune
+    from evofool.targets.training.provision import provide
 
-    result = tune.tune(load_config(config, overrides), seconds=seconds, allow_code=allow_code, tell=output.tell)
+    settings = load_config(config, overrides)
+    provide(config, settings, output.tell)
+    result = tune.tune(settings, seconds=seconds, allow_code=allow_code, tell=output.tell)
     lines = tune.lines_of(result.best.numerics) if result.worth_it else []
     if as_json:
         output.print_json(

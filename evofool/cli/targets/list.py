@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument
 
 from evofool.base.registry import FAMILIES, known
-from evofool.cli import output
+from evofool.cli import completion, output
 from evofool.cli.options import Json
 from evofool.cli.targets import targets_app
 from evofool.errors import ConfigError
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @targets_app.command("list")
 def list_(
-    kind: Annotated[str | None, Argument(metavar="[KIND]", help="Name the networks of one kind.")] = None,
+    kind: Annotated[
+        str | None,
+        Argument(metavar="[KIND]", help="Name the networks of one kind.", autocompletion=completion.families),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The kinds of specs, or the networks of one kind."""

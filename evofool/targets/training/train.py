@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import math
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,12 +50,13 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
         StorageError: the file cannot be written; where the place is the reason, before training.
     """
     path = Path(out)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")  # its own: another process may train it too
     with _writing(path, part):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
+        part.unlink()
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
