@@ -119,7 +119,7 @@ def summarise(runs: pd.DataFrame) -> list[Facts]:
     summary: list[Facts] = []
     for name, group in groups.items():
         for figure, values in group.items():
-            low, high = median_interval(values)
+            low, high = median_interval(values) if len(values) > 1 else (np.inf, np.inf)  # of one run there is none
             facts = {"group": name, "figure": figure, "value": _number(np.median(values))}
             facts |= {"low": _number(low), "high": _number(high)}
             summary.append({**facts, "n": len(values), "never": int(np.isinf(values).sum())})

@@ -43,7 +43,7 @@ SHARES = {
     "class_is_top1": "the answer is the evolved class",
     "both_99": "0.99 or more by both",
     "both_9999": "0.9999 or more by both",
-    "source_surer": "source surer, of those with the same answer",
+    "source_surer": "source surer, where answers agree",
 }
 NUMBERS = ("class_is_top1", "low", "high", "same_top1", "median_confidence")  # of a matrix; NaN where there is none
 PANELS = {
@@ -188,13 +188,13 @@ def _others(work: Work, everyone: list[Elites]) -> list[OpenTarget]:
 
 def _own(work: Work, runs: list[Run]) -> list[OpenTarget]:
     """The targets that the runs were made with, each once."""
+    if len({run.provenance["target_fingerprint"] for run in runs}) < 2:
+        raise ConfigError("give --to TARGET, or runs against at least two targets; these are all against one.")
     judges: dict[str, OpenTarget] = {}
     for run in runs:
         if run.provenance["target_fingerprint"] not in judges:
             by = judge_of(run, work.live, allow_code=work.allow_code)
             judges[by.fingerprint] = by
-    if len(judges) < 2:
-        raise ConfigError("give --to TARGET, or runs against at least two targets; these are all against one.")
     return list(judges.values())
 
 

@@ -61,20 +61,25 @@ def test_seeds_make_a_run_each(command: Command, config_file: Path, tmp_path: Pa
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["s1", "s2", "s5"]
     hashes = {evofool.open_run(tmp_path / "runs" / name).archive_hash for name in ("s1", "s2", "s5")}
     assert len(hashes) == 3
-    code, out, _ = command("study", "compare", *(tmp_path / "runs" / n for n in ("s1", "s2", "s5")), "--json")
+    keys = ["--out", tmp_path / "out"]
+    code, out, _ = command("study", "compare", *(tmp_path / "runs" / n for n in ("s1", "s2", "s5")), "--json", *keys)
     data = json.loads(out)
-    assert code == 0 and len(data["runs"]) == 3 and {g["runs"] for g in data["groups"]} == {3}
-    assert command("study", "compare", *(tmp_path / "runs" / n for n in ("s1", "s2")))[0] == 0
+    assert code == 0 and data["rows"] == 3 and {row["n"] for row in data["summary"]} == {3}
+    code, out, _ = command("study", "compare", *(tmp_path / "runs" / n for n in ("s1", "s2")), *keys)
+    assert code == 0 and str(tmp_path / "runs" / "s2") in out and "s5" not in out
 
 
 def test_table_compares_groups(command: Command, config_file: Path, tmp_path: Path) -> None:
     for kind in ("cppn", "direct"):
         keys = [f"name={kind}-{{seed}}", f"encoding.kind={kind}", f"storage.path={tmp_path / 'runs'}"]
         assert command("run", config_file, *keys, "search.generations=2", "--seeds", "1-2")[0] == 0
-    data = json.loads(command("study", "compare", *sorted((tmp_path / "runs").iterdir()), "--json")[1])
-    tests = {t["figure"]: t["p"] for t in data["tests"]}
-    assert {g["group"].split("-")[0] for g in data["groups"]} == {"cppn", "direct"}
-    assert 0 < tests["median"] <= 1 and tests["median_at"] == 1.0  # nobody got there: all ranks tie
+    runs = sorted((tmp_path / "runs").iterdir())
+    data = json.loads(command("study", "compare", *runs, "--json", "--out", tmp_path / "out")[1])
+    tests = {row["figure"]: row["value"] for row in data["summary"] if row.get("against")}
+    assert {row["group"].split("-")[0] for row in data["summary"]} == {"cppn", "direct"}
+    assert 0 < tests["p_median"] <= 1 and tests["p_median_at"] == 1.0  # nobody got there: all ranks tie
+    never = {row["figure"]: row for row in data["summary"] if "never" in row}
+    assert never["median_at"]["never"] == 2 and never["median_at"]["value"] is None
 
 
 def test_reading_commands_agree_with_the_archive(command: Command, small_run: evofool.Run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from evofool.records import Facts
 __all__ = ["Panel", "dots", "heat_maps"]
 
 WIDTH, MARGIN, LINE = 800, 16, 22  # pixels
-LABELS, NUMBERS = 270, 190  # pixels to the left and to the right of dots
+LABELS, NUMBERS = 264, 252  # pixels to the left and to the right of dots
 MOST = 60  # lines of dots; a picture is to be looked at whole
 LARGEST_CELL = 90.0  # pixels
 INK, FAINT, BLUE = "#1b1f24", "#c9ced6", "#1f5fa8"
@@ -120,7 +120,7 @@ def _axis(panel: Panel, y: float, rows: int) -> Iterator[str]:
     for i in range(5):
         x = LABELS + (WIDTH - LABELS - NUMBERS) * i / 4
         yield f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{FAINT}"/>'
-        yield _text(x, bottom + 13, _number(low + (high - low) * i / 4, 3), anchor="middle", size=11)
+        yield _text(x, bottom + 13, _number(low + (high - low) * i / 4), anchor="middle", size=11)
 
 
 def _dot(panel: Panel, row: Facts, y: float) -> Iterator[str]:
@@ -130,7 +130,7 @@ def _dot(panel: Panel, row: Facts, y: float) -> Iterator[str]:
         place = min(1.0, max(0.0, (value - least) / (most - least)))
         return LABELS + (WIDTH - LABELS - NUMBERS) * place
 
-    yield _text(MARGIN, y + 4, _short(str(row["label"]), 36), size=13)
+    yield _text(MARGIN, y + 4, _short(str(row["label"]), 34), size=13)
     value, low, high = row["value"], row.get("low"), row.get("high")
     words = "–" if value is None else _number(value)
     if low is not None and high is not None:
@@ -143,7 +143,7 @@ def _dot(panel: Panel, row: Facts, y: float) -> Iterator[str]:
     yield _text(WIDTH - NUMBERS + 14, y + 4, f"{words}, n {row['n']}", size=12)
 
 
-def _number(value: float, digits: int = 4) -> str:
+def _number(value: float, digits: int = 3) -> str:
     """A number in a few digits; one below 1 is never shown as 1."""
     text = f"{value:.{digits}g}"
     return text if value >= 1 or float(text) < 1 else f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"

@@ -21,7 +21,7 @@ def wilson(count: int, n: int) -> tuple[float | None, float | None]:
         return None, None
     centre = (count + _Z95**2 / 2) / (n + _Z95**2)
     half = _Z95 / (n + _Z95**2) * math.sqrt(count * (n - count) / n + _Z95**2 / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return 0.0 if count == 0 else centre - half, 1.0 if count == n else centre + half
 
 
 def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -34,14 +34,12 @@ def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def median_ranks(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
     """The 95 % interval of the median of (n,) numbers by their ranks, which takes no distribution for granted and costs
-    a sort: of under six numbers the smallest and the largest, between which the median lies less surely; (None, None)
-    of none."""
+    a sort; (None, None) of under six, between whose ends the median lies less surely than that."""
     n, ranked = len(values), np.sort(values)
-    if n == 0:
+    if n < 6:
         return None, None
-    half = _Z95 * math.sqrt(n) / 2
-    low, high = max(0, math.floor(n / 2 - half)), min(n - 1, math.ceil(n / 2 + half))
-    return float(ranked[low]), float(ranked[high])
+    rank = math.floor((n - 1 - _Z95 * math.sqrt(n)) / 2)  # the binomial's quantile, by the normal, on the safe side
+    return float(ranked[rank]), float(ranked[n - 1 - rank])
 
 
 def mann_whitney(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
