@@ -446,3 +446,35 @@ def test_a_run_in_use_is_refused_with_its_owner(config_file: Path, tmp_path: Pat
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+# ----------------------------------------------------------------------------------------------------------- studies
+
+
+def test_study_lists_every_question_and_loads_none(command: Command) -> None:
+    from evofool.base.registry import STUDIES
+
+    code, out, _ = command("study")
+    assert code == 0 and all(name in out and question in out for name, (question, _) in STUDIES.items())
+    heavy = "[m for m in ('pandas', 'pyarrow', 'torch', 'ray') if m in sys.modules]"
+    for arguments in (["study"], ["study", "--help"], ["--help"]):
+        code_text = (
+            f"import sys; sys.argv[1:] = {arguments}\nfrom evofool import cli\ntry: cli.main()\nfinally: print({heavy})"
+        )
+        said = subprocess.run([sys.executable, "-c", code_text], capture_output=True, text=True)
+        assert said.stdout.splitlines()[-1] == "[]", said
+
+
+def test_a_study_of_another_name_and_a_senseless_limit(command: Command, small_run: evofool.Run) -> None:
+    code, _, err = command("study", "trasnfer", small_run.path)
+    assert code == 2 and "did you mean transfer?" in err
+    code, _, err = command("study", "phrenology", small_run.path)
+    assert code == 2 and "transfer, compare, score" in err
+    assert command("study", "compare", small_run.path, "--limit", "0")[0] == 2
+    assert not (small_run.path / "_studies").exists()
+
+
+def test_a_study_of_one_run_lies_in_it(command: Command, small_run: evofool.Run) -> None:
+    code, out, _ = command("study", "compare", small_run.path)
+    files = [str(small_run.path / "_studies" / f"compare.{kind}") for kind in ("parquet", "svg", "json")]
+    assert code == 0 and out.splitlines()[-3:] == files and "of 1 runs" in out
