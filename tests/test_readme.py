@@ -15,7 +15,9 @@ import evofool
 from evofool.cli import app
 
 ROOT = Path(__file__).parent.parent
-TEXT = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+# Not docs/extend.md: what its commands name is there only once its files are.
+PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "extend.md"]
+TEXT = "\n".join(path.read_text() for path in [ROOT / "README.md", *PAGES])
 SMALL = ["evaluation.pool=inline", "search.offspring=20", "search.initial=20", "search.generations=2"]
 
 

@@ -22,6 +22,7 @@ from evofool.errors import ConfigError
 if TYPE_CHECKING:
     from evofool.studies.study import Outcome, Study
 
+FIGURES = ("figure", "value", "95 % interval", "n")
 LISTED = 40  # rows of the table on the screen; the file has all
 SUBJECTS = {
     "run": (Path, Argument(metavar="RUN", help="Run directory, or its s3://, gs:// or az:// URL.", parser=run_path)),
@@ -150,26 +151,26 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _print(study: Study, outcome: Outcome, as_json: bool) -> None:
     """The first rows where a study shows some, the summary, the sentence, the files."""
-    names = [str(path) for path in outcome.files]
+    names = [output.plain(str(path)) for path in outcome.files]
     if as_json:
         facts = {"question": outcome.question, "sentence": outcome.sentence, "summary": outcome.summary}
         output.print_json({**facts, "rows": len(outcome.frame), "left_out": outcome.left_out, "files": names})
         return
     if study.shown:
-        shown, rows = list(study.shown), outcome.frame[:LISTED].to_dict("records")
-        numeric = [column for column in shown if any(isinstance(row[column], float | int) for row in rows)]
-        output.table(shown, [[output.figure(row[column]) for column in shown] for row in rows], numeric)
+        columns, rows = list(study.shown), outcome.frame[:LISTED].to_dict("records")
+        numeric = [column for column in columns if any(isinstance(row[column], float | int) for row in rows)]
+        output.table(columns, [[output.figure(row[column]) for column in columns] for row in rows], numeric)
         more = len(outcome.frame) - len(rows)
         print(f"{more} more rows in the table\n" if more else "")
-    heads = dict.fromkeys(key for row in outcome.summary for key in row)
-    told = [key for key in heads if any(row.get(key) is not None for row in outcome.summary)]
-    told = [key for key in told if key not in ("low", "high") and not key.endswith("_fingerprint")]
-    told[told.index("value") + 1 : told.index("value") + 1] = ["95 % interval"]
+    shown = dict.fromkeys(key for row in outcome.summary for key, value in row.items() if value is not None)
+    heads = [key for key in shown if key not in (*FIGURES, "low", "high") and not key.endswith("_fingerprint")]
+    first = list(outcome.summary[0])
+    before = [key for key in heads if key in first[: first.index("figure")]]
+    told = [*before, *FIGURES, *(key for key in heads if key not in before)]
     lines = [[_cell(row, column) for column in told] for row in outcome.summary]
-    output.table(told, lines, {"value", "95 % interval", "n"})
+    output.table(told, lines, FIGURES[1:])
     print(f"\n{output.plain(outcome.sentence)}\n")
-    for path in names:
-        print(output.plain(path))
+    print("\n".join(names))
 
 
 def _cell(row: dict[str, Any], column: str) -> str:

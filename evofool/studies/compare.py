@@ -147,14 +147,18 @@ def _figure(summary: list[Facts], runs: pd.DataFrame) -> tuple[str, str]:
 def _sentence(summary: list[Facts]) -> str:
     medians = [row for row in summary if row["figure"] == "median"]
     if len(medians) == 1:
-        return f"One group of {medians[0]['n']} runs, whose median confidence is {medians[0]['value']:.6f}."
+        return f"One group, of {_runs(medians[0])}, whose median confidence is {medians[0]['value']:.6f}."
     best = max(medians, key=lambda row: row["value"])
     tests = [row for row in summary if row["figure"] == "p_median" and best["group"] in (row["group"], row["against"])]
     greatest = max(row["value"] for row in tests)
     return (
         f"The highest median confidence, {best['value']:.6f}, is that of {best['group']}; against the other groups "
-        f"Mann-Whitney's p is at most {greatest:.2g}; it has {best['n']} runs."
+        f"Mann-Whitney's p is at most {greatest:.2g}; it has {_runs(best)}."
     )
+
+
+def _runs(row: Facts) -> str:
+    return f"{row['n']} run{'s' if row['n'] > 1 else ''}"
 
 
 STUDY = Study(

@@ -477,4 +477,4 @@ def test_a_study_of_another_name_and_a_senseless_limit(command: Command, small_r
 def test_a_study_of_one_run_lies_in_it(command: Command, small_run: evofool.Run) -> None:
     code, out, _ = command("study", "compare", small_run.path)
     files = [str(small_run.path / "_studies" / f"compare.{kind}") for kind in ("parquet", "svg", "json")]
-    assert code == 0 and out.splitlines()[-3:] == files and "of 1 runs" in out
+    assert code == 0 and out.splitlines()[-3:] == files and "of 1 run," in out

@@ -16,6 +16,7 @@ from evofool.records import Facts
 __all__ = ["Panel", "dots", "heat_maps"]
 
 WIDTH, MARGIN, LINE = 800, 16, 22  # pixels
+LABEL = 30  # characters
 LABELS, NUMBERS = 264, 252  # pixels to the left and to the right of dots
 MOST = 60  # lines of dots; a picture is to be looked at whole
 LARGEST_CELL = 90.0  # pixels
@@ -78,11 +79,15 @@ def heat_maps(title: str, maps: Mapping[str, Mapping[tuple[str, str], float | No
         ]
         top = y + LINE * 2 + 8
         for i, row in enumerate(rows):
-            label = f"{_numbered(row, rows, columns)}  {_short(row, 34)}"
+            label = f"{_numbered(row, rows, columns)}  {_short(row, LABEL)}"
             parts.append(_text(MARGIN, top + high * (i + 0.5) + 4, label, size=12))
             for j, column in enumerate(columns):
                 parts += _square(LABELS + wide * j, top + high * i, wide, high, values.get((row, column)))
-        y = top + high * len(rows) + LINE * 1.6
+        y = top + high * len(rows) + LINE
+        for name in rows if any(len(name) > LABEL for name in rows) else ():
+            parts.append(_text(MARGIN, y, f"{_numbered(name, rows, columns)}  {_short(name, 110)}", size=12))
+            y += LINE * 0.8
+        y += LINE * 0.6
     return _document(title, y, parts)
 
 
@@ -95,10 +100,11 @@ def _square(x: float, y: float, wide: float, high: float, value: float | None) -
     shade = 0.0 if value is None else min(1.0, max(0.0, value))
     colour = "#ffffff" if value is None else "#{:02x}{:02x}{:02x}".format(*_blend(shade))
     yield f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}" fill="{colour}" stroke="{FAINT}"/>'
-    text = "–" if value is None else f"{math.floor(value * 1000) / 1000:.3f}" if value >= 0 else f"{value:.3f}"
-    ink = "#ffffff" if shade > 0.55 else INK
-    if wide >= 34:
-        yield _text(x + wide / 2, y + high / 2 + 4, text, anchor="middle", size=12, fill=ink)  # never rounded up to 1
+    text = "–" if value is None else f"{math.floor(value * 1000) / 1000:.3f}"  # never rounded up to 1
+    ink = "#ffffff" if shade > 0.62 else INK
+    if wide >= 20:  # in narrower ones no number could be read
+        size = 12 if wide >= 36 else 7
+        yield _text(x + wide / 2, y + high / 2 + size / 3, text, anchor="middle", size=size, fill=ink)
 
 
 def _blend(shade: float) -> list[int]:
@@ -130,7 +136,7 @@ def _dot(panel: Panel, row: Facts, y: float) -> Iterator[str]:
         place = min(1.0, max(0.0, (value - least) / (most - least)))
         return LABELS + (WIDTH - LABELS - NUMBERS) * place
 
-    yield _text(MARGIN, y + 4, _short(str(row["label"]), 34), size=13)
+    yield _text(MARGIN, y + 4, _short(str(row["label"]), LABEL + 4), size=13)
     value, low, high = row["value"], row.get("low"), row.get("high")
     words = "–" if value is None else _number(value)
     if low is not None and high is not None:
