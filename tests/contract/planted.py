@@ -60,7 +60,7 @@ def random_weight(seed: int, classes: int = 30) -> torch.Tensor:
     return torch.randn(classes, SIZE[0] * SIZE[1], generator=torch.Generator().manual_seed(seed)) * 0.5
 
 
-def evolve(out: Path, by: evofool.Target, *overrides: str, generations: int = 15) -> evofool.Run:
+def evolve(out: Path, by: evofool.Target, *overrides: str, generations: int = 12) -> evofool.Run:
     """A small run."""
     search = {"offspring": 30, "initial": 30, "generations": generations}
     config = {"target": {"spec": "live"}, "search": search, "evaluation": {"pool": "inline"}}
@@ -81,9 +81,9 @@ def of_transfer(folder: Path, effect: bool) -> Planted:
 
 
 def of_compare(folder: Path, effect: bool) -> Planted:
-    """Four runs of fifteen generations and four others; these are of one generation where there is an effect."""
+    """Four runs of five generations and four others; these are of one generation where there is an effect."""
     by, runs = target(random_weight(1)), []
-    for name, seeds, generations in (("first", range(1, 5), 15), ("second", range(5, 9), 1 if effect else 15)):
+    for name, seeds, generations in (("first", range(1, 5), 5), ("second", range(5, 9), 1 if effect else 5)):
         for seed in seeds:
             out = folder / f"<&{name}>-{seed}"
             runs.append(evolve(out, by, f"name={name}", f"seed={seed}", generations=generations))
