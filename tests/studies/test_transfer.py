@@ -575,10 +575,10 @@ def test_several_runs_are_shown_to_other_networks(command: Command, nets: Path, 
 
 
 def test_the_matrix_wants_the_weights_the_runs_were_made_with(tmp_path: Path, nets: Path) -> None:
-    run = coded(nets, "build", tmp_path / "run")
+    runs = [coded(nets, name, tmp_path / name) for name in ("build", "two")]
     nets.write_text(NET.replace("* 0.2", "* 0.3"))
     with pytest.raises(IncompatibleRun):
-        evofool.matrix([run], allow_code=True)
+        evofool.matrix(runs, allow_code=True, out=tmp_path / "out")
 
 
 # ---------------------------------------------------------------------------------------------------------------- Ray
