@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from evofool.base import registry
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "evofool"
 PAGE = ROOT / "docs" / "house.md"
@@ -105,7 +107,7 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet heatmap"),
+        _files("sheet"),
         only=("errors", "records", "base", "store", "encoding.exchange"),
     ),
     Room(
@@ -123,7 +125,7 @@ ROOMS = (
         7,
         "one question a file, named as its command; a study never imports another",
         _files(
-            "shared.statistics shared.tables shared.score_file shared.pictures shared.judging shared.elites "
+            "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.elites study "
             "compare score transfer"
         ),
     ),
@@ -143,7 +145,7 @@ ROOMS = (
         "typing, printing",
         _files(
             "output completion options run resume status elites show verify export merge compact "
-            "study study.transfer study.compare study.score targets targets.list targets.check targets.train "
+            "study targets targets.list targets.check targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
         ),
@@ -151,6 +153,21 @@ ROOMS = (
     Room("__init__", 9, "the public names, loaded when first used"),
     Room("__main__", 9, "the command `evofool`"),
 )
+
+
+def rows() -> set[str]:
+    """The modules that rows of evofool/base/registry.py name, by their dotted names inside the package."""
+    tables = [table for name, table in vars(registry).items() if name.isupper()]
+    places = [row if isinstance(row, str) else row[-1] for table in tables for row in table.values()]
+    return {place.partition(":")[0].partition(".")[2] for place in places}
+
+
+def files_of(room: Room) -> tuple[str, ...]:
+    """The files of a room in their order; last those that only a row of the registry names."""
+    there = (row.partition(".") for row in rows() & modules().keys())
+    named = {file for name, _, file in there if name == room.name and file}
+    return (*room.files, *sorted(named - set(room.files))) if room.files else ()
+
 
 # package -> the files or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
@@ -175,14 +192,13 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "mlxtend": ("targets.training",),
     "timm": ("targets",),
     "huggingface_hub": ("targets.zoo",),
-    "matplotlib": ("report.heatmap",),
     "ray": ("evaluate.over_ray", "machines.submit"),
     "grpc": ("evaluate.over_ray.cluster",),
     "deap": ("search",),
     "pydantic": ("config",),
     "pydantic_core": ("config.fields",),
     "yaml": ("config",),
-    "pyarrow": ("store", "studies.shared", "studies.transfer"),
+    "pyarrow": ("store", "studies"),
     "obstore": ("store.remote.objects",),
     "PIL": ("base", "report.sheet", "targets.checking", "studies.shared.pictures"),
     "pathspec": ("machines.submit",),

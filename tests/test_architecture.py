@@ -20,13 +20,15 @@ def room_of(name: str) -> house.Room:
 def place_in_room(name: str) -> int:
     """How many files of its room come before a module; an `__init__.py` comes after what is in its folder."""
     room, _, file = name.partition(".")
-    files = ROOMS[room].files
+    files = house.files_of(ROOMS[room])
     last = max((i for i, other in enumerate(files) if other.startswith(file)), default=0)
     return files.index(file) if file in files else last
 
 
 def test_the_table_names_every_file_and_no_other() -> None:
-    named = {f"{room.name}.{file}" if file else room.name for room in house.ROOMS for file in room.files or [""]}
+    named = {
+        f"{room.name}.{file}" if file else room.name for room in house.ROOMS for file in house.files_of(room) or [""]
+    }
     folders = {name for name, path in house.modules().items() if path.name == "__init__.py"}
     assert named - {"__init__"} <= set(house.modules())
     assert set(house.modules()) - named - folders == set()
@@ -43,6 +45,13 @@ def test_a_file_imports_lower_rooms_and_the_files_before_it() -> None:
             assert there.floor < here.floor, f"{arrow}: floors {here.floor} and {there.floor}"
             assert not here.only or house.is_in(imported, here.only), arrow
             assert not house.is_in(imported, here.never), arrow
+
+
+def test_a_study_imports_no_other() -> None:
+    studies = {name for name in house.rows() if name.startswith("studies.")}
+    assert len(studies) >= 3
+    for name in studies:
+        assert not house.inner_imports(house.modules()[name]) & (studies - {name}), name
 
 
 def test_there_is_no_circle() -> None:

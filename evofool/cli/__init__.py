@@ -1,7 +1,7 @@
 """The command line. Results go to stdout, progress and messages to stderr; errors end with their exit code.
 
-A command is in the file of its name: `evofool run` in run.py, `evofool study transfer` in study/transfer.py. Everything
-heavy is imported inside the commands, so that --help is quick.
+A command is in the file of its name: `evofool run` in run.py, `evofool targets list` in targets/list.py; study.py makes
+those of studies. Everything heavy is imported inside the commands, so that --help is quick.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["app", "main"]
 
 COMMANDS = (  # in the order of --help; each file adds its command when it is loaded
     *("run", "resume", "status", "elites", "show", "verify", "export", "merge", "compact"),
-    *("study.transfer", "study.compare", "study.score"),
+    "study",
     *("targets.list", "targets.check", "targets.train"),
     *("config.show", "config.schema", "config.presets"),
     *("cluster.doctor", "cluster.plan", "cluster.tune", "cluster.bench", "cluster.launch", "cluster.submit"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -195,3 +196,9 @@ def figure(value: object) -> str:
     if value is None or value != value:
         return "never"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def number(value: float) -> str:
+    """A number in six digits; one below 1 is never shown as 1."""
+    text = f"{value:.6g}"
+    return text if value >= 1 or float(text) < 1 else f"{math.floor(value * 1e6) / 1e6:.6f}"

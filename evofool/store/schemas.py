@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,17 @@ from evofool.errors import CorruptData
 from evofool.records import Cells, Facts
 
 # Also the schemas themselves, by their names in capitals.
-__all__ = ["OF_TABLE", "SCHEMA_VERSION", "byte_limit", "elites", "encode", "from_parquet", "read_column", "to_parquet"]
+__all__ = [
+    "OF_TABLE",
+    "SCHEMA_VERSION",
+    "batches",
+    "byte_limit",
+    "elites",
+    "encode",
+    "from_parquet",
+    "read_column",
+    "to_parquet",
+]
 
 SCHEMA_VERSION = 1
 _METADATA = {"schema_version": str(SCHEMA_VERSION)}
@@ -169,7 +180,33 @@ def from_parquet(path: Path, schema: pa.Schema, blob: bytes | None = None) -> pa
         _refuse_bomb(path, blob, file)
         return file.read()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last where a name is damaged
-        raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
+        raise _unreadable(path, error) from None
+
+
+def batches(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """A table from a file, a thousand rows at a time, in bounded memory however large it is.
+
+    Args:
+        columns: those to read; all by default. The metadata of what is yielded is the file's.
+
+    Raises:
+        CorruptData: as `from_parquet`; of the size it is a thousand rows that may not take over 256 MiB.
+    """
+    try:
+        with path.open("rb") as first, path.open("rb") as second:
+            file = pq.ParquetFile(first, **_READ_OPTIONS)
+            if not file.schema_arrow.equals(schema):
+                raise CorruptData(f"{path}: its columns are not those of this version of evofool.")
+            metadata = file.schema_arrow.metadata
+            lean = pq.ParquetFile(second, read_dictionary=_texts(file), **_READ_OPTIONS)
+            for group in range(file.num_row_groups):
+                for measured in lean.iter_batches(_BATCH, row_groups=[group], columns=columns):
+                    if sum(_bytes_of(column) for column in measured.columns) > _MIN_BYTES:
+                        raise _too_large(path, _MIN_BYTES)
+                for batch in file.iter_batches(_BATCH, row_groups=[group], columns=columns):
+                    yield pa.Table.from_batches([batch]).replace_schema_metadata(metadata)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
 
 
 def read_column(path: Path, name: str) -> list[object]:
@@ -184,7 +221,7 @@ def read_column(path: Path, name: str) -> list[object]:
         _refuse_bomb(path, blob, file)
         return list(file.read(columns=[name]).column(name).to_pylist())
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-        raise CorruptData(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
+        raise _unreadable(path, error) from None
 
 
 def byte_limit(size: int) -> int:
@@ -199,13 +236,26 @@ def _refuse_bomb(path: Path, blob: bytes, file: pq.ParquetFile) -> None:
     many rows stays single, and their lengths are added up. (Metadata of column chunks must not be looked at here:
     pyarrow ends the process where some bits of it are damaged.)
     """
-    columns = [file.schema.column(i) for i in range(len(file.schema))]
-    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     total, most = 0, byte_limit(len(blob))
-    for batch in pq.ParquetFile(pa.BufferReader(blob), read_dictionary=texts, **_READ_OPTIONS).iter_batches(_BATCH):
+    lean = pq.ParquetFile(pa.BufferReader(blob), read_dictionary=_texts(file), **_READ_OPTIONS)
+    for batch in lean.iter_batches(_BATCH):
         total += sum(_bytes_of(column) for column in batch.columns)
         if total > most:
-            raise CorruptData(f"{path}: would take over {most >> 20} MiB of memory, which no such file of a run does.")
+            raise _too_large(path, most)
+
+
+def _texts(file: pq.ParquetFile) -> list[str]:
+    """The paths of the columns whose values may be long."""
+    columns = [file.schema.column(i) for i in range(len(file.schema))]
+    return [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+
+
+def _too_large(path: Path, most: int) -> CorruptData:
+    return CorruptData(f"{path}: would take over {most >> 20} MiB of memory, which no such file of a run does.")
+
+
+def _unreadable(path: Path, error: Exception) -> CorruptData:
+    return CorruptData(f"{path}: cannot be read as Parquet ({str(error).partition(chr(10))[0]}).")
 
 
 def _bytes_of(array: pa.Array) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence
@@ -22,150 +25,181 @@ from evofool.evaluate.opening import open_pool
 from evofool.evaluate.pool import stream
 from evofool.evaluate.problem import Problem, picture_problem
 from evofool.records import Facts
-from evofool.studies.shared import score_file
+from evofool.store.schemas import SCHEMA_VERSION
+from evofool.studies.shared.charts import Panel, dots
+from evofool.studies.shared.statistics import median_ranks, wilson
+from evofool.studies.study import Study, Work
 from evofool.targets.checking.photographs import fit
 from evofool.targets.opening import open_target
 from evofool.targets.target import Target
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["Request", "score", "score_to"]
+__all__ = ["SCORES", "STUDY", "Options", "score"]
 
 CHUNKS = 2  # for each evaluator in a batch
+SURE = (0.99, 0.9999)
+ANSWERS = 20  # that are summed up by themselves, the most frequent ones
 
-Warn = Callable[[str], None]
 _NO_PIXELS = np.empty((0, 0, 1), dtype=np.uint8)
+_CLASS = pa.struct(
+    [("class_index", pa.int32()), ("class_name", pa.string()), ("log_odds", pa.float32()), ("confidence", pa.float32())]
+)
+_TOP = pa.struct([("class_index", pa.int32()), ("class_name", pa.string()), ("confidence", pa.float32())])
+
+SCORES = pa.schema(
+    [
+        ("path", pa.string()),
+        ("width", pa.int32()),  # of the picture in the file, in pixels
+        ("height", pa.int32()),
+        ("mode", pa.string()),
+        ("image_sha256", pa.string()),  # of the pixels that the target was fed
+        ("target", pa.string()),
+        ("target_fingerprint", pa.string()),
+        ("preprocessing_hash", pa.string()),
+        ("top1_class_index", pa.int32()),
+        ("top1_class_name", pa.string()),
+        ("top1_confidence", pa.float32()),
+        ("top5", pa.list_(_TOP)),
+        ("entropy", pa.float64()),  # of the probabilities over all outputs, in nats
+        ("asked", pa.string()),  # whose scores are in the next column: "all", or output indices
+        ("classes", pa.list_(_CLASS)),
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},
+)
+KEYS = ("path", "image_sha256", "target_fingerprint", "asked")
 
 
 @dataclass(frozen=True)
-class Request:
-    """Which pictures are to be scored, by what.
+class Options:
+    """By which network, and how its view and output are taken."""
 
-    Attributes:
-        paths: files and folders.
-        target: a spec, or a target itself.
-        classes: whose scores get a row each in the column "classes": "all", or names and output indices.
-        geometry, crops, output: as in the section `target` of a configuration.
-        pool: "inline" or "ray"; `address` is that of a cluster.
-    """
-
-    paths: Sequence[str | Path]
-    target: str | Target
-    classes: str | Sequence[str | int] = "all"
-    allow_code: bool = False
-    geometry: str = "native"
-    crops: int = 1
-    output: str = "declared"
-    pool: str = "inline"
-    address: str | None = None
-
-
-@dataclass
-class Result:
-    """What became of the pictures."""
-
-    rows: list[Facts] = field(default_factory=list)  # as in the table, without its column "classes"
-    left_out: list[str] = field(default_factory=list)  # a sentence each
+    target: Annotated[str, "Network to score with, as target.spec, e.g. efficientnet-lite:0."]
+    classes: Annotated[
+        tuple[str, ...], "Class whose scores are kept, by name or output index; may be repeated. All by default."
+    ] = ()
+    geometry: Annotated[str, "native or published, as target.geometry."] = "native"
+    crops: Annotated[int, "1 or 10, as target.crops."] = 1
+    output: Annotated[str, "declared, logits, probabilities or log_probabilities, as target.output."] = "declared"
 
 
 def score(
-    paths: str | Path | Sequence[str | Path], target: str | Target, *, warn: Warn | None = None, **how: Any
+    paths: str | Path | Sequence[str | Path],
+    target: str | Target,
+    *,
+    classes: str | Sequence[str | int] = "all",
+    geometry: str = "native",
+    crops: int = 1,
+    output: str = "declared",
+    pool: str = "inline",
+    address: str | None = None,
+    allow_code: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
-    """Score pictures of any size: files, and folders at any depth.
+    """Score pictures of any size: files, and folders at any depth. Nothing is stored.
 
     >>> evofool.score("photos", target="efficientnet-lite:0", classes=["zebra", 281])   # doctest: +SKIP
 
     Args:
         paths: files and folders.
         target: a spec such as "efficientnet-lite:0", or an `evofool.Target`.
+        classes: whose scores get a row each in the column "classes": "all", or names and output indices.
+        geometry, crops, output: as in the section `target` of a configuration.
+        pool: "inline" or "ray"; `address` is that of a cluster.
+        allow_code: whether a python: target may run its code.
         warn: receives a sentence for each picture that is left out; they are logged by default.
-        how: the other attributes of `Request`.
 
     Returns:
-        A DataFrame with the columns of `score_file.SCORES`, one row for each picture that could be scored; the
-        sentences about the others are in `attrs["evofool"]["left_out"]`.
+        A DataFrame with the columns of SCORES, one row for each picture that could be scored; the sentences about the
+        others are in `attrs["evofool"]["left_out"]`.
 
     Raises:
         ConfigError: nothing to score, or a target, class or path that is not there.
     """
-    request = Request([paths] if isinstance(paths, str | Path) else list(paths), target, **how)
-    tables: list[score_file.Table] = []
-    result = _score(request, warn or logging.getLogger("evofool").warning, tables.append)
-    frame = score_file.frame_of(tables)
-    frame.attrs["evofool"] = {"left_out": result.left_out}
+    asked = () if classes == "all" else (classes,) if isinstance(classes, str) else tuple(classes)
+    work = Work(
+        [paths] if isinstance(paths, str | Path) else list(paths),
+        Options(target, asked, geometry, crops, output),  # type: ignore[arg-type]  # what no command line can give
+        pool=pool,
+        address=address,
+        allow_code=allow_code,
+        tell=warn or logging.getLogger("evofool").warning,
+    )
+    frame = pa.concat_tables(list(_rows(work))).to_pandas()
+    frame.attrs["evofool"] = {"left_out": work.left_out}
     return frame
 
 
-def score_to(out: Path, request: Request, warn: Warn) -> Result:
-    """Score pictures into a Parquet file, in bounded memory however many they are.
-
-    Raises:
-        ConfigError: nothing to score; nothing is written then.
-        StorageError: the file cannot be written; where the place is the reason, before anything is scored.
-    """
-    with score_file.writing(out) as write:
-        return _score(request, warn, write)
-
-
-def _score(request: Request, warn: Warn, write: Callable[[score_file.Table], None]) -> Result:
-    result = Result()
-
-    def refuse(sentence: str) -> None:
-        result.left_out.append(sentence)
-        warn(sentence)
-
-    files = list(picture_files.find(request.paths, refuse))
+def _rows(work: Work) -> Generator[pa.Table]:
+    """The rows of the pictures that are not stored, batch by batch, however many there are."""
+    files = work.first(picture_files.find(work.subject, work.leave_out))
     if not files:
         extensions = " ".join(extension.removeprefix(".") for extension in picture_files.EXTENSIONS)
         raise ConfigError(f"there is no picture to score; name files, or folders that hold some ({extensions}).")
-    problem = _problem(request)
+    problem = _problem(work)
     target = problem.target
-    classes = target.class_indices(_classes(request.classes, target))
+    asked = work.options.classes
+    classes = target.class_indices(_classes(asked, target) if asked else "all")
     facts = {
         "target": target.spec,
         "target_fingerprint": problem.opened.fingerprint,
         "preprocessing_hash": target.preprocessing.sha256(),
+        "asked": " ".join(map(str, classes)) if asked else "all",
     }
-    with open_pool(problem, address=request.address, warn=warn) as (pool, numerics, _):
+    left_out = len(work.left_out)
+    with open_pool(problem, address=work.address, warn=work.tell) as (pool, numerics, _):
         size = numerics.chunk * CHUNKS * max(1, pool.report().evaluators)
         pending: deque[list[Picture]] = deque()  # batches whose scores are still to come
-        for scores in stream(pool, "score_images", _batches(_readable(files, target, refuse), size, pending)):
+        pairs = _missing(_readable(files, target, work.leave_out), work, facts)
+        for scores in stream(pool, "score_images", _batches(pairs, size, pending)):
             batch = pending.popleft()
             finite = np.isfinite(scores.log_odds).all(axis=1)
             for i in np.flatnonzero(~finite):
-                refuse(f"{batch[i].path}: the network's outputs for it are not finite; check the target's weights.")
+                sentence = "the network's outputs for it are not finite; check the target's weights."
+                work.leave_out(f"{batch[i].path}: {sentence}")
             if not finite.any():
                 continue
             odds, confidences = scores.log_odds[finite], confidence(scores.log_odds[finite])
             pictures, hashes = [batch[i] for i in np.flatnonzero(finite)], scores.image_sha256[finite]
-            rows = list(_rows(pictures, hashes, odds, confidences, target.class_names, facts))
-            write(score_file.table_of(rows, classes, target.class_names, odds[:, classes], confidences[:, classes]))
-            result.rows += rows
-    if not result.rows:
+            rows = list(_facts(pictures, hashes, odds, confidences, target.class_names, facts))
+            yield _table(rows, classes, target.class_names, odds[:, classes], confidences[:, classes])
+    if len(work.left_out) - left_out == len(files):
         raise ConfigError(f"none of {len(files)} pictures could be scored; nothing was written.")
-    return result
 
 
-def _problem(request: Request) -> Problem:
-    """The problem of scoring pictures with the target of a request, which is opened here."""
-    live = request.target if isinstance(request.target, Target) else None
-    view = {"geometry": request.geometry, "output": request.output, "crops": request.crops}
-    section = {"spec": "live" if live else request.target, **view}
-    config = load_config({"target": section, "evaluation": {"pool": request.pool}})
-    opened = open_target(config.target, live=live, allow_code=request.allow_code, key="--target")
+def _missing(
+    pairs: Iterable[tuple[Picture, NDArray[np.uint8]]], work: Work, facts: dict[str, str]
+) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
+    """Those pictures whose rows are not stored."""
+    for picture, image in pairs:
+        fed = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+        if work.missing([(_text(picture.path), fed, facts["target_fingerprint"], facts["asked"])]):
+            yield picture, image
+
+
+def _text(path: Path) -> str:
+    """A path as a text of a table; a name that is no UTF-8 cannot be one as it is."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _problem(work: Work) -> Problem:
+    """The problem of scoring pictures with the target of the options, which is opened here."""
+    options = work.options
+    live = options.target if isinstance(options.target, Target) else None
+    view = {"geometry": options.geometry, "output": options.output, "crops": options.crops}
+    section = {"spec": "live" if live else options.target, **view}
+    config = load_config({"target": section, "evaluation": {"pool": work.pool or "inline"}})
+    opened = open_target(config.target, live=live, allow_code=work.allow_code, key="--target")
     return picture_problem(config, opened)
 
 
-def _classes(classes: str | Sequence[str | int], target: Target) -> str | list[str | int]:
+def _classes(classes: Sequence[str | int], target: Target) -> list[str | int]:
     """Classes as a target takes them; a number written as text is an index unless a class has that name."""
-    if isinstance(classes, str):
-        return classes
     names = set(target.class_names)
     return [int(c) if isinstance(c, str) and c.isdecimal() and c not in names else c for c in classes]
 
 
-def _readable(files: Iterable[Path], target: Target, refuse: Warn) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
+def _readable(
+    files: Iterable[Path], target: Target, refuse: Callable[[str], None]
+) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
     """Pictures, each with the image that the target gets of it, (h, w, channels) uint8; the others are refused."""
     for path in files:
         try:
@@ -186,7 +220,7 @@ def _batches(
         yield np.stack([image for _, image in batch])
 
 
-def _rows(
+def _facts(
     batch: list[Picture],
     hashes: NDArray[np.uint8],
     odds: NDArray[np.float32],
@@ -202,8 +236,7 @@ def _rows(
     for i, picture in enumerate(batch):
         best = int(order[i, 0])
         yield {
-            # A name that is no UTF-8 cannot be a text of a table.
-            "path": str(picture.path).encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+            "path": _text(picture.path),
             "width": picture.width,
             "height": picture.height,
             "mode": picture.mode,
@@ -218,3 +251,86 @@ def _rows(
             ],
             "entropy": float(entropy[i]),
         }
+
+
+def _table(
+    rows: list[Facts],
+    class_indices: NDArray[np.int64],
+    class_names: tuple[str, ...],
+    log_odds: NDArray[np.float32],
+    confidences: NDArray[np.float32],
+) -> pa.Table:
+    """Rows as a table.
+
+    Args:
+        rows: every column but "classes".
+        class_indices: (c,) the output indices that were asked for; `class_names` are all of the target's.
+        log_odds, confidences: (len(rows), c).
+    """
+    indices = np.tile(class_indices, len(rows)).astype(np.int32)
+    entries = pa.StructArray.from_arrays(
+        [
+            pa.array(indices),
+            pa.array(class_names).take(pa.array(indices)),
+            pa.array(np.ascontiguousarray(log_odds).reshape(-1)),
+            pa.array(np.ascontiguousarray(confidences).reshape(-1)),
+        ],
+        fields=list(_CLASS),
+    )
+    offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * len(class_indices))
+    columns = [pa.array([row[field.name] for row in rows], type=field.type) for field in list(SCORES)[:-1]]
+    return pa.Table.from_arrays([*columns, pa.ListArray.from_arrays(offsets, entries)], schema=SCORES)
+
+
+def _summarise(frame: pd.DataFrame) -> list[Facts]:
+    """Of each target: medians over pictures, shares of sure ones, the share of each of the most frequent answers."""
+    summary: list[Facts] = []
+    for (target, fingerprint), part in frame.groupby(["target", "target_fingerprint"], sort=False):
+        head = {"target": target, "target_fingerprint": fingerprint, "answer": None}
+        for figure, column in (("median_top1_confidence", "top1_confidence"), ("median_entropy", "entropy")):
+            values = part[column].to_numpy(dtype=float)
+            low, high = median_ranks(values)
+            facts = {"figure": figure, "value": float(np.median(values)), "low": low, "high": high}
+            summary.append({**head, **facts, "n": len(part)})
+        for level in SURE:
+            sure = int((part["top1_confidence"] >= level).sum())
+            summary.append({**head, **_share(f"share_{level}", sure, len(part))})
+        for answer, count in part["top1_class_name"].value_counts()[:ANSWERS].items():
+            summary.append({**head, "answer": answer, **_share("share_of_answer", int(count), len(part))})
+    return summary
+
+
+def _share(figure: str, count: int, n: int) -> Facts:
+    low, high = wilson(count, n)
+    return {"figure": figure, "value": count / n, "low": low, "high": high, "n": n}
+
+
+def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
+    labels = {"median_top1_confidence": "median confidence of the answer"}
+    labels |= {f"share_{level}": f"share of {level} or more" for level in SURE}
+    sure = [{**row, "label": labels[row["figure"]]} for row in summary if row["figure"] in labels]
+    answers = [{**row, "label": row["answer"]} for row in summary if row["figure"] == "share_of_answer"]
+    panels = [Panel("How sure", sure, (0, 1)), Panel("What it says: share of pictures", answers, (0, 1))]
+    target, figures = summary[0]["target"], {row["figure"]: row for row in summary}
+    share = figures[f"share_{SURE[0]}"]
+    sentence = (
+        f"{target} is at least {SURE[0]:.0%} sure of its answer to {share['value']:.1%} of {share['n']} pictures (95 % "
+        f"interval {share['low']:.1%} to {share['high']:.1%}); it says {answers[0]['answer']} most often."
+    )
+    return dots(f"What {target} says of {len(frame)} pictures", panels), sentence
+
+
+STUDY = Study(
+    subject="pictures",
+    schema=SCORES,
+    keys=KEYS,
+    rows=_rows,
+    summarise=_summarise,
+    figure=_figure,
+    things="pictures",
+    options=Options,
+    smoke=20,
+    reads=("target", "target_fingerprint", "top1_class_name", "top1_confidence", "entropy"),
+    shown=("path", "width", "height", "mode", "top1_class_name", "top1_confidence", "entropy"),
+    evaluates=True,
+)

@@ -2,41 +2,54 @@
 
 Every elite of a run is scored by every other target twice: as the pixels that were archived, fitted to the target's
 size (`same_pixels`), and as its genome drawn at that size (`re_rendered`). What the elite's own target says of it is
-read from the elites table, so that target is not loaded. Classes are matched by name.
-
-Rows are stored in RUN/_studies/transfer.parquet by target, archive and variant, so that a second call scores only what
-is missing; a run that went on meanwhile has another archive, and so new rows beside the old ones.
+read from the elites table. Classes are matched by name. Of several runs without --to, the others' networks are asked.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from evofool.base.source import Source
-from evofool.config.sections import EvaluationConfig
-from evofool.errors import ConfigError, EvofoolError, Stopped
+from evofool.errors import ConfigError
 from evofool.evaluate.pool import Pool
 from evofool.records import Facts
 from evofool.store.reader import Run
 from evofool.store.schemas import SCHEMA_VERSION
-from evofool.studies.shared import tables
+from evofool.studies.shared.charts import Panel, dots, heat_maps
 from evofool.studies.shared.elites import VARIANTS, Elites, score
-from evofool.studies.shared.judging import cluster, judge, judge_of, opened, picture_pool, settings_of
-from evofool.studies.shared.statistics import wilson
+from evofool.studies.shared.judging import Tell, cluster, judge, judge_of, picture_pool, settings_of
+from evofool.studies.shared.statistics import median_ranks, wilson
+from evofool.studies.study import Study, Work, conduct
 from evofool.targets.opening import OpenTarget
 from evofool.targets.target import Target
 
-__all__ = ["matrix", "summarise", "transfer"]
+__all__ = ["STUDY", "Options", "matrix", "summarise", "transfer"]
 
-AGAIN = "the same command, which scores only what is missing"
-KEYS = ("to_fingerprint", "archive_hash", "variant")  # the columns that tell groups of stored rows apart
+KEYS = ("run_id", "archive_hash", "to_fingerprint", "variant")
+TOLD = 3  # targets in a sentence
 SURE = 0.9  # confidence at the source above which elites are also summed up by themselves
+SHARES = {
+    "same_top1": "same answer as the source",
+    "class_is_top1": "the answer is the evolved class",
+    "both_99": "0.99 or more by both",
+    "both_9999": "0.9999 or more by both",
+    "source_surer": "source surer, where answers agree",
+}
+NUMBERS = ("class_is_top1", "low", "high", "same_top1", "median_confidence")  # of a matrix; NaN where there is none
+PANELS = {
+    "class_is_top1": "share whose class is the answer",
+    "median_confidence": "median confidence of the class",
+}
 
 TRANSFER = pa.schema(
     [
@@ -73,7 +86,21 @@ TRANSFER = pa.schema(
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )
 
-Tell = Callable[[str], None]
+
+@dataclass(frozen=True)
+class Options:
+    """What the study can be asked for besides."""
+
+    to: Annotated[
+        tuple[str, ...],
+        "Target to show the elites to, as target.spec; may be repeated. By default: of several runs, "
+        "the network of every other run.",
+    ] = ()
+    variant: Annotated[
+        tuple[str, ...],
+        "same_pixels, as archived, or re_rendered, drawn at each target's size; may be repeated. By "
+        "default both with --to, same_pixels without.",
+    ] = ()
 
 
 def transfer(
@@ -108,59 +135,67 @@ def transfer(
         ConfigError: no such target, or none of the classes that have an elite is one of its classes.
         TargetError: a network fails; the rows of the targets before it are stored.
     """
-    run = opened(run)
-    targets = [to] if isinstance(to, str | Target) else list(to)
-    if not targets:
-        raise ConfigError("--to: give at least one target, for instance --to lenet:weights/other.safetensors.")
-    if not variants or not set(variants) <= set(VARIANTS):
-        raise ConfigError(f"variants: {list(variants)} is not a choice among {' and '.join(VARIANTS)}.")
-    settings = settings_of(run, pool)
-    elites = Elites(run, allow_code=allow_code)
-    judges = {j.fingerprint: j for j in (judge(target, allow_code=allow_code) for target in targets)}
+    targets = (to,) if isinstance(to, str | Target) else tuple(to)
+    if not targets or not variants:
+        raise ConfigError("transfer: give at least one target and one variant.")
+    options = Options(targets, tuple(variants))  # type: ignore[arg-type]  # live targets, in Python only
+    return conduct("transfer", [run], options, pool=pool, address=address, allow_code=allow_code, tell=tell).frame
+
+
+def _rows(work: Work) -> Generator[pd.DataFrame]:
+    options: Options = work.options
+    variants = options.variant or (VARIANTS if options.to else VARIANTS[:1])
+    if not set(variants) <= set(VARIANTS):
+        raise ConfigError(f"--variant: {', '.join(variants)} is not {' or '.join(VARIANTS)}.")
+    runs: list[Run] = work.subject
+    settings = [settings_of(run, work.pool) for run in runs]
+    everyone = [Elites(run, allow_code=work.allow_code, limit=work.limit) for run in runs]
+    judges = _others(work, everyone) if options.to else _own(work, runs)
+    work.show_as("to", "to_fingerprint", {by.fingerprint: by.target.spec for by in judges})
+    with contextlib.ExitStack() as stack:
+        for elites, evaluation in zip(everyone, settings):
+            stack.enter_context(cluster(evaluation, work.address))
+            for by in judges:
+                if not options.to and by.fingerprint == elites.run.provenance["target_fingerprint"]:
+                    if groups := work.missing(_groups(elites, by, variants)):
+                        yield pd.concat([_at_home(elites, by).assign(variant=group[-1]) for group in groups])
+                elif elites.shared(by.target):
+                    groups = work.missing(_groups(elites, by, variants))
+                    if groups:
+                        with picture_pool(elites.run, by, evaluation, address=work.address, warn=work.tell) as pool:
+                            yield from _scored(elites, by, [group[-1] for group in groups], pool)
+                    work.tell(f"{by.target.spec}: {_progress(elites, by, [group[-1] for group in groups])}")
+
+
+def _groups(elites: Elites, by: OpenTarget, variants: Sequence[str]) -> list[tuple[str, ...]]:
+    """The values of KEYS."""
+    who = elites.run.provenance["run_id"], elites.archive_hash, by.fingerprint
+    return [(*who, variant) for variant in dict.fromkeys(variants)]
+
+
+def _others(work: Work, everyone: list[Elites]) -> list[OpenTarget]:
+    """The targets of --to, each once; raises ConfigError where one has none of a run's classes."""
+    judges = {j.fingerprint: j for j in (judge(target, allow_code=work.allow_code) for target in work.options.to)}
     for by in judges.values():
-        if not elites.shared(by.target):
-            raise ConfigError(
-                f"{by.target.spec}: none of the {len(elites.frame)} classes of {run.path} is one of its classes, and "
-                f"these are matched by name; its first are {', '.join(by.target.class_names[:3])}."
-            )
-    with cluster(settings, address):
-        return _score(elites, list(judges.values()), list(variants), settings, address, tell)
+        for elites in everyone:
+            if not elites.shared(by.target):
+                raise ConfigError(
+                    f"{by.target.spec}: none of the {len(elites.frame)} classes of {elites.run.path} is one of its "
+                    f"classes, and these are matched by name; its first are {', '.join(by.target.class_names[:3])}."
+                )
+    return list(judges.values())
 
 
-def _score(
-    elites: Elites,
-    judges: list[OpenTarget],
-    variants: list[str],
-    settings: EvaluationConfig,
-    address: str | None,
-    tell: Tell,
-) -> pd.DataFrame:
-    """Score what is missing, target by target, and give the rows of this archive."""
-    path, done = elites.run.path, 0
-    try:
-        for by in judges:
-            stored = tables.read(path, "transfer", TRANSFER)[list(KEYS)]
-            groups = set(stored.itertuples(index=False, name=None))
-            missing = [v for v in variants if (by.fingerprint, elites.archive_hash, v) not in groups]
-            if missing:
-                with picture_pool(elites.run, by, settings, address=address, warn=tell) as pool:
-                    rows = _rows(elites, by, missing, pool)
-                tables.add(elites.run, "transfer", TRANSFER, rows, KEYS)
-            tell(f"{by.target.spec}: {_progress(elites, by, missing)}")
-            done += 1
-    except (EvofoolError, KeyboardInterrupt) as error:
-        failure = error if isinstance(error, EvofoolError) else Stopped("stopped by an interrupt.", go_on=AGAIN)
-        failure.safe = f"the rows of {done} of {len(judges)} targets are in {tables.table_path(path, 'transfer')}"
-        raise failure from failure.__cause__  # for Stopped there is none: the interrupt says nothing more
-    frame = tables.read(path, "transfer", TRANSFER)
-    by_key = frame.groupby(list(KEYS))
-    parts = [
-        # Stored rows may have been scored when the file of the target had another name.
-        by_key.get_group((by.fingerprint, elites.archive_hash, variant)).assign(to=by.target.spec)
-        for by in judges
-        for variant in variants
-    ]
-    return pd.concat([frame[:0], *parts], ignore_index=True)
+def _own(work: Work, runs: list[Run]) -> list[OpenTarget]:
+    """The targets that the runs were made with, each once."""
+    if len({run.provenance["target_fingerprint"] for run in runs}) < 2:
+        raise ConfigError("give --to TARGET, or runs against at least two targets; these are all against one.")
+    judges: dict[str, OpenTarget] = {}
+    for run in runs:
+        if run.provenance["target_fingerprint"] not in judges:
+            by = judge_of(run, work.live, allow_code=work.allow_code)
+            judges[by.fingerprint] = by
+    return list(judges.values())
 
 
 def _progress(elites: Elites, by: OpenTarget, missing: list[str]) -> str:
@@ -169,15 +204,37 @@ def _progress(elites: Elites, by: OpenTarget, missing: list[str]) -> str:
     return text + (f"; it has no class for {lacking} of them, which stay without a score" if lacking else "")
 
 
-def _rows(elites: Elites, by: OpenTarget, variants: list[str], pool: Pool) -> pd.DataFrame:
-    """The rows of one target."""
-    archived = tuple(elites.run.provenance["image_size"])
-    parts: list[pd.DataFrame] = []
+def _scored(elites: Elites, by: OpenTarget, variants: list[str], pool: Pool) -> Generator[pd.DataFrame]:
+    """The rows of one target, variant by variant."""
+    # At its own size a genome draws what was archived, so there is nothing more to score.
+    same = tuple(elites.run.provenance["image_size"]) == by.target.image_size
+    rows: pd.DataFrame | None = None
     for variant in variants:
-        # At its own size a genome draws what was archived, so there is nothing more to score.
-        same = parts and archived == by.target.image_size
-        parts.append(parts[0].assign(variant=variant) if same else score(elites, by, variant, pool))
-    return pd.concat(parts, ignore_index=True)
+        rows = rows.assign(variant=variant) if same and rows is not None else score(elites, by, variant, pool)
+        yield rows
+
+
+def _at_home(elites: Elites, by: OpenTarget) -> pd.DataFrame:
+    """The rows of the source against itself, from the archive, which has neither margins nor ranks."""
+    frame, (height, width) = elites.frame, elites.run.provenance["image_size"]
+    is_top1 = frame["top1_class_index"] == frame["class_index"]
+    return elites.rows.assign(
+        to=by.target.spec,
+        to_fingerprint=by.fingerprint,
+        height=height,
+        width=width,
+        channels=by.target.channels,
+        target_class_index=frame["class_index"].astype("Int32"),
+        confidence=frame["confidence"],
+        log_odds=frame["log_odds"],
+        rank=pd.Series(1, index=frame.index, dtype="Int32").where(is_top1),
+        margin=np.float32(np.nan),
+        class_is_top1=is_top1.astype("boolean"),
+        top1_class_index=frame["top1_class_index"].astype("Int32"),
+        top1_class_name=elites.rows["source_top1_class_name"],
+        top1_confidence=frame["top1_confidence"],
+        same_top1=pd.Series(True, index=frame.index, dtype="boolean"),
+    )
 
 
 def summarise(frame: pd.DataFrame) -> list[Facts]:
@@ -188,11 +245,12 @@ def summarise(frame: pd.DataFrame) -> list[Facts]:
 
     Returns:
         Dicts: to, to_fingerprint, variant, elites ("all" or "source >= 0.9"), n of them, the `individuals` they are,
-        how many are without_class or not_finite at the target, median_confidence, and {share, low, high, count, n} of
-        `same_top1`, `class_is_top1`, `both_99` and `both_9999` (confidence of the evolved class at least 0.99 or 0.9999
-        by both), and `source_surer` (of those with the same top-1, the source has the higher log-odds, which unlike
-        confidence do not saturate). The intervals (95 %, Wilson) take elites for independent. An image that the target
-        gives no finite scores counts as not transferred; one whose class the target lacks is left out.
+        how many are without_class or not_finite at the target, median_confidence with its median_interval (of ranks),
+        and {share, low, high, count, n} of `same_top1`, `class_is_top1`, `both_99` and `both_9999` (confidence of the
+        evolved class at least 0.99 or 0.9999 by both), and `source_surer` (of those with the same top-1, the source has
+        the higher log-odds, which unlike confidence do not saturate). The intervals (95 %; of shares Wilson's) take
+        elites for independent. An image that the target gives no finite scores counts as not transferred; one whose
+        class the target lacks is left out.
     """
     result = []
     for (to, fingerprint, variant), group in frame.groupby(["to", "to_fingerprint", "variant"], sort=False):
@@ -207,10 +265,11 @@ def _figures(part: pd.DataFrame) -> Facts:
     same = with_class[with_class["same_top1"].fillna(False)]
     lower = with_class[["source_confidence", "confidence"]].min(axis=1, skipna=False)
     return {
-        "individuals": int(part["individual_id"].nunique()),
+        "individuals": len(part[["run_id", "individual_id"]].drop_duplicates()),
         "without_class": len(part) - len(with_class),
         "not_finite": int(part["top1_class_index"].isna().sum()),
         "median_confidence": _median(with_class["confidence"]),
+        "median_interval": median_ranks(with_class["confidence"].dropna().to_numpy(dtype=float)),
         "same_top1": _share(part["same_top1"].dropna()),
         "class_is_top1": _share(with_class["class_is_top1"]),
         "both_99": _share(lower >= 0.99),
@@ -234,6 +293,7 @@ def matrix(
     *,
     variant: str = "same_pixels",
     targets: Sequence[Target] = (),
+    out: str | Path | None = None,
     pool: str | None = None,
     address: str | None = None,
     allow_code: bool = False,
@@ -245,6 +305,7 @@ def matrix(
         runs: made with at least two targets, by fingerprint.
         variant: "same_pixels" or "re_rendered".
         targets: the live ones, where runs were made with such.
+        out: the folder to store the rows in; studies/transfer by default.
         pool, address, allow_code, tell: as of `transfer`.
 
     Returns:
@@ -256,65 +317,141 @@ def matrix(
         ConfigError: no such variant, or runs made with one target only.
         IncompatibleRun: a target is not the one its run was made with.
     """
-    if variant not in VARIANTS:
-        raise ConfigError(f"--variant: {variant!r} is not {' or '.join(VARIANTS)}.")
-    # By fingerprint: targets, and the elites of the runs made with each.
-    judges: dict[str, OpenTarget] = {}
-    sources: dict[str, list[Elites]] = {}
-    for run in map(opened, runs):
-        elites, fingerprint = Elites(run, allow_code=allow_code), run.provenance["target_fingerprint"]
-        if fingerprint not in judges:
-            judges[fingerprint] = judge_of(run, targets, allow_code=allow_code)
-        sources.setdefault(fingerprint, []).append(elites)
-    if len(judges) < 2:
-        raise ConfigError("a matrix needs runs against at least two targets; these are all against one.")
-    by_pair: dict[tuple[str, str], list[pd.DataFrame]] = {(a, b): [] for a in judges for b in judges}
-    with contextlib.ExitStack() as stack:
-        for source, elites in [(source, elites) for source, group in sources.items() for elites in group]:
-            settings = settings_of(elites.run, pool)
-            stack.enter_context(cluster(settings, address))
-            others = [by for to, by in judges.items() if to != source and elites.shared(by.target)]
-            by_pair[source, source].append(_at_home(elites))
-            for to, rows in _score(elites, others, [variant], settings, address, tell).groupby("to_fingerprint"):
-                by_pair[source, to].append(rows)
-    labels = _labels(judges)
-    return pd.DataFrame(
-        [
-            {"source": labels[a], "to": labels[b], "source_fingerprint": a, "to_fingerprint": b, **_entry(parts)}
-            for (a, b), parts in by_pair.items()
-        ]
+    outcome = conduct(
+        "transfer",
+        runs,
+        Options(variant=(variant,)),
+        out=out,
+        pool=pool,
+        address=address,
+        allow_code=allow_code,
+        live=targets,
+        tell=tell,
     )
+    pairs: dict[tuple[str, str], Facts] = {}
+    for row in _tidy_pairs(outcome.frame):
+        head = {name: row[name] for name in ("source", "to", "source_fingerprint", "to_fingerprint", "runs")}
+        entry = pairs.setdefault((row["source_fingerprint"], row["to_fingerprint"]), head)
+        entry[row["figure"]] = row["value"]
+        if row["figure"] == "class_is_top1":
+            entry |= {name: row[name] for name in ("low", "high", "n")}
+    return pd.DataFrame(pairs.values()).astype(dict.fromkeys(NUMBERS, float))
 
 
-def _at_home(elites: Elites) -> pd.DataFrame:
-    """The rows of the source against itself, from the archive."""
-    is_top1 = elites.frame["top1_class_index"] == elites.frame["class_index"]
-    return elites.rows.assign(confidence=elites.frame["confidence"], class_is_top1=is_top1, same_top1=True)
-
-
-def _entry(parts: list[pd.DataFrame]) -> Facts:
-    no_rows = pd.DataFrame(columns=["class_is_top1", "same_top1", "confidence"])
-    frame = pd.concat(parts, ignore_index=True) if parts else no_rows
-    with_class = frame[frame["class_is_top1"].notna()]
-    share = _share(with_class["class_is_top1"])
-    return {
-        "runs": len(parts),
-        "n": share["n"],
-        "class_is_top1": share["share"],
-        "low": share["low"],
-        "high": share["high"],
-        "same_top1": _share(frame["same_top1"].dropna())["share"],
-        "median_confidence": _median(with_class["confidence"]),
-    }
-
-
-def _labels(judges: dict[str, OpenTarget]) -> dict[str, str]:
+def _labels(specs: dict[str, str]) -> dict[str, str]:
     """Short names that differ, by fingerprint: specs with the names of files alone, such as "lenet:a.safetensors", and
     the beginning of the fingerprint where specs are the same."""
-    labels = {}
-    for fingerprint, by in judges.items():
-        labels[fingerprint] = by.target.spec
-        for file in by.source.files if isinstance(by.source, Source) else ():
-            labels[fingerprint] = labels[fingerprint].replace(file, Path(file).name)
+    labels = {key: re.sub(r"(?<=:)[^:]*/(?=[^/:]*\.)", "", spec) for key, spec in specs.items()}
     counts = Counter(labels.values())
     return {key: f"{label} ({key[:6]})" if counts[label] > 1 else label for key, label in labels.items()}
+
+
+def _tidy(frame: pd.DataFrame) -> list[Facts]:
+    """The summary of the study: of every pair of networks where the runs' own are among them, else of every target."""
+    if (frame["source_fingerprint"] == frame["to_fingerprint"]).any() and frame["source_fingerprint"].nunique() > 1:
+        return list(_tidy_pairs(frame))
+    entries = summarise(frame)
+    totals = {(entry["to_fingerprint"], entry["variant"]): entry["n"] for entry in entries if entry["elites"] == "all"}
+    # Where the source is sure of all its elites, a summary of the sure ones would repeat that of all.
+    told = [e for e in entries if e["elites"] == "all" or e["n"] < totals[e["to_fingerprint"], e["variant"]]]
+    return [row for entry in told for row in _tidy_entry(entry)]
+
+
+def _tidy_entry(entry: Facts) -> Iterator[Facts]:
+    head = {name: entry[name] for name in ("to", "to_fingerprint", "variant", "elites")}
+    for name in ("n", "individuals", "without_class", "not_finite"):
+        figure = {"n": "elites"}.get(name, name)
+        yield {**head, "figure": figure, "value": entry[name], "low": None, "high": None, "n": entry["n"]}
+    low, high = entry["median_interval"]
+    facts = {"figure": "median_confidence", "value": entry["median_confidence"], "low": low, "high": high}
+    yield {**head, **facts, "n": entry["n"] - entry["without_class"]}
+    for name in SHARES:
+        yield {**head, **_share_row(name, entry[name])}
+
+
+def _tidy_pairs(frame: pd.DataFrame) -> Iterator[Facts]:
+    """Of every pair of networks, by variant; runs against one network are one source together."""
+    labels = _labels(dict(zip(frame["to_fingerprint"], frame["to"])))
+    for variant, rows in frame.groupby("variant", sort=False):
+        for a, b in itertools.product(labels, labels):
+            part = rows[(rows["source_fingerprint"] == a) & (rows["to_fingerprint"] == b)]
+            head = {"source": labels[a], "to": labels[b], "source_fingerprint": a, "to_fingerprint": b}
+            head |= {"variant": variant, "runs": part["run_id"].nunique()}
+            with_class = part[part["class_is_top1"].notna()]
+            for name, values in (("class_is_top1", with_class["class_is_top1"]), ("same_top1", part["same_top1"])):
+                yield {**head, **_share_row(name, _share(values.dropna()))}
+            confidences = with_class["confidence"].dropna().to_numpy(dtype=float)
+            low, high = median_ranks(confidences)
+            facts = {"figure": "median_confidence", "value": _median(with_class["confidence"])}
+            yield {**head, **facts, "low": low, "high": high, "n": len(confidences)}
+
+
+def _share_row(name: str, share: Facts) -> Facts:
+    return {"figure": name, "value": share["share"], "low": share["low"], "high": share["high"], "n": share["n"]}
+
+
+def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
+    if "source" in summary[0]:
+        maps = {
+            f"{title} ({variant})": {
+                (row["source"], row["to"]): row["value"]
+                for row in summary
+                if row["figure"] == name and row["variant"] == variant
+            }
+            for variant in dict.fromkeys(row["variant"] for row in summary)
+            for name, title in PANELS.items()
+        }
+        return heat_maps("Elites shown to the networks of the other runs", maps, "evolved on", "shown to"), _most(
+            summary
+        )
+    whole = [row for row in summary if row["elites"] == "all"]
+    panels = [
+        Panel(
+            f"{to} ({variant})",
+            [
+                {**row, "label": SHARES[row["figure"]]}
+                for row in whole
+                if row["figure"] in SHARES and (row["to"], row["variant"]) == (to, variant)
+            ],
+            (0, 1),
+        )
+        for to, variant in dict.fromkeys((row["to"], row["variant"]) for row in whole)
+    ]
+    return dots("Elites shown to other networks: shares, 95 % intervals", panels), _told(whole)
+
+
+def _told(summary: list[Facts]) -> str:
+    """What each target, as many as a sentence holds, says of the elites, as the first variant has them."""
+    rows = [r for r in summary if r["figure"] == "class_is_top1" and r["variant"] == summary[0]["variant"]]
+    told = "; ".join(f"{row['to']} gives it to {_interval(row)}" for row in rows[:TOLD])
+    more = f"; {len(rows) - TOLD} others are in the table" if len(rows) > TOLD else ""
+    return f"The answer that elites were evolved for, as {summary[0]['variant']}: {told}{more}."
+
+
+def _most(summary: list[Facts]) -> str:
+    """The pairs of networks between which most transfers, and least."""
+    rows = [r for r in summary if r["figure"] == "class_is_top1" and r["source"] != r["to"] and r["n"]]
+    if not rows:
+        return "No two of these networks have a class in common, so nothing could be compared."
+    rows.sort(key=lambda row: row["value"])
+    least, most = (f"{row['to']} gives it to {_interval(row)} of {row['source']}" for row in (rows[0], rows[-1]))
+    return f"The answer that elites were evolved for: {least}, the fewest; {most}, the most."
+
+
+def _interval(row: Facts) -> str:
+    if not row["n"]:
+        return "none, since no class is its own"
+    return f"{row['value']:.1%} (95 % interval {row['low']:.1%} to {row['high']:.1%}) of {row['n']} elites"
+
+
+STUDY = Study(
+    subject="runs",
+    schema=TRANSFER,
+    keys=KEYS,
+    rows=_rows,
+    summarise=_tidy,
+    figure=_figure,
+    things="elites of each run",
+    options=Options,
+    evaluates=True,
+)

@@ -61,20 +61,25 @@ def test_seeds_make_a_run_each(command: Command, config_file: Path, tmp_path: Pa
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["s1", "s2", "s5"]
     hashes = {evofool.open_run(tmp_path / "runs" / name).archive_hash for name in ("s1", "s2", "s5")}
     assert len(hashes) == 3
-    code, out, _ = command("study", "compare", *(tmp_path / "runs" / n for n in ("s1", "s2", "s5")), "--json")
+    keys = ["--out", tmp_path / "out"]
+    code, out, _ = command("study", "compare", *(tmp_path / "runs" / n for n in ("s1", "s2", "s5")), "--json", *keys)
     data = json.loads(out)
-    assert code == 0 and len(data["runs"]) == 3 and {g["runs"] for g in data["groups"]} == {3}
-    assert command("study", "compare", *(tmp_path / "runs" / n for n in ("s1", "s2")))[0] == 0
+    assert code == 0 and data["rows"] == 3 and {row["n"] for row in data["summary"]} == {3}
+    code, out, _ = command("study", "compare", *(tmp_path / "runs" / n for n in ("s1", "s2")), *keys)
+    assert code == 0 and str(tmp_path / "runs" / "s2") in out and "s5" not in out
 
 
 def test_table_compares_groups(command: Command, config_file: Path, tmp_path: Path) -> None:
     for kind in ("cppn", "direct"):
         keys = [f"name={kind}-{{seed}}", f"encoding.kind={kind}", f"storage.path={tmp_path / 'runs'}"]
         assert command("run", config_file, *keys, "search.generations=2", "--seeds", "1-2")[0] == 0
-    data = json.loads(command("study", "compare", *sorted((tmp_path / "runs").iterdir()), "--json")[1])
-    tests = {t["figure"]: t["p"] for t in data["tests"]}
-    assert {g["group"].split("-")[0] for g in data["groups"]} == {"cppn", "direct"}
-    assert 0 < tests["median"] <= 1 and tests["median_at"] == 1.0  # nobody got there: all ranks tie
+    runs = sorted((tmp_path / "runs").iterdir())
+    data = json.loads(command("study", "compare", *runs, "--json", "--out", tmp_path / "out")[1])
+    tests = {row["figure"]: row["value"] for row in data["summary"] if row.get("against")}
+    assert {row["group"].split("-")[0] for row in data["summary"]} == {"cppn", "direct"}
+    assert 0 < tests["p_median"] <= 1 and tests["p_median_at"] == 1.0  # nobody got there: all ranks tie
+    never = {row["figure"]: row for row in data["summary"] if "never" in row}
+    assert never["median_at"]["never"] == 2 and never["median_at"]["value"] is None
 
 
 def test_reading_commands_agree_with_the_archive(command: Command, small_run: evofool.Run, tmp_path: Path) -> None:
@@ -441,3 +446,35 @@ def test_a_run_in_use_is_refused_with_its_owner(config_file: Path, tmp_path: Pat
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+# ----------------------------------------------------------------------------------------------------------- studies
+
+
+def test_study_lists_every_question_and_loads_none(command: Command) -> None:
+    from evofool.base.registry import STUDIES
+
+    code, out, _ = command("study")
+    assert code == 0 and all(name in out and question in out for name, (question, _) in STUDIES.items())
+    heavy = "[m for m in ('pandas', 'pyarrow', 'torch', 'ray') if m in sys.modules]"
+    for arguments in (["study"], ["study", "--help"], ["--help"]):
+        code_text = (
+            f"import sys; sys.argv[1:] = {arguments}\nfrom evofool import cli\ntry: cli.main()\nfinally: print({heavy})"
+        )
+        said = subprocess.run([sys.executable, "-c", code_text], capture_output=True, text=True)
+        assert said.stdout.splitlines()[-1] == "[]", said
+
+
+def test_a_study_of_another_name_and_a_senseless_limit(command: Command, small_run: evofool.Run) -> None:
+    code, _, err = command("study", "trasnfer", small_run.path)
+    assert code == 2 and "did you mean transfer?" in err
+    code, _, err = command("study", "phrenology", small_run.path)
+    assert code == 2 and "transfer, compare, score" in err
+    assert command("study", "compare", small_run.path, "--limit", "0")[0] == 2
+    assert not (small_run.path / "_studies").exists()
+
+
+def test_a_study_of_one_run_lies_in_it(command: Command, small_run: evofool.Run) -> None:
+    code, out, _ = command("study", "compare", small_run.path)
+    files = [str(small_run.path / "_studies" / f"compare.{kind}") for kind in ("parquet", "svg", "json")]
+    assert code == 0 and out.splitlines()[-3:] == files and "of 1 run," in out

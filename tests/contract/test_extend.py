@@ -17,8 +17,9 @@ from evofool.base import registry
 
 PAGE = ROOT / "docs" / "extend.md"
 FILE = re.compile(r"# (\S+\.py)\n")
+FIXTURE = re.compile(r"# at the end of (\S+\.py)\n")
 ROW = re.compile(r"# in (\w+) of evofool/base/registry\.py\n")
-TABLES = {"An encoding", "An objective"}
+TABLES = {"An encoding", "An objective", "A family of networks", "A study", "An observer"}
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +53,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory, lenet_file: Path) -> Path:
                 path = folder / match[1]
                 assert not path.exists()
                 path.write_text(block.removeprefix(match[0]))
+            elif language == "python" and (match := FIXTURE.match(block)):
+                with (folder / match[1]).open("a") as file:
+                    file.write("\n\n" + block.removeprefix(match[0]))
             elif language == "python" and (match := ROW.match(block)):
                 text, begin = table.read_text(), re.compile(rf"^{match[1]} = {{.*\n", re.M)
                 assert len(begin.findall(text)) == 1

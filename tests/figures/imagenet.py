@@ -20,7 +20,6 @@ from mnist import machine
 
 import evofool
 from evofool.evaluate.memory import keep_freed_memory
-from evofool.report.heatmap import heat_map
 from evofool.report.sheet import contact_sheet
 from evofool.targets.checking.photographs import fit, photographs
 
@@ -80,14 +79,12 @@ def photographs_confidence() -> None:
 
 
 def transfer() -> None:
-    """The elites of each network shown to the two others, and the heat map."""
+    """The elites of each network shown to the two others; the heat maps are in runs/transfer-VARIANT/transfer.svg."""
     runs = [RUNS / name for name in ("imagenet50_cppn-1", "lite1", "lite2")]
     print("\n| evolved on | shown to | pixels | n | same answer | the evolved class | median confidence |")
     print("|---|---|---|---|---|---|---|")
     for variant in ("same_pixels", "re_rendered"):
-        frame = evofool.matrix(runs, variant=variant, pool="inline")
-        if variant == "same_pixels":
-            (PICTURES / "imagenet50_transfer.png").write_bytes(heat_map(frame))
+        frame = evofool.matrix(runs, variant=variant, pool="inline", out=RUNS / f"transfer-{variant}")
         for row in frame[frame["source"] != frame["to"]].to_dict("records"):
             low, high = (f"{100 * row[name]:.1f}" for name in ("low", "high"))
             print(

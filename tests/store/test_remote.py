@@ -20,7 +20,7 @@ from obstore.store import MemoryStore, from_url
 import evofool
 from evofool.base.places import as_url
 from evofool.config import Config, load_config
-from evofool.errors import ConfigError, CorruptData, RunLocked, StorageError
+from evofool.errors import ConfigError, CorruptData, RunLocked, Stopped, StorageError
 from evofool.machines import launch, submit
 from evofool.runs.observers.observer import Committed, Observer
 from evofool.store import commits, compaction, writing
@@ -193,6 +193,33 @@ def test_of_two_drivers_that_make_a_run_one_does(
 
 
 @pytest.mark.slow
+def test_a_study_that_was_killed_goes_on_elsewhere(
+    bucket: str, config: Config, tmp_path: Path, lenet_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evofool.studies import transfer
+
+    url, spec = f"{bucket}/runs/test", f"lenet:{lenet_file}"
+    evofool.run(config, out=url)
+    scored = transfer._scored
+
+    def killed(*arguments: Any) -> Any:
+        yield next(scored(*arguments))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(transfer, "_scored", killed)
+        evofool.transfer(url, spec)
+    assert [name for name in contents(url) if name.startswith("_studies/transfer.parts/")]
+    shutil.rmtree(tmp_path / "cache")  # another machine
+    variants: list[str] = []
+    monkeypatch.setattr(transfer, "_scored", lambda e, by, v, pool: variants.extend(v) or scored(e, by, v, pool))
+    assert len(evofool.transfer(url, spec)) == 20 and variants == ["re_rendered"]
+    assert sorted(name for name in contents(url) if name.startswith("_studies")) == [
+        f"_studies/transfer.{kind}" for kind in ("json", "parquet", "svg")
+    ]
+
+
+@pytest.mark.slow
 def test_commands_take_urls(bucket: str, config: Config, tmp_path: Path, command: Command, lenet_file: Path) -> None:
     evofool.run(config, [f"storage.path={bucket}/runs"])
     url = f"{bucket}/runs/test"
@@ -215,6 +242,9 @@ def test_commands_take_urls(bucket: str, config: Config, tmp_path: Path, command
     assert (working_copy.locate(url) / "_studies" / "transfer.parquet").read_bytes() == contents(url)[
         "_studies/transfer.parquet"
     ]
+    kept = {f"_studies/{name}.{kind}" for name in ("compare", "transfer") for kind in ("parquet", "svg", "json")}
+    assert kept == {name for name in contents(url) if name.startswith("_studies")}
+    assert kept == {f"_studies/{path.name}" for path in (working_copy.locate(url) / "_studies").iterdir()}
     shutil.rmtree(tmp_path / "cache")
     assert evofool.resume(f"{bucket}/runs/both", ["search.generations=2"]).status()["generation"] == 1  # its seeds too
     code, _, said = command("status", f"{bucket}/runs/none")

@@ -23,7 +23,7 @@ import evofool
 from evofool.base import picture_files
 from evofool.errors import ConfigError, StorageError
 from evofool.studies import score
-from evofool.studies.shared import score_file
+from evofool.studies.study import conduct
 from evofool.targets.target import Preprocessing, Target
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
@@ -59,10 +59,10 @@ def test_exported_elites_score_what_is_archived(
 ) -> None:
     assert command("export", small_run.path, "--out", tmp_path / "p")[0] == 0
     files = sorted((tmp_path / "p").glob("0*.png"))
-    out = tmp_path / "scores.parquet"
+    out = tmp_path / "scores"
     code, text, err = command("study", "score", *files, "--target", f"lenet:{lenet_file}", "--out", out)
-    assert (code, err) == (0, "") and "10 pictures" in text
-    frame, elites = pd.read_parquet(out), small_run.elites().set_index("class_index")
+    assert (code, err) == (0, "") and "of 10 pictures" in text and str(files[3]) in text
+    frame, elites = pd.read_parquet(out / "score.parquet"), small_run.elites().set_index("class_index")
     for row in frame.itertuples():
         elite = elites.loc[int(Path(row.path).name[:4])]
         own = row.classes[elite.name]
@@ -154,8 +154,8 @@ def test_batches_do_not_change_scores(target: Target, tmp_path: Path, monkeypatc
     whole = evofool.score(tmp_path, target)
     monkeypatch.setattr(score, "CHUNKS", 1)
     sizes: list[int] = []
-    real = score_file.table_of
-    monkeypatch.setattr(score_file, "table_of", lambda rows, *a: sizes.append(len(rows)) or real(rows, *a))
+    real = score._table
+    monkeypatch.setattr(score, "_table", lambda rows, *a: sizes.append(len(rows)) or real(rows, *a))
     parts = evofool.score(tmp_path, target)
     assert sizes == [16, 16, 13]  # no more is held than a few chunks
     assert parts.drop(columns=["top5", "classes"]).equals(whole.drop(columns=["top5", "classes"]))
@@ -165,7 +165,7 @@ def test_the_file_has_one_fixed_schema_and_json_says_the_same(
     command: Command, lenet_file: Path, tmp_path: Path
 ) -> None:
     Image.fromarray(noise(60, 50)).save(tmp_path / "x.png")
-    out = tmp_path / "s.parquet"
+    out = tmp_path / "out"
     arguments = [
         "study",
         "score",
@@ -179,12 +179,14 @@ def test_the_file_has_one_fixed_schema_and_json_says_the_same(
     ]
     code, text, err = command(*arguments, "--json")
     data = json.loads(text)
-    assert (code, err) == (0, "") and data["left_out"] == [] and data["file"] == str(out)
-    assert pq.read_schema(out).equals(score_file.SCORES)
-    row = pd.read_parquet(out).iloc[0]
-    assert data["pictures"][0]["top1_confidence"] == pytest.approx(row.top1_confidence)
+    files = [str(out / f"score.{kind}") for kind in ("parquet", "svg", "json")]
+    assert (code, err) == (0, "") and data["left_out"] == [] and data["files"] == files and data["rows"] == 1
+    assert pq.read_schema(out / "score.parquet").equals(score.SCORES)
+    row = pd.read_parquet(out / "score.parquet").iloc[0]
+    figures = {entry["figure"]: entry["value"] for entry in data["summary"]}
+    assert figures["median_top1_confidence"] == pytest.approx(row.top1_confidence)
     assert [entry["class_name"] for entry in row.classes] == ["7"]
-    assert not list(tmp_path.glob("_tmp-*"))
+    assert sorted(str(path) for path in out.iterdir()) == sorted(files)
     # A text cannot hold every file name.
     (tmp_path / "x.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
     assert command("study", "score", tmp_path, *arguments[3:])[0] == 0
@@ -254,15 +256,16 @@ def test_what_cannot_be_scored_is_named_and_the_rest_is_written(
         (folder / name).write_bytes(data)
     os.mkfifo(folder / "pipe.png")
     Image.fromarray(noise(28, 28, 1)).save(folder / "good.png")
-    out = tmp_path / "s.parquet"
+    out = tmp_path / "out"
     code, _, err = command("study", "score", folder, "--target", f"lenet:{lenet_file}", "--out", out)
     lines = err.splitlines()
-    assert code == 2 and pd.read_parquet(out)["path"].tolist() == [str(folder / "good.png")]
+    assert code == 2 and pd.read_parquet(out / "score.parquet")["path"].tolist() == [str(folder / "good.png")]
     for name, (_, words) in BROKEN.items():
         about = [line for line in lines if str(folder / name) in line]
         assert len(about) == 1 and words in about[0] and ";" in about[0], (name, about)
     assert sum("pipe.png: is not a regular file" in line for line in lines) == 1
-    assert len(lines) == len(BROKEN) + 2 and lines[-1] == f"{len(BROKEN) + 1} of {len(BROKEN) + 2} left out"
+    assert len(lines) == len(BROKEN) + 2 and lines[-1] == f"{len(BROKEN) + 1} left out"
+    assert len(json.loads((out / "score.json").read_text())["left_out"]) == len(BROKEN) + 1
 
 
 def test_a_hostile_file_takes_no_more_memory_than_its_limit(tmp_path: Path) -> None:
@@ -284,7 +287,7 @@ def test_five_bits_a_channel_are_not_sixteen(target: Target, tmp_path: Path) -> 
 
 
 def test_nothing_to_score_writes_nothing(command: Command, lenet_file: Path, tmp_path: Path) -> None:
-    out, folder = tmp_path / "s.parquet", tmp_path / "in"
+    out, folder = tmp_path / "out", tmp_path / "in"
     folder.mkdir()
     keys = ["--target", f"lenet:{lenet_file}", "--out", out]
     code, _, err = command("study", "score", folder, *keys)
@@ -325,29 +328,54 @@ def test_a_place_that_cannot_be_written_is_known_before_scoring(
     command: Command, lenet_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(noise(28, 28, 1)).save(tmp_path / "x.png")
-    monkeypatch.setattr(score, "_score", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(score, "_problem", lambda *_: pytest.fail("scored"))
     keys = ["study", "score", tmp_path / "x.png", "--target", f"lenet:{lenet_file}", "--out"]
-    code, _, err = command(*keys, tmp_path / "nowhere" / "s.parquet")
-    assert code == 74 and "nowhere" in err
-    code, _, err = command(*keys, tmp_path / "x.png")
-    assert code == 2 and "is not a Parquet file" in err
-    assert command(*keys, tmp_path)[0] == 2
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "score.parquet").write_text("mine")
+    for place, words in (("x.png", "is a file"), ("x.png/below", "is a file"), ("other", "not a table of a study")):
+        code, _, err = command(*keys, tmp_path / place)
+        assert code == 2 and words in err, err
+    code, _, err = command(*keys, "s3://bucket/scores")
+    assert code == 2 and "is a URL" in err
+    assert (tmp_path / "other" / "score.parquet").read_text() == "mine"
 
 
-def test_a_failure_leaves_the_old_file_and_no_other(target: Target, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_failure_leaves_the_old_file_and_no_half_ones(target: Target, tmp_path: Path, monkeypatch: Any) -> None:
     Image.fromarray(noise(8, 12)).save(tmp_path / "x.png")
-    out = tmp_path / "s.parquet"
-    request = score.Request([tmp_path / "x.png"], target)
-    score.score_to(out, request, print)
-    old = out.read_bytes()
+    Image.fromarray(noise(8, 12, seed=1)).save(tmp_path / "y.png")
+    out, options = tmp_path / "out", score.Options(target)  # type: ignore[arg-type]
+    conduct("score", [tmp_path / "x.png"], options, out=out)
+    old = (out / "score.parquet").read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="disk is full"):
-        score.score_to(out, request, print)
-    assert out.read_bytes() == old and sorted(p.name for p in tmp_path.iterdir()) == ["s.parquet", "x.png"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="disk is full"):
+            conduct("score", [tmp_path], options, out=out)
+    assert (out / "score.parquet").read_bytes() == old and not [p for p in out.rglob("*") if p.name.startswith("_tmp")]
+    assert len(conduct("score", [tmp_path], options, out=out).frame) == 2
+    assert pd.read_parquet(out / "score.parquet")["path"].tolist() == [str(tmp_path / n) for n in ("x.png", "y.png")]
+
+
+def test_only_new_and_changed_pictures_are_scored_again(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        Image.fromarray(noise(8, 12, seed=seed)).save(tmp_path / f"{name}.png")
+    sizes: list[int] = []
+    real = score._table
+    monkeypatch.setattr(score, "_table", lambda rows, *a: sizes.append(len(rows)) or real(rows, *a))
+    out, options = tmp_path / "out", score.Options(target)  # type: ignore[arg-type]
+    first = conduct("score", [tmp_path], options, out=out)
+    Image.fromarray(noise(8, 12, seed=3)).save(tmp_path / "b.png")
+    Image.fromarray(noise(8, 12, seed=4)).save(tmp_path / "c.png")
+    second = conduct("score", [tmp_path], options, out=out)
+    assert sizes == [2, 2] and [len(o.frame) for o in (first, second)] == [2, 3]
+    other = score.Options(target, classes=("c",))  # type: ignore[arg-type]
+    assert len(conduct("score", [tmp_path], other, out=out).frame) == 3 and sizes == [2, 2, 3]
+    assert len(pd.read_parquet(out / "score.parquet")) == 7
 
 
 @pytest.mark.parametrize(
@@ -363,7 +391,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(target: Target, tmp_path: Pa
 )
 def test_wrong_options(command: Command, lenet_file: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
     Image.fromarray(noise(28, 28, 1)).save(tmp_path / "x.png")
-    keys = ["study", "score", tmp_path / "x.png", "--target", f"lenet:{lenet_file}", "--out", tmp_path / "s.parquet"]
+    keys = ["study", "score", tmp_path / "x.png", "--target", f"lenet:{lenet_file}", "--out", tmp_path / "out"]
     code, _, err = command(*keys, *arguments)
     assert code == 2 and words in err and "Traceback" not in err
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]

@@ -6,7 +6,7 @@
       _evofool/config-RUN_ID.yaml seeds-RUN_ID.parquet
       _evofool/commits/00000012.json             put if absent, never written again
       _evofool/individuals/00000012-HASH.parquet     HASH: 16 digits of its sha256; the other tables alike
-      _studies/NAME.parquet
+      _studies/NAME.parquet NAME.json NAME.svg, NAME.parts/
 
     $EVOFOOL_CACHE or ~/.cache/evofool, runs/HASH OF URL/
       NAME/                                      the working copy: an ordinary run directory
@@ -46,7 +46,7 @@ __all__ = ["Remote", "hold", "locate", "named", "naming", "of"]
 VIEW = "elites/elites.parquet"
 TRIES = 5  # of fetching a run while another driver may be writing it
 _SEGMENT = re.compile(rf"(?:{'|'.join(TABLES.values())})/(\d{{8}})-[0-9a-f]{{16}}\.parquet")
-_STUDY = re.compile(r"_studies/[a-z_]+\.parquet")
+_STUDY = re.compile(r"_studies/[a-z0-9_-]+(\.parts/[0-9a-f-]+)?\.(parquet|json|svg)")
 _COMMIT = re.compile(r"_evofool/commits/(\d{8})\.json")
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 _copies: dict[str, str] = {}  # path of a working copy -> URL, of every one that this process has used

@@ -5,23 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from evofool.config.sections import EvaluationConfig, TargetConfig
 from evofool.errors import ConfigError
 from evofool.evaluate.opening import open_pool
 from evofool.evaluate.pool import Pool
 from evofool.evaluate.problem import picture_problem
-from evofool.store.reader import Run, open_run
+from evofool.store.reader import Run
 from evofool.targets.opening import OpenTarget, open_target, refuse_other_target, section_of
 from evofool.targets.target import Target
 
-__all__ = ["cluster", "judge", "judge_of", "opened", "picture_pool", "settings_of"]
+__all__ = ["Tell", "cluster", "judge", "judge_of", "picture_pool", "settings_of"]
 
-
-def opened(run: str | Path | Run) -> Run:
-    """A run, by its directory or itself."""
-    return run if isinstance(run, Run) else open_run(run)
+Tell = Callable[[str], None]  # takes a sentence of progress
 
 
 def judge(target: str | Target, *, allow_code: bool) -> OpenTarget:

@@ -1,0 +1,183 @@
+"""Charts as SVG: dots with their intervals, and heat maps. 800 pixels wide, no script, no font to be fetched.
+
+Every number is also written out, so that nothing is told by colour alone; all text is escaped, since names of classes
+and of files are anybody's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+from evofool.records import Facts
+
+__all__ = ["Panel", "dots", "heat_maps"]
+
+WIDTH, MARGIN, LINE = 800, 16, 22  # pixels
+LABEL = 30  # characters
+LABELS, NUMBERS = 264, 252  # pixels to the left and to the right of dots
+MOST = 60  # lines of dots; a picture is to be looked at whole
+LARGEST_CELL = 90.0  # pixels
+INK, FAINT, BLUE = "#1b1f24", "#c9ced6", "#1f5fa8"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Dots under one heading, on one axis.
+
+    Attributes:
+        rows: dicts with label, value, low, high, n; a value may be None, and so may low and high.
+        span: of the axis; by default from the least to the greatest number.
+    """
+
+    title: str
+    rows: Sequence[Facts]
+    span: tuple[float, float] | None = None
+
+
+def dots(title: str, panels: Sequence[Panel]) -> str:
+    """A dot for each row, with a bar for its interval, and value, interval and n in words to the right of it."""
+    parts: list[str] = []
+    y, room = 56.0, MOST
+    for panel in panels:
+        rows = panel.rows[: max(0, room)]
+        room -= len(rows)
+        if not rows:
+            continue
+        parts += [_text(MARGIN, y, _short(panel.title, 100), weight="bold")]
+        parts += _axis(panel, y + 10, len(rows))
+        for i, row in enumerate(rows):
+            parts += _dot(panel, row, y + 10 + LINE * (i + 0.75))
+        y += LINE * (len(rows) + 2.6)
+    left = sum(len(panel.rows) for panel in panels) - (MOST - room)
+    if left:
+        parts.append(_text(MARGIN, y, f"{left} more are in the table."))
+        y += LINE
+    return _document(title, y, parts)
+
+
+def heat_maps(title: str, maps: Mapping[str, Mapping[tuple[str, str], float | None]], down: str, across: str) -> str:
+    """Squares with a number from 0 to 1 in each, the darker the greater; one map below the other.
+
+    Args:
+        maps: by heading: numbers by row and column. A pair that is missing or None has no number.
+        down, across: what rows and columns are.
+    """
+    parts: list[str] = []
+    y = 56.0
+    for heading, values in maps.items():
+        rows, columns = (list(dict.fromkeys(pair[i] for pair in values)) for i in (0, 1))
+        wide = min(LARGEST_CELL, (WIDTH - MARGIN - LABELS) / max(1, len(columns)))
+        high = min(40.0, wide)
+        parts += [_text(MARGIN, y, _short(heading, 100), weight="bold")]
+        parts += [_text(MARGIN, y + LINE, f"{down}: rows; {across}: columns, by the numbers of the rows", size=12)]
+        parts += [
+            _text(LABELS + wide * (j + 0.5), y + LINE * 2, _numbered(column, rows, columns), anchor="middle", size=12)
+            for j, column in enumerate(columns)
+        ]
+        top = y + LINE * 2 + 8
+        for i, row in enumerate(rows):
+            label = f"{_numbered(row, rows, columns)}  {_short(row, LABEL)}"
+            parts.append(_text(MARGIN, top + high * (i + 0.5) + 4, label, size=12))
+            for j, column in enumerate(columns):
+                parts += _square(LABELS + wide * j, top + high * i, wide, high, values.get((row, column)))
+        y = top + high * len(rows) + LINE
+        for name in rows if any(len(name) > LABEL for name in rows) else ():
+            parts.append(_text(MARGIN, y, f"{_numbered(name, rows, columns)}  {_short(name, 110)}", size=12))
+            y += LINE * 0.8
+        y += LINE * 0.6
+    return _document(title, y, parts)
+
+
+def _numbered(name: str, rows: list[str], columns: list[str]) -> str:
+    names = list(dict.fromkeys([*rows, *columns]))
+    return f"[{names.index(name) + 1}]"
+
+
+def _square(x: float, y: float, wide: float, high: float, value: float | None) -> Iterator[str]:
+    shade = 0.0 if value is None else min(1.0, max(0.0, value))
+    colour = "#ffffff" if value is None else "#{:02x}{:02x}{:02x}".format(*_blend(shade))
+    yield f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}" fill="{colour}" stroke="{FAINT}"/>'
+    text = "–" if value is None else f"{math.floor(value * 1000) / 1000:.3f}"  # never rounded up to 1
+    ink = "#ffffff" if shade > 0.62 else INK
+    if wide >= 20:  # in narrower ones no number could be read
+        size = 12 if wide >= 36 else 7
+        yield _text(x + wide / 2, y + high / 2 + size / 3, text, anchor="middle", size=size, fill=ink)
+
+
+def _blend(shade: float) -> list[int]:
+    light, dark = (247, 250, 253), (12, 52, 110)
+    return [round(a + (b - a) * shade) for a, b in zip(light, dark)]
+
+
+def _span(panel: Panel) -> tuple[float, float]:
+    if panel.span:
+        return panel.span
+    numbers = [row[name] for row in panel.rows for name in ("value", "low", "high") if row.get(name) is not None]
+    low, high = min(numbers, default=0.0), max(numbers, default=1.0)
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def _axis(panel: Panel, y: float, rows: int) -> Iterator[str]:
+    low, high = _span(panel)
+    bottom = y + LINE * (rows + 0.35)
+    for i in range(5):
+        x = LABELS + (WIDTH - LABELS - NUMBERS) * i / 4
+        yield f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{FAINT}"/>'
+        yield _text(x, bottom + 13, _number(low + (high - low) * i / 4), anchor="middle", size=11)
+
+
+def _dot(panel: Panel, row: Facts, y: float) -> Iterator[str]:
+    least, most = _span(panel)
+
+    def at(value: float) -> float:
+        place = min(1.0, max(0.0, (value - least) / (most - least)))
+        return LABELS + (WIDTH - LABELS - NUMBERS) * place
+
+    yield _text(MARGIN, y + 4, _short(str(row["label"]), LABEL + 4), size=13)
+    value, low, high = row["value"], row.get("low"), row.get("high")
+    words = "–" if value is None else _number(value)
+    if low is not None and high is not None:
+        for x1, y1, x2, y2 in ((low, 0, high, 0), (low, -4, low, 4), (high, -4, high, 4)):
+            line = f'x1="{at(x1):.1f}" y1="{y + y1:.1f}" x2="{at(x2):.1f}" y2="{y + y2:.1f}"'
+            yield f'<line {line} stroke="{BLUE}" stroke-width="2"/>'
+        words += f" ({_number(low)} to {_number(high)})"
+    if value is not None:
+        yield f'<circle cx="{at(value):.1f}" cy="{y:.1f}" r="4.5" fill="{BLUE}"/>'
+    yield _text(WIDTH - NUMBERS + 14, y + 4, f"{words}, n {row['n']}", size=12)
+
+
+def _number(value: float, digits: int = 3) -> str:
+    """A number in a few digits; one below 1 is never shown as 1."""
+    text = f"{value:.{digits}g}"
+    return text if value >= 1 or float(text) < 1 else f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _text(
+    x: float, y: float, text: str, *, anchor: str = "start", size: int = 14, weight: str = "normal", fill: str = INK
+) -> str:
+    style = f'text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" fill="{fill}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(_shown(text))}</text>'
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) + 1 :]}"
+
+
+def _document(title: str, height: float, parts: Sequence[str]) -> str:
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}"'
+    lines = [
+        f'{head} height="{height:.0f}" role="img" font-family="system-ui, sans-serif">',
+        f"<title>{escape(_shown(title))}</title>",
+        '<rect width="100%" height="100%" fill="#ffffff"/>',
+        _text(MARGIN, 28, _short(title, 84), size=17, weight="bold"),
+        *parts,
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,110 @@
+"""For each study something in which an effect was planted, and the same without it: what tests/contract/ tries it on.
+
+A new study gets a function here and a row in FIXTURES. The function makes its subject in a folder, small enough for a
+few seconds, and gives it with options and a test of the summary, `found`, that is true of the effect and false without.
+There should be two groups of rows or more, so that a stop between them can be tried. Names are unfriendly on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+import evofool
+from evofool.records import Facts
+from evofool.studies import score, transfer
+from evofool.studies.study import NoOptions
+
+NASTY = ("<script>alert(1)</script>", "a & b", '"quoted"', "]]>", "bell\x07", "lone \udc80")
+SIZE = (8, 8)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A study's subject and options, and what the summary is asked."""
+
+    subject: list[Any]
+    found: Callable[[list[Facts]], bool]
+    options: Any = field(default_factory=NoOptions)
+
+
+class Seen(nn.Module):
+    """One layer that sees some columns of the picture only."""
+
+    def __init__(self, weight: torch.Tensor, columns: slice) -> None:
+        super().__init__()
+        mask = torch.zeros(SIZE)
+        mask[:, columns] = 1
+        self.weight = nn.Parameter(weight * mask.flatten())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return x.flatten(1) @ self.weight.T
+
+
+def target(weight: torch.Tensor, columns: slice = slice(None)) -> evofool.Target:
+    """A grey network with a class for each row of a matrix."""
+    names = tuple(f"{NASTY[i % len(NASTY)].encode('utf-8', 'replace').decode()} {i}" for i in range(len(weight)))
+    return evofool.Target(Seen(weight, columns), evofool.Preprocessing(SIZE, 1, (127.5,), (60.0,)), names)
+
+
+def random_weight(seed: int, classes: int = 30) -> torch.Tensor:
+    """(classes, pixels) normal numbers."""
+    return torch.randn(classes, SIZE[0] * SIZE[1], generator=torch.Generator().manual_seed(seed)) * 0.5
+
+
+def evolve(out: Path, by: evofool.Target, *overrides: str, generations: int = 12) -> evofool.Run:
+    """A small run."""
+    search = {"offspring": 30, "initial": 30, "generations": generations}
+    config = {"target": {"spec": "live"}, "search": search, "evaluation": {"pool": "inline"}}
+    return evofool.run(config, list(overrides), target=by, out=out)
+
+
+def of_transfer(folder: Path, effect: bool) -> Planted:
+    """Elites shown to a network that sees as their own does; without the effect, to one that sees the other half."""
+    left, right = slice(0, 4), slice(4, 8)
+    run = evolve(folder / "run", target(random_weight(1), left))
+    other = target(random_weight(1) * 0.9, left) if effect else target(random_weight(2), right)
+
+    def found(summary: list[Facts]) -> bool:
+        shares = [r for r in summary if r["figure"] == "class_is_top1" and r["variant"] == "same_pixels"]
+        return bool(shares[0]["low"] > 1 / 30)  # chance
+
+    return Planted([run], found, transfer.Options(to=(other,)))  # type: ignore[arg-type]
+
+
+def of_compare(folder: Path, effect: bool) -> Planted:
+    """Four runs of five generations and four others; these are of one generation where there is an effect."""
+    by, runs = target(random_weight(1)), []
+    for name, seeds, generations in (("first", range(1, 5), 5), ("second", range(5, 9), 1 if effect else 5)):
+        for seed in seeds:
+            out = folder / f"<&{name}>-{seed}"
+            runs.append(evolve(out, by, f"name={name}", f"seed={seed}", generations=generations))
+    return Planted(runs, lambda summary: next(r["value"] < 0.05 for r in summary if r["figure"] == "p_median"))
+
+
+def of_score(folder: Path, effect: bool) -> Planted:
+    """Noise shown to a network of large weights; without the effect, to one without any."""
+    for i in range(150):
+        noise = np.random.default_rng(i).integers(0, 256, SIZE, dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"<&{i:03}>.png")
+    by = target(random_weight(1) * (20 if effect else 0))
+
+    def found(summary: list[Facts]) -> bool:
+        return next(bool(r["low"] > 0.5) for r in summary if r["figure"] == "share_0.99")
+
+    return Planted([folder], found, score.Options(by))  # type: ignore[arg-type]
+
+
+FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {
+    "transfer": of_transfer,
+    "compare": of_compare,
+    "score": of_score,
+}
