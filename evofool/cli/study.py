@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from evofool.base.registry import STUDIES, known
-from evofool.cli import options, output
+from evofool.cli import completion, options, output
 from evofool.cli.options import app, run_path
 from evofool.errors import ConfigError
 
@@ -25,10 +25,18 @@ if TYPE_CHECKING:
 FIGURES = ("figure", "value", "95 % interval", "n")
 LISTED = 40  # rows of the table on the screen; the file has all
 SUBJECTS = {
-    "run": (Path, Argument(metavar="RUN", help="Run directory, or its s3://, gs:// or az:// URL.", parser=run_path)),
-    "runs": (list[Path], Argument(metavar="RUN...", help="Run directories, or their URLs.", parser=run_path)),
-    "network": (str, Argument(metavar="TARGET", help="As target.spec, e.g. efficientnet-lite:0.")),
-    "pictures": (list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.")),
+    "run": options.RunPath,
+    "runs": Annotated[
+        list[Path],
+        Argument(
+            metavar="RUN...",
+            help="Run directories, or their URLs.",
+            parser=run_path,
+            autocompletion=completion.runs,
+        ),
+    ],
+    "network": Annotated[str, Argument(metavar="TARGET", help="As target.spec, e.g. efficientnet-lite:0.")],
+    "pictures": Annotated[list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
 }
 OUT = "Folder to write to; by default studies/{}{}."
 LIMIT = "Only the first N {}, into files of their own; {} take under 20 seconds."
@@ -101,9 +109,8 @@ def _command(name: str) -> Any:
             output.tell(f"{len(outcome.left_out)} left out")
             raise Exit(2)
 
-    kind, argument = SUBJECTS[study.subject]
     parameters = [
-        inspect.Parameter("subject", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, argument]),
+        inspect.Parameter("subject", inspect.Parameter.KEYWORD_ONLY, annotation=SUBJECTS[study.subject]),
         *own,
         *_common_options(name, study),
     ]
