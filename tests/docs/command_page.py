@@ -20,8 +20,13 @@ def find(words: list[str]) -> tuple[Any, list[str]]:
     """(the command that words begin with, the words after it); None if there is none of that name."""
     command, rest = APP, list(words)
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        command = command.commands.get(rest.pop(0))
+        command = inside(command).get(rest.pop(0))
     return command, rest
+
+
+def inside(group: Any) -> dict[str, Any]:
+    """{name: command} of a group; those of studies are made when they are asked for."""
+    return group.commands or {name: group.resolve_command(None, [name])[1] for name in group.list_commands(None)}
 
 
 def purpose(command: Any) -> str:
@@ -40,7 +45,7 @@ def _lines() -> Iterator[str]:
     groups = {name: group for name, group in APP.commands.items() if hasattr(group, "commands")}
     yield from _table("Runs.", "", {name: APP.commands[name] for name in APP.commands if name not in groups})
     for name, group in groups.items():
-        yield from _table(f"`evofool {name}`. {purpose(group)}", f"{name} ", group.commands)
+        yield from _table(f"`evofool {name}`. {purpose(group)}", f"{name} ", inside(group))
 
 
 def _table(title: str, prefix: str, commands: dict[str, Any]) -> Iterator[str]:

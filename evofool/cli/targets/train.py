@@ -26,10 +26,10 @@ def train(
     if network != "lenet":
         raise ConfigError(f"NETWORK: {network!r} is none that can be trained; there is lenet.")
     from evofool.targets.training.datasets import load_dataset
-    from evofool.targets.training.train import train_lenet
+    from evofool.targets.training.train import told, train_lenet
 
     result = train_lenet(load_dataset(dataset, seed, data), seed, out, output.tell)
     if as_json:
         output.print_json({**result, "file": str(out)})
         return
-    print(f"{out}: {float(result['held_out_accuracy']):.2%} of {result['held_out_images']} held-out images right")
+    print(f"{out}: {told(result)}")

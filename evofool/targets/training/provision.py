@@ -62,6 +62,6 @@ def provide(source: object, settings: Config, tell: Callable[[str], None]) -> No
     tell(f"{file} is missing; training it on {DATASET} first, as `{command}` does")
     # With torch, for which whoever has the file need not wait.
     from evofool.targets.training.datasets import load_dataset
-    from evofool.targets.training.train import train_lenet
+    from evofool.targets.training.train import told, train_lenet
 
-    train_lenet(load_dataset(DATASET, SEED), SEED, file, tell)
+    tell(f"{file}: {told(train_lenet(load_dataset(DATASET, SEED), SEED, file, tell))}")
