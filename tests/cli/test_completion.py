@@ -1,36 +1,46 @@
-"""What a TAB offers, asked for as shells do: in a process of its own, by environment variables."""
+"""What a TAB offers, asked for as shells do: by environment variables."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import evofool
+from evofool.cli import app
 from evofool.config import Config, load_config, preset_names
 
 EXECUTABLE = str(Path(sys.executable).with_name("evofool"))
+Offered = Callable[..., list[str]]
 
 
-def offered(folder: Path, *words: str, shell: str = "bash") -> list[str]:
-    """What is offered for the last of the words, which is the one being typed."""
-    asked = {"COMP_WORDS": "\n".join(["evofool", *words]), "COMP_CWORD": str(len(words))}
-    if shell == "zsh":
-        asked = {"_TYPER_COMPLETE_ARGS": " ".join(["evofool", *words])}
-    result = subprocess.run(
-        [EXECUTABLE],
-        env=os.environ | asked | {"_EVOFOOL_COMPLETE": f"complete_{shell}"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.stderr == ""  # it would land in the line being typed
-    return result.stdout.strip("\n").split("\n") if result.stdout.strip() else []
+@pytest.fixture
+def offered(capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Offered:
+    """What is offered, in the folder, for the last of some words, which is the one being typed."""
+    monkeypatch.chdir(folder)
+
+    def ask(*words: str, shell: str = "bash") -> list[str]:
+        asked = {"COMP_WORDS": "\n".join(["evofool", *words]), "COMP_CWORD": str(len(words))}
+        if shell == "zsh":
+            asked = {"_TYPER_COMPLETE_ARGS": " ".join(["evofool", *words])}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (asked | {"_EVOFOOL_COMPLETE": f"complete_{shell}"}).items():
+                patch.setenv(name, value)
+            capsys.readouterr()
+            with contextlib.suppress(SystemExit):
+                get_command(app).main([], prog_name="evofool")
+        out, err = capsys.readouterr()
+        assert err == ""  # it would land in the line being typed
+        return out.strip("\n").split("\n") if out.strip() else []
+
+    return ask
 
 
 @pytest.fixture
@@ -57,45 +67,45 @@ def rename(view: Path, names: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_runs_are_offered_and_then_their_classes(folder: Path) -> None:
+def test_runs_are_offered_and_then_their_classes(offered: Offered) -> None:
     for verb in ("show", "resume", "status", "elites", "verify", "export"):
-        assert offered(folder, verb, "") == ["runs/first"]
-    assert offered(folder, "show", "mo") == []  # bash goes on with its own files
-    assert offered(folder, "show", "more/") == ["more/second"]
-    assert offered(folder, "show", "./runs/f") == ["./runs/first"]
-    assert offered(folder, "merge", "runs/first", "r") == ["runs/first"]
+        assert offered(verb, "") == ["runs/first"]
+    assert offered("show", "mo") == []  # bash goes on with its own files
+    assert offered("show", "more/") == ["more/second"]
+    assert offered("show", "./runs/f") == ["./runs/first"]
+    assert offered("merge", "runs/first", "r") == ["runs/first"]
 
-    assert offered(folder, "show", "runs/first", "")[:3] == ["0", "1", "2"]
-    assert offered(folder, "show", "runs/first", "c") == ["café"]
+    assert offered("show", "runs/first", "")[:3] == ["0", "1", "2"]
+    assert offered("show", "runs/first", "c") == ["café"]
     cats = [r"tiger\ cat", r"tiger\ beetle"]
-    assert offered(folder, "show", "runs/first", "ti") == cats
-    assert offered(folder, "show", "runs/first", r"tiger\ c") == cats[:1]
+    assert offered("show", "runs/first", "ti") == cats
+    assert offered("show", "runs/first", r"tiger\ c") == cats[:1]
     plain = ['_arguments \'*: :(("tiger cat"', '"tiger beetle"))\'']
-    assert offered(folder, "show", "runs/first", "ti", shell="zsh") == plain
+    assert offered("show", "runs/first", "ti", shell="zsh") == plain
 
 
 @pytest.mark.slow
-def test_nothing_is_offered_and_nothing_said_where_a_run_is_missing_damaged_or_far(folder: Path) -> None:
-    assert offered(folder, "show", "runs/third", "") == []
-    assert offered(folder, "show", "s3://nowhere/runs/first", "") == []
+def test_of_a_run_that_is_missing_damaged_or_far_nothing_is_offered(folder: Path, offered: Offered) -> None:
+    assert offered("show", "runs/third", "") == []
+    assert offered("show", "s3://nowhere/runs/first", "") == []
     (folder / "runs" / "first" / "elites" / "elites.parquet").write_bytes(b"PAR1 and no more")
-    assert offered(folder, "show", "runs/first", "") == []
+    assert offered("show", "runs/first", "") == []
 
 
 @pytest.mark.slow
-def test_presets_and_files_are_offered_for_config(folder: Path) -> None:
-    assert set(offered(folder, "run", "")) == {*preset_names(), "mine.yaml"}
-    assert offered(folder, "run", "q") == ["quickstart"]
-    assert offered(folder, "run", "more/") == ["more/other.yml"]
+def test_presets_and_files_are_offered_for_config(offered: Offered) -> None:
+    assert set(offered("run", "")) == {*preset_names(), "mine.yaml"}
+    assert offered("run", "q") == ["quickstart"]
+    assert offered("run", "more/") == ["more/other.yml"]
     for words in (
         "config show",
         "config presets",
         *(f"cluster {verb}" for verb in ("plan", "tune", "doctor", "bench")),
     ):
-        assert offered(folder, *words.split(), "quick") == ["quickstart"], words
-    assert offered(folder, "cluster", "launch", "sl") == ["slurm"]
-    assert offered(folder, "cluster", "launch", "slurm", "quick") == ["quickstart"]
-    assert "efficientnet-lite" in offered(folder, "targets", "list", "")
+        assert offered(*words.split(), "quick") == ["quickstart"], words
+    assert offered("cluster", "launch", "sl") == ["slurm"]
+    assert offered("cluster", "launch", "slurm", "quick") == ["quickstart"]
+    assert "efficientnet-lite" in offered("targets", "list", "")
 
 
 @pytest.mark.slow

@@ -225,6 +225,7 @@ EXTRAS = {
 }
 
 
+@pytest.mark.proof  # of each extra two processes; the core's are tried by the tests above
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_what_needs_an_extra_says_how_to_install_it(
     evofool: Evofool, extra: str, request: pytest.FixtureRequest
