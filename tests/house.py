@@ -50,7 +50,7 @@ ROOMS = (
         "base",
         1,
         "what knows nothing of the search",
-        _files("addresses places provenance picture_files png jit registry rng_compiled rng source usercode"),
+        _files("streams addresses places provenance picture_files png jit registry rng_compiled rng source usercode"),
     ),
     Room("config", 2, "one YAML", _files("fields schedules sections introduced keys presets files")),
     Room("archive", 2, "what counts, and who holds which cell", _files("objectives scores cells state")),
@@ -206,6 +206,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "scipy": ("studies.shared.statistics",),
     "typer": ("cli",),
     "rich": ("cli.output", "runs.observers.progress"),
+    "IPython": ("runs.observers.progress",),  # that of the notebook; nobody needs to install it
 }
 
 

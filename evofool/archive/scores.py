@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from evofool.archive.objectives import LOG_ODDS, Objective, Readings
 from evofool.records import Cells, Scores
 
-__all__ = ["confidence", "log_odds", "score_outputs"]
+__all__ = ["OUTPUTS", "confidence", "log_odds", "score_outputs", "sums"]
+
+OUTPUTS = ("logits", "probabilities", "log_probabilities")  # what a network may return
 
 _SMALLEST = 2.0**-149  # the smallest positive float32: a probability of 0 means "below this"
 
@@ -48,6 +50,22 @@ def log_odds(outputs: NDArray[np.floating], output: str) -> NDArray[np.float32]:
     result[rows, top] = z[rows, top] - (second + np.log(np.exp(others - second[:, None]).sum(axis=1)))
     result[bad] = np.nan
     return result.astype(np.float32)
+
+
+def sums(outputs: NDArray[np.floating], output: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """What the probabilities of each row sum to, and the rows whose sum or sign says that they are none.
+
+    Args:
+        outputs: (n, classes), finite.
+        output: see `log_odds`; anything may be logits, whose probabilities sum to 1.
+    """
+    if output == "logits":
+        return np.ones(len(outputs)), np.zeros(len(outputs), dtype=bool)
+    rows = outputs.astype(np.float64)
+    with np.errstate(over="ignore"):
+        total = (np.exp(rows) if output == "log_probabilities" else rows).sum(axis=1)
+    negative = output == "probabilities" and rows.min(axis=1) < -1e-6
+    return total, (np.abs(total - 1) > 1e-2) | negative
 
 
 def confidence(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from evofool.base import streams
 from evofool.errors import ConfigError, EvofoolError, StorageError
 
 if TYPE_CHECKING:
@@ -32,8 +33,14 @@ def explain(error: EvofoolError) -> None:
 
 
 def tell(text: str) -> None:
-    """Print a sentence of progress, or a warning."""
-    print(plain(text), file=sys.stderr)
+    """Print a sentence of progress, or a warning: on stderr, or nowhere if that takes no more."""
+    say(f"{plain(text)}\n")
+
+
+def say(text: str) -> None:
+    """Print text as it is on stderr, before whatever comes next."""
+    streams.stderr.write(text)
+    streams.stderr.wait()
 
 
 def plain(text: str) -> str:

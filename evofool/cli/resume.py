@@ -18,7 +18,6 @@ def resume(
 ) -> None:
     """Go on with a run; overrides may change stopping and operational keys, e.g. search.generations=500."""
     from evofool.config import load_config
-    from evofool.runs.observers.progress import make_progress
     from evofool.store.run import stored_config
 
     config = load_config(stored_config(path), overrides)
@@ -33,6 +32,6 @@ def resume(
             allow_code=allow_code,
             allow_numerics_change=allow_numerics_change,
             grace=grace,
-            observers=[make_progress(config.observers.progress)],
+            progress=True,
         )
     output.print_elites(finished)

@@ -32,7 +32,6 @@ def run(
 ) -> None:
     """Run a search, or go on with one that is there."""
     from evofool.config import load_config
-    from evofool.runs.observers.progress import make_progress
 
     if seeds is not None and out is not None:
         raise ConfigError("--seeds makes several runs, so it goes without --out; say storage.path=FOLDER instead.")
@@ -55,7 +54,7 @@ def run(
                 allow_code=allow_code,
                 allow_numerics_change=allow_numerics_change,
                 grace=grace,
-                observers=[make_progress(settings.observers.progress)],
+                progress=True,
             )
         output.print_elites(finished)
         output.print_next(finished.path)

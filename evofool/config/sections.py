@@ -272,7 +272,7 @@ class ObserversConfig(Section):
     """Who is told."""
 
     progress: Literal["auto", "live", "lines", "none"] = key(
-        "auto", "auto: a live table on a terminal, plain lines elsewhere; always on stderr.", "operational"
+        "auto", "auto: a live table on a terminal or in a notebook, plain lines elsewhere.", "operational"
     )
     trackers: list[Annotated[str, RowOf(TRACKERS)]] = key(
         [], f"Who else is told, for curves and dashboards; there are: {', '.join(TRACKERS)}.", "operational"

@@ -13,6 +13,7 @@ from evofool.base.registry import TRACKERS, load
 from evofool.config import Config, load_config
 from evofool.errors import ConfigError
 from evofool.runs.observers.observer import Audience, Observer
+from evofool.runs.observers.progress import is_watched, make_progress
 from evofool.runs.session import Session
 from evofool.store.folders import check_place
 from evofool.store.reader import Run
@@ -39,6 +40,7 @@ def run(
     allow_code: bool = False,
     allow_numerics_change: bool = False,
     observers: Sequence[Observer] = (),
+    progress: bool | None = None,
     grace: float = 10.0,
 ) -> Run:
     """Run a search, or go on with one.
@@ -56,8 +58,9 @@ def run(
         address: of a Ray cluster.
         allow_code: whether python: targets may run their code.
         allow_numerics_change: go on although scores may have other bits; marked in the next commit.
-        observers: told what happens, before those of `observers.trackers`; by default there are none, and nothing else
-            is printed.
+        observers: told what happens, before those of `observers.trackers`.
+        progress: whether the run is shown as `observers.progress` says, by a last observer; None: in a notebook, or
+            where stderr is a terminal.
         grace: seconds after SIGINT or SIGTERM until the generation under way is abandoned.
 
     Returns:
@@ -69,7 +72,8 @@ def run(
     if target is not None:
         overrides = [*overrides, "target.spec=live"]
     settings = load_config(config, list(overrides))
-    audience = Audience([*observers, *(load(TRACKERS[name])() for name in settings.observers.trackers)])
+    shown = [make_progress(settings.observers.progress)] if (is_watched() if progress is None else progress) else []
+    audience = Audience([*observers, *shown, *(load(TRACKERS[name])() for name in settings.observers.trackers)])
     path = locate(out if out is not None else Path(settings.storage.path) / settings.run_name)
     if resume not in ("auto", "must", "never"):
         raise ConfigError(f"--resume: {resume!r} is not auto, must or never.")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evofool.archive.scores import OUTPUTS, sums
 from evofool.errors import ConfigError, TargetError, nearest
 
 __all__ = ["DEVICE_FAILURES", "Preprocessing", "Target", "outputs_in_batches"]
@@ -106,7 +107,7 @@ class Target:
     autocast: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        if self.output not in ("logits", "probabilities", "log_probabilities"):
+        if self.output not in OUTPUTS:
             raise ConfigError(f"target.output: {self.output!r} is not logits, probabilities or log_probabilities.")
         if len(self.class_names) < 2:
             raise ConfigError("target: a target needs at least two classes; name them in class_names.")
@@ -262,11 +263,7 @@ class Target:
         finite = np.isfinite(outputs).all(axis=1)
         if not finite.any():
             raise TargetError(f"{self.spec}: every output of the network is NaN or infinite; are its weights loaded?")
-        rows = outputs[finite].astype(np.float64)
-        if self.returns == "logits":
-            return
-        sums = (np.exp(rows) if self.returns == "log_probabilities" else rows).sum(axis=1)
-        if np.any(np.abs(sums - 1) > 1e-2) or (self.returns == "probabilities" and rows.min() < -1e-6):
+        if sums(outputs[finite], self.returns)[1].any():
             raise TargetError(
                 f"{self.spec}: target.output is {self.output}, but the network's outputs do not sum to 1; "
                 "say target.output=logits if they are raw scores."

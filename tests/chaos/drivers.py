@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
 import evofool
-from chaos.forks import Shared, wait_for
+from chaos.forks import Child, Shared, wait_for
 from chaos.outcome import Outcome
-from chaos.toy import SCORED, SCORING, SUBMITTED, Toy, promised_commits_are_there
+from chaos.toy import SCORED, SCORING, SUBMITTED, Toy, command, promised_commits_are_there
+from evofool.base.streams import mend_streams
 
-__all__ = ["trial_driver_kills", "trial_resume_kills", "trial_sigint_twice", "trial_sigterm"]
+__all__ = ["trial_driver_kills", "trial_resume_kills", "trial_sigint_twice", "trial_sigterm", "trial_terminals"]
 
 GRACE = 12.0  # seconds that a driver has to end in
 IN_FLIGHT = 0.8  # share of the kills that must meet a generation in flight
 FEW = 50  # trials that are too few to say so
+CTRL_S = b"\x13"
+MARGIN = 2.0  # seconds beyond --grace that SIGTERM may take
 
 
 def trial_driver_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:
@@ -123,3 +129,91 @@ def trial_sigint_twice(trials: int, folder: Path, seed: int = 0) -> Outcome:
         shutil.rmtree(run, ignore_errors=True)
     outcome.counts["ms at most until it had ended"] = round(slowest * 1000)
     return outcome
+
+
+def trial_terminals(trials: int, folder: Path, seed: int = 0) -> Outcome:
+    """stderr takes no more from a random instant on. One run in five goes on to its end, others get SIGTERM.
+
+    In turn its terminal is stopped (Ctrl-S), or nobody reads what comes out of it (a frozen ssh), or it is a pipe whose
+    reader is gone, or it is closed; in turn it shows the live table and lines.
+    """
+    draw, outcome, toy = random.Random(seed), Outcome(), Toy(folder)
+    whole = toy.undisturbed()
+    slowest, grace = 0.0, 1.0
+    for trial in range(trials):
+        run, shared, how = folder / f"run-{trial}", Shared(), ("stopped", "frozen", "no reader", "closed")[trial % 4]
+        progress = f"observers.progress={('live', 'lines')[trial // 4 % 2]}"
+        arguments = [*toy.arguments(run), progress, "--grace", str(grace)]
+        with outcome.trial(f"{how} {trial}"), Stream(how) as stream:
+            early = draw.random() < 0.2  # before the first word
+            if early:
+                stream.take_no_more()
+            child = Child(folder / "output", _with_stderr, stream, arguments, shared, 0.02)
+            wait_for(lambda: shared[SCORED] + shared[SCORING] > 0, child)  # noqa: B023 - called at once
+            if not early:
+                time.sleep(draw.uniform(0, 0.5))
+                stream.take_no_more()
+            if trial % 5 == 4:
+                outcome.counts["went on to their end"] += 1
+                code = child.wait(60.0)
+                assert code == 0, f"ended with {code}: {child.said()}"
+            else:
+                time.sleep(draw.uniform(0, 0.5))
+                sent = time.monotonic()
+                child.signal(signal.SIGTERM)
+                code = child.wait(GRACE)
+                slowest = max(slowest, time.monotonic() - sent)
+                assert code in (143, 0), f"ended with {code}: {child.said()}"
+                outcome.counts["stopped by SIGTERM"] += code == 143
+                outcome.counts["ended before it"] += code == 0
+                assert slowest <= grace + MARGIN, f"it took {slowest:.1f} s"
+            assert "Traceback" not in child.said(), child.said()
+            promised_commits_are_there(run, shared)
+            assert toy.finish(run) == whole, "another archive"
+        shutil.rmtree(run, ignore_errors=True)
+    outcome.counts["ms at most until SIGTERM had ended it"] = round(slowest * 1000)
+    return outcome
+
+
+class Stream:
+    """What a child's stderr is, and the end that it comes out of."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+        self.out, self.into = os.pipe() if how == "no reader" else os.openpty()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in (self.out, self.into):
+            with contextlib.suppress(OSError):
+                os.close(handle)
+
+    def take_no_more(self) -> None:
+        """Do to it what its name says; "closed" is so from the start."""
+        if self.how == "stopped":
+            os.write(self.out, CTRL_S)
+        elif self.how == "no reader":
+            os.close(self.out)
+        elif self.how == "frozen":
+            # By a description of its own, since the child's must block.
+            full = os.open(os.ttyname(self.into), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            for _ in range(10):  # the kernel moves some of it on, which makes room again
+                with contextlib.suppress(BlockingIOError):
+                    while os.write(full, b"."):
+                        pass
+                time.sleep(0.01)
+            os.close(full)
+
+
+def _with_stderr(stream: Stream, arguments: list[str], shared: Shared, pause: float) -> int:
+    """The command line in this process, with another stderr."""
+    os.close(stream.out)
+    if stream.how == "closed":
+        os.close(2)
+        sys.stderr = sys.__stderr__ = None  # type: ignore[misc, assignment]
+        mend_streams()
+    else:
+        os.dup2(stream.into, 2)
+    return command(arguments, shared, pause)

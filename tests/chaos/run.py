@@ -62,6 +62,7 @@ FAULTS = {
     ),
     "sigterm": Fault("SIGTERM at random, then resume", "drivers.trial_sigterm", 50),
     "sigint": Fault("SIGINT twice, then resume", "drivers.trial_sigint_twice", 20),
+    "terminals": Fault("stderr closed, or its terminal stopped or frozen", "drivers.trial_terminals", 20),
     "targets": Fault("NaN, +Inf, -Inf, exceptions, wrong shapes", "targets.trial_targets", 50),
     "evaluators": Fault("kill -9 of an evaluator that scores", "evaluators.trial_kills", 50),
     "segfaults": Fault("an evaluator that scores has a segmentation fault", "evaluators.trial_segfaults", 10),

@@ -30,6 +30,7 @@ TRIALS = {
     "objects": 200,
     "sigterm": 2,
     "sigint": 1,
+    "terminals": 2,
     "targets": 10,
     "settings": 14,
     "configs": 300,

@@ -98,7 +98,7 @@ class Asked(AskTellPool):
     """Ask and tell, where a network answers as soon as a result is wanted."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.genomes, problem.cells, LOG_ODDS)
+        super().__init__(problem.genomes, problem.cells, LOG_ODDS, len(problem.target.class_names))
         self.evaluator = problem.evaluator(NUMERICS)
 
     def collect(self, ticket: int) -> Scores:

@@ -164,7 +164,7 @@ def test_tell_refuses_what_was_not_asked_for(config: Config) -> None:
 
 
 def test_ask_tell_pool_cannot_score(config: Config) -> None:
-    pool = AskTellPool(make_encoding(config.encoding, (8, 8), 1), Cells(np.arange(2)), LOG_ODDS)
+    pool = AskTellPool(make_encoding(config.encoding, (8, 8), 1), Cells(np.arange(2)), LOG_ODDS, 2)
     with pytest.raises(EvofoolError, match=r"ask\(\) and tell\(\)"):
         pool.collect(0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -46,4 +45,4 @@ def submit(
 
 
 def _log(text: str) -> None:
-    print(output.plain(text), end="", file=sys.stderr, flush=True)
+    output.say(output.plain(text))

@@ -55,7 +55,7 @@ class Workbench(EvaluatorSubject):
         limits = [f"search.generations={GENERATIONS}", "search.max_evaluations=null", "search.max_time=null"]
         shapes = [f"evaluation.micro_batch={rows}", f"evaluation.chunk={rows}"]
         config = load_config(self.problem.config, [*sizes, *limits, "search.stop_when=[]", *shapes])
-        runner.run(config, out=out, resume="never", allow_code=self.source.allow_code)
+        runner.run(config, out=out, resume="never", allow_code=self.source.allow_code, progress=False)
 
     def open(self, run: Path, folder: Path) -> Facts:
         """Go on from copies of a run, made in a folder. Facts about its archive, as JSON data."""
