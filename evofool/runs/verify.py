@@ -17,8 +17,9 @@ from torch.nn import Module
 
 from evofool.archive.scores import confidence
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun
-from evofool.evaluate.evaluator import other_numerics
+from evofool.evaluate.evaluator import other_canary
 from evofool.evaluate.inline import InlinePool
+from evofool.evaluate.memory import platform
 from evofool.evaluate.pool import at_once
 from evofool.evaluate.problem import problem_of
 from evofool.records import Facts, Numerics, Scores
@@ -70,7 +71,8 @@ def verify(
     exact = 0
     pool = InlinePool(lambda: problem.evaluator(numerics), numerics)
     if pool.canary != last.numerics["canary"]:
-        raise other_numerics(f"{path}: is undamaged as files, but this machine")
+        where = f"{path}: is undamaged as files, but this machine"
+        raise other_canary(where, last.numerics, numerics, {platform(numerics.device)})
     genomes = store.genomes({row["individual_id"] for row in rows})
     drawn = dict(zip(genomes, at_once(pool, "render", encoding.from_bytes(list(genomes.values())))))
     scores: Scores = at_once(pool, "score_images", np.stack(images))
@@ -90,9 +92,7 @@ def verify(
         difference = abs(float(confidence(odds[None])[0]) - row["confidence"])
         epoch = store.log.commits[bisect_left(ends, row["generation"])].numerics["epoch"]
         if epoch == last.numerics["epoch"] or difference > TOLERANCE:
-            raise CorruptData(
-                f"{name}: its image scores {odds!r} log-odds, the archive says {np.float32(row['log_odds'])!r}."
-            )
+            raise CorruptData(f"{name}: its image scores {odds:.9g} log-odds, the archive says {row['log_odds']:.9g}.")
     return {
         "path": str(path),
         "elites": len(rows),
