@@ -21,7 +21,7 @@ from evofool.targets.target import Target
 
 __all__ = ["TOLERANCE", "refuse_unsound"]
 
-TOLERANCE = 1e-4  # of log-odds, where sums may be taken in another order: on GPUs, and with fewer bits than float32
+TOLERANCE = 1e-4  # of log-odds, where sums may be taken in another order
 ROWS = 8  # at least so many images are compared, in batches of however many
 _SEED = 20150607
 _Pass = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -34,7 +34,9 @@ def refuse_unsound(target: Target, score: _Pass, batch: int, *, exact: bool = Tr
         score: outputs, (batch, outputs), of `batch` images of the target's size: one forward pass.
         batch: how many images that is.
         exact: whether outputs in other company must have the same bits, as on a CPU in float32; else TOLERANCE. The
-            same batch must give the same bits everywhere.
+            same batch must give the same bits everywhere. At another place TOLERANCE holds everywhere: a processor may
+            take the sums of a row that begins at another fraction of a vector in another order (seen where a linear
+            layer has a number of inputs that is no multiple of 4).
 
     Raises:
         TargetError: it is no such function, and in which way; or what the network itself raises.
@@ -58,36 +60,37 @@ def _fault(target: Target, score: _Pass, start: int, batch: int, exact: bool) ->
     images, others = _images(target, start, batch), 255 - _images(target, ROWS + start, batch)
     rows = np.arange(0, batch, 2)
 
-    def amid(places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The others, with every second image at these places."""
+    def amid(places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Outputs of every second image at these places, among the others."""
         mixed = others.copy()
         mixed[places] = images[rows]
-        return mixed
+        return score(mixed)[places]
 
-    places = batch - 1 - rows
-    outputs, mixed, again = score(images), score(amid(places) if batch > 1 else others), score(images)
+    outputs, moved, amidst, again = score(images), amid(batch - 1 - rows), amid(rows), score(images)
     if not np.array_equal(outputs, again, equal_nan=True):
         return (
             "the network gives the same images other outputs when it is asked again, so no score could be repeated; "
             "take out what is random or remembers earlier images (dropout that eval() does not reach, for instance)."
         )
-    if batch == 1 or _same(outputs[rows], mixed[places], target.returns, exact):
+    company, place = _distance(outputs[rows], amidst, target), _distance(outputs[rows], moved, target)
+    if batch == 1 or (company <= (0.0 if exact else TOLERANCE) and place <= TOLERANCE):
         return ""
-    # Among the same others at their own places: what then still differs is the others' doing.
-    is_place = _same(outputs[rows], score(amid(rows))[rows], target.returns, exact)
-    on = "its place in the batch" if is_place else "the other images of its batch"
+    on = "its place in the batch" if company == 0 else "the other images of its batch"
     return (
         f"the network's outputs for an image depend on {on}, so an image has no score of its own; let it treat each "
         "image alone (no normalisation or scaling by the batch), or say evaluation.micro_batch=1."
     )
 
 
-def _same(one: NDArray[np.float32], other: NDArray[np.float32], returns: str, exact: bool) -> bool:
-    if exact:
-        return np.array_equal(one, other, equal_nan=True)
-    odds = log_odds(one, returns), log_odds(other, returns)
-    with np.errstate(invalid="ignore"):  # infinity less infinity
-        return bool(np.allclose(*odds, rtol=0.0, atol=TOLERANCE, equal_nan=True))
+def _distance(one: NDArray[np.float32], other: NDArray[np.float32], target: Target) -> float:
+    """The most by which log-odds differ, relative to an image's largest where that is above 1; 0 for equal bits."""
+    if np.array_equal(one, other, equal_nan=True):
+        return 0.0
+    first, second = (log_odds(outputs, target.returns).astype(np.float64) for outputs in (one, other))
+    if not np.array_equal(np.isnan(first), np.isnan(second)):
+        return np.inf
+    unit = np.maximum(1, np.nanmax(np.abs(np.nan_to_num(first)), axis=1, keepdims=True))
+    return max(float(np.nanmax(np.abs(first - second) / unit, initial=0.0)), np.finfo(np.float64).tiny)
 
 
 def _images(target: Target, start: int, rows: int) -> NDArray[np.uint8]:

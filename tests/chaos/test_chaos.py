@@ -31,6 +31,9 @@ TRIALS = {
     "sigterm": 2,
     "sigint": 1,
     "targets": 10,
+    "functions": 8,
+    "exchanged": 2,
+    "changing": 4,
     "settings": 14,
     "configs": 300,
     "genomes": 500,
@@ -55,6 +58,8 @@ BROKEN = {
     "objects-replace": ("objects", 300),
     "objects-believed": ("objects", 300),
     "objects-commit-first": ("objects", 300),
+    "no-soundness": ("functions", 3),
+    "no-platforms": ("exchanged", 1),
 }
 
 

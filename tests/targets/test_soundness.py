@@ -106,7 +106,7 @@ UNSOUND: dict[str, tuple[Callable[[], nn.Module], str]] = {
         COMPANY,
     ),
     "the batch's own mean": (lambda: Net(lambda net, scores: scores - 0.01 * scores.mean(dim=0)), COMPANY),
-    "ranks": (lambda: Net(lambda net, scores: scores + 0.01 * torch.arange(len(scores))[:, None]), PLACE),
+    "ranks": (lambda: Net(lambda net, scores: scores * (1 + 0.01 * torch.arange(len(scores))[:, None])), PLACE),
     "a counter": (Counting, "changes its own calls when it scores"),
     "train() in forward": (Training, "changes its own norm.num_batches_tracked and 2 more when it scores"),
     "quantised by batches": (lambda: quantised(1), COMPANY),
@@ -136,16 +136,31 @@ def test_alone_in_its_batch_an_image_has_a_score_of_its_own(tmp_path: Path) -> N
 
 
 def test_where_sums_may_be_taken_in_another_order_only_more_than_that_is_refused() -> None:
-    def check(step: float, *, exact: bool) -> None:
-        net = Net(lambda net, scores: scores * (1 + step * torch.arange(len(scores))[:, None]))
-        target = Target(net, FED, NAMES)
+    def check(kind: str, step: float, *, exact: bool) -> None:
+        def after(net: Any, scores: torch.Tensor) -> torch.Tensor:
+            by = torch.arange(len(scores))[:, None] if kind == "place" else scores.mean()
+            return scores * (1 + step * by)
+
+        target = Target(Net(after), FED, NAMES)
         refuse_unsound(target, lambda images: outputs_in_batches(target, images, 8), 8, exact=exact)
 
-    check(0.0, exact=True)
-    check(1e-6, exact=False)
-    for step, exact in ((1e-6, True), (1e-2, False)):
+    for exact in (True, False):
+        check("place", 1e-6, exact=exact)
         with pytest.raises(TargetError, match=PLACE):
-            check(step, exact=exact)
+            check("place", 1e-2, exact=exact)
+        with pytest.raises(TargetError, match=COMPANY):
+            check("company", 1e-2, exact=exact)
+    check("company", 1e-6, exact=False)
+    with pytest.raises(TargetError, match=COMPANY):
+        check("company", 1e-6, exact=True)
+
+
+def test_elites_are_verified_at_the_places_at_which_they_were_scored(tmp_path: Path) -> None:
+    # Rows of 75 numbers begin at fractions of a vector, by which some processors take sums in another order.
+    net, names = nn.Sequential(nn.Flatten(), layer(75, 10)), [f"class {i}" for i in range(10)]
+    given = {"preprocessing": Preprocessing((5, 5), 3, (0.0,) * 3, (255.0,) * 3), "class_names": names}
+    made = run(net, tmp_path / "run", "search.generations=8", "search.offspring=30", **given)
+    assert evofool.verify(made.path, target=net, **given)["bit_for_bit"] == 10
 
 
 def test_images_that_the_network_has_no_numbers_for_are_no_reason_to_refuse_it() -> None:
