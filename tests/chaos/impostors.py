@@ -61,7 +61,7 @@ class Linear(torch.nn.Module):
         if mode == "batch norm":
             scores = self.norm(scores)
         if mode == "place":
-            scores = scores + strength * torch.arange(len(scores))[:, None]
+            scores = scores * (1 + strength * torch.arange(len(scores))[:, None])
         if mode == "memory":
             self.before, before = scores, getattr(self, "before", scores)
             scores = scores + strength * before

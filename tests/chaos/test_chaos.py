@@ -31,9 +31,9 @@ TRIALS = {
     "sigterm": 2,
     "sigint": 1,
     "targets": 10,
-    "functions": 8,
+    "functions": 5,
     "exchanged": 2,
-    "changing": 4,
+    "changing": 2,
     "settings": 14,
     "configs": 300,
     "genomes": 500,
@@ -58,7 +58,7 @@ BROKEN = {
     "objects-replace": ("objects", 300),
     "objects-believed": ("objects", 300),
     "objects-commit-first": ("objects", 300),
-    "no-soundness": ("functions", 3),
+    "no-soundness": ("functions", 2),
     "no-platforms": ("exchanged", 1),
 }
 
