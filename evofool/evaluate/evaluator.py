@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,12 @@ from evofool.encoding.contract import Encoding
 from evofool.encoding.kinds import draw
 from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, first_line
 from evofool.evaluate.pool import Batch, Result
-from evofool.records import Cells, Genomes, Numerics, Scores
+from evofool.records import Cells, Facts, Genomes, Numerics, Scores
 from evofool.targets.readout import LayerReading
+from evofool.targets.soundness import refuse_unsound
 from evofool.targets.target import Target
 
-__all__ = ["VERBS", "Evaluator", "Verb", "device_failed", "other_numerics"]
+__all__ = ["VERBS", "Evaluator", "Verb", "device_failed", "is_alike", "other_canary"]
 
 _CANARY_SEED = 20150607  # a constant: every evaluator of every run scores the same genomes
 
@@ -93,8 +94,14 @@ class Evaluator:
         return draw(self.encoding, genomes, self.numerics.device)
 
     def canary(self) -> str:
-        """sha256 (hex) of images and scores of fixed genomes, or of noise: the same where scores have the same bits."""
+        """sha256 (hex) of images and scores of fixed genomes, or of noise: the same where scores have the same bits.
+
+        Raises:
+            TargetError: the network is no function of one image (targets/soundness.py), or as `score_images`.
+        """
         rows = self.numerics.micro_batch
+        exact = self.numerics.device == "cpu" and self.numerics.precision == "float32"
+        refuse_unsound(self.target, lambda images: next(self.passes(images))[1], rows, exact=exact)
         if self.encoding is None:
             shape = (rows, *self.target.image_size, self.target.channels)
             noise = rng.uniforms(_CANARY_SEED, "initial.0", 0, shape)
@@ -113,6 +120,29 @@ def other_numerics(where: str) -> IncompatibleRun:
         "torch), so scores could have other bits; use a machine like the old one, or run and resume with "
         "--allow-numerics-change, which marks it in the next commit."
     )
+
+
+def other_canary(where: str, stored: Facts | None, numerics: Numerics, platforms: Collection[str]) -> IncompatibleRun:
+    """The error where a canary is not the run's, though `other_numerics` may not be the reason.
+
+    Args:
+        stored: the numerics that the run has stored.
+        numerics: those now.
+        platforms: what the scores are made by (`memory.platform`), of all evaluators that were asked.
+    """
+    if not is_alike(stored, numerics, platforms):
+        return other_numerics(where)
+    return IncompatibleRun(
+        f"{where} does not score the canary as the run's evaluators did, on the same device with the same versions and "
+        "numerics, so the network's weights or code have changed where its fingerprint does not see it; put the old "
+        "ones back (and let a python: target name the files it reads, Target(files=...)), or start a new run from this "
+        "one's elites with --seed-from."
+    )
+
+
+def is_alike(stored: Facts | None, numerics: Numerics, platforms: Collection[str]) -> bool:
+    """Whether scores are made by and with what the run's were; arguments as of `other_canary`."""
+    return bool(stored and stored.get("platform") in platforms and Numerics.of(stored) == numerics)
 
 
 def device_failed(numerics: Numerics, error: Exception) -> EvaluationFailed:

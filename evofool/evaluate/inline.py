@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import torch
 
-from evofool.evaluate.evaluator import VERBS, Evaluator, device_failed, other_numerics
-from evofool.evaluate.memory import gpu_described, keep_freed_memory, peak_rss_mib
+from evofool.evaluate.evaluator import VERBS, Evaluator, device_failed, other_canary
+from evofool.evaluate.memory import gpu_described, keep_freed_memory, peak_rss_mib, platform
 from evofool.evaluate.pool import Job, Overdue, PoolReport, Result, chunks, never, part
 from evofool.evaluate.problem import Problem
 from evofool.evaluate.resolving import usable_numerics
@@ -92,6 +92,7 @@ def open_inline(
     """As `opening.open_pool`; there is no cluster, so `address` means nothing."""
     numerics = usable_numerics(problem, torch.cuda.is_available(), stored, warn)
     pool = InlinePool(lambda: problem.evaluator(numerics), numerics)
+    here = platform(numerics.device)
     if canary not in (None, pool.canary):
-        raise other_numerics("this machine")
-    yield pool, numerics, {"gpu": gpu_described()} if numerics.device == "cuda" else {}
+        raise other_canary("this machine", stored, numerics, {here})
+    yield pool, numerics, {"platform": here, **({"gpu": gpu_described()} if numerics.device == "cuda" else {})}

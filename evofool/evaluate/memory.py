@@ -1,4 +1,4 @@
-"""Memory of an evaluator's process: keep what was freed.
+"""The machine below an evaluator: which it is, as far as scores go, and its memory, where what was freed is kept.
 
 glibc hands large blocks back to the kernel when they are freed, and every forward pass then waits for thousands of
 pages to be zeroed again: a third of the time of efficientnet-lite0 on a CPU. No bit of a score depends on this.
@@ -7,9 +7,13 @@ pages to be zeroed again: a third of the time of efficientnet-lite0 on a CPU. No
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import json
+from typing import Any
 
 import torch
 
+from evofool.base import provenance
 from evofool.base.provenance import proc
 
 __all__ = [
@@ -21,6 +25,7 @@ __all__ = [
     "keep_freed_memory",
     "memory_mib",
     "peak_rss_mib",
+    "platform",
 ]
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of malloc.h
@@ -51,6 +56,19 @@ def gpu_described() -> str:
         return ""
     gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
     return f"{gpu.name}, {gpu.multi_processor_count} multiprocessors, CUDA {torch.version.cuda}"
+
+
+def platform(device: str) -> str:
+    """16 hex digits that stand for what scores on "cpu" or "cuda" are made by: processor, instructions, GPU, versions.
+
+    The same where bits of scores can differ only because the network does.
+    """
+    machine = provenance.facts()
+    del machine["cores"]
+    by: list[Any] = [provenance.versions(), machine, torch.__version__, torch.backends.cpu.get_cpu_capability()]
+    if device == "cuda":
+        by += [gpu_described(), torch.backends.cudnn.version()]
+    return hashlib.sha256(json.dumps(by, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def gpu_mib() -> float:

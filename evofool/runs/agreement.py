@@ -67,11 +67,12 @@ def warn_of_dropped_rows(store: RunStore, config: Config, warn: Callable[[str], 
         )
 
 
-def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: list[Facts]) -> Facts:
+def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: list[Facts], **more: str) -> Facts:
     """What run.json says of a new run.
 
     Args:
         parents: run_id, archive_hash and generation of each run whose elites it starts from.
+        more: of the numerics, where evaluators have said it: `platform`.
     """
     config, target = problem.config, problem.target
     classes = problem.cells.classes.tolist()
@@ -97,7 +98,7 @@ def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: li
         "output_names": list(target.class_names),
         "encoding": problem.genomes.kind,
         "code": dict(problem.code),
-        "numerics": {**asdict(numerics), "canary": canary, "epoch": 0},
+        "numerics": {**asdict(numerics), "canary": canary, "epoch": 0, **more},
         "seeded_from": parents,
         "versions": provenance.versions(),
         "machine": provenance.facts(),

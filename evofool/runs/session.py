@@ -13,6 +13,7 @@ from evofool.base import provenance
 from evofool.config import Config
 from evofool.encoding.contract import Encoding
 from evofool.errors import CorruptData, EvofoolError, RunLocked, Stopped, StorageError
+from evofool.evaluate.evaluator import is_alike, other_canary
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
 from evofool.evaluate.opening import open_pool
 from evofool.evaluate.pool import Overdue, Pool
@@ -71,6 +72,8 @@ class Session:
     def create(self, seed_from: list[Path]) -> Run:
         """Make a run, and search."""
         problem = problem_of(self.config, self.opened, allow_code=self.allow_code)
+        if doubt := problem.target.preprocessing.doubt:
+            self.warn(doubt)
         seeds, parents = seeds_of(seed_from, problem.genomes, self.allow_code)
         try:
             folders.make_folders(self.path)
@@ -82,7 +85,7 @@ class Session:
                     )
                 folders.prepare(self.path)
                 with open_pool(problem, address=self.address, warn=self.warn) as (pool, numerics, cluster):
-                    facts = provenance_of(problem, numerics, pool.canary, parents)
+                    facts = provenance_of(problem, numerics, pool.canary, parents, **_platform(cluster))
                     store = RunStore.create(self.path, self.config, facts, seeds)
                     with store.log.yielding():
                         store.recover()  # of a driver that was killed before the run existed
@@ -115,13 +118,16 @@ class Session:
             opening = open_pool(problem, address=self.address, stored=last, canary=canary, warn=self.warn)
             with opening as (pool, numerics, cluster):
                 epoch = last["epoch"]
+                if pool.canary != last["canary"] and is_alike(last, numerics, {cluster.get("platform", "")}):
+                    # Allowed is other arithmetic, not another network.
+                    raise other_canary(f"{self.path}: what it is resumed with", last, numerics, {last["platform"]})
                 if pool.canary != last["canary"] or Numerics.of(last) != numerics:
                     epoch += 1  # scores of another epoch may have other bits
                     self.warn(f"the numerics changed; from here on this is numerics epoch {epoch} of the run.")
                 if removed := store.recover():
                     self.warn(f"removed {removed} files of an unfinished commit.")
                 store.update(config=self.config)
-                whole = {**asdict(numerics), "canary": pool.canary, "epoch": epoch}
+                whole = {**asdict(numerics), "canary": pool.canary, "epoch": epoch, **_platform(cluster)}
                 return self._go(problem, store, pool, whole, cluster, seeds=seeds, state=state)
 
     def _go(
@@ -222,6 +228,11 @@ class Session:
             "cluster": cluster,
         }
         recorder.store.update(sessions=[*recorder.store.provenance["sessions"], session])
+
+
+def _platform(cluster: Facts) -> Facts:
+    """What of the facts about where evaluators are belongs to the numerics."""
+    return {"platform": cluster["platform"]} if cluster.get("platform") else {}
 
 
 def _explained(error: EvofoolError, store: RunStore) -> EvofoolError:

@@ -8,6 +8,7 @@ the archived log-odds, bit for bit if they are of the run's latest numerics epoc
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from torch.nn import Module
 
 from evofool.archive.scores import confidence
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun
-from evofool.evaluate.evaluator import other_numerics
+from evofool.evaluate.evaluator import other_canary
 from evofool.evaluate.inline import InlinePool
+from evofool.evaluate.memory import platform
 from evofool.evaluate.pool import at_once
 from evofool.evaluate.problem import problem_of
-from evofool.records import Facts, Numerics, Scores
+from evofool.records import Facts, Numerics, Scores, address_of
 from evofool.runs import replay as replaying
 from evofool.store.reader import encoding_of
 from evofool.store.remote.working_copy import locate
@@ -70,29 +72,32 @@ def verify(
     exact = 0
     pool = InlinePool(lambda: problem.evaluator(numerics), numerics)
     if pool.canary != last.numerics["canary"]:
-        raise other_numerics(f"{path}: is undamaged as files, but this machine")
+        where = f"{path}: is undamaged as files, but this machine"
+        raise other_canary(where, last.numerics, numerics, {platform(numerics.device)})
     genomes = store.genomes({row["individual_id"] for row in rows})
     drawn = dict(zip(genomes, at_once(pool, "render", encoding.from_bytes(list(genomes.values())))))
-    scores: Scores = at_once(pool, "score_images", np.stack(images))
+    # Each at its own place of a forward pass, on which the last bits of a score may depend.
+    places = _places([address_of(row["individual_id"])[1] for row in rows], numerics.micro_batch)
+    shown = np.zeros((max(places) + 1, *images[0].shape), dtype=np.uint8)
+    shown[places] = images
+    scores: Scores = at_once(pool, "score_images", shown)
     column_of = {int(index): column for column, index in enumerate(problem.cells.classes)}
     for i, row in enumerate(rows):
         name = f"{path}: class {row['class_name']}"
         if not np.array_equal(drawn[row["individual_id"]], images[i]):
             raise CorruptData(f"{name}: its genome draws another image than the archived one.")
-        if scores.bins is not None and scores.bins[i] != row["bin"]:
+        if scores.bins is not None and scores.bins[places[i]] != row["bin"]:
             raise CorruptData(
-                f"{name}: its image belongs into bin {scores.bins[i]}, the archive has it in {row['bin']}."
+                f"{name}: its image belongs into bin {scores.bins[places[i]]}, the archive has it in {row['bin']}."
             )
-        odds = scores.log_odds[i, column_of[row["class_index"]]]
+        odds = scores.log_odds[places[i], column_of[row["class_index"]]]
         if odds == np.float32(row["log_odds"]):
             exact += 1
             continue
         difference = abs(float(confidence(odds[None])[0]) - row["confidence"])
         epoch = store.log.commits[bisect_left(ends, row["generation"])].numerics["epoch"]
         if epoch == last.numerics["epoch"] or difference > TOLERANCE:
-            raise CorruptData(
-                f"{name}: its image scores {odds!r} log-odds, the archive says {np.float32(row['log_odds'])!r}."
-            )
+            raise CorruptData(f"{name}: its image scores {odds:.9g} log-odds, the archive says {row['log_odds']:.9g}.")
     return {
         "path": str(path),
         "elites": len(rows),
@@ -106,3 +111,13 @@ def verify(
         "archive_hash": last.archive_hash,
         "numerics_epoch": last.numerics["epoch"],
     }
+
+
+def _places(slots: list[int], size: int) -> list[int]:
+    """Rows for images, all different, each as far into a forward pass of `size` rows as its slot was."""
+    passes: Counter[int] = Counter()
+    rows = []
+    for slot in slots:
+        rows.append(passes[slot % size] * size + slot % size)
+        passes[slot % size] += 1
+    return rows

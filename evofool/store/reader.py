@@ -161,11 +161,16 @@ class Run:
         """The row of `elites` of a class, by name or output index; of several bins, the one of highest log-odds.
 
         Raises:
-            ConfigError: no such class, or its cell is empty.
+            ConfigError: no such class, or the name of several, or its cell is empty.
         """
         elites = self.elites()
         # A class may be named "3" and be at another index, so names come first.
-        rows = elites[elites["class_name"] == str(class_)]
+        facts = self.provenance
+        named = [i for i, name in zip(facts["class_indices"], facts["class_names"]) if name == str(class_)]
+        if len(named) > 1 and not isinstance(class_, int):
+            numbers = " and ".join(map(str, named))
+            raise ConfigError(f"{self.path}: {class_!r} is the name of classes {numbers}; give the number of one.")
+        rows = elites[elites["class_name"] == str(class_)] if len(named) < 2 else elites[:0]
         if rows.empty and str(class_).lstrip("-").isdigit():
             rows = elites[elites["class_index"] == int(class_)]
         if rows.empty:

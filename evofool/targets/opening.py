@@ -11,9 +11,10 @@ import torch
 
 from evofool.base.source import Source
 from evofool.config.sections import TargetConfig
-from evofool.errors import ConfigError, IncompatibleRun
+from evofool.errors import ConfigError, IncompatibleRun, TargetError, first_line
+from evofool.targets.contents import refuse_no_network
 from evofool.targets.families import configured, load_target
-from evofool.targets.target import Preprocessing, Target
+from evofool.targets.target import Preprocessing, Target, class_texts
 
 __all__ = ["OpenTarget", "built", "open_target", "refuse_other_target", "section_of"]
 
@@ -62,13 +63,24 @@ def open_target(
         target = built(source, section)
         return OpenTarget(section, target, source, target.fingerprint())
     if isinstance(live, Target):
-        target = replace(live, module=copy.deepcopy(live.module))
+        target = replace(live, module=_copied(live.module))
     elif preprocessing is None or class_names is None:
         raise ConfigError("a live module needs preprocessing=evofool.Preprocessing(...) and class_names=[...].")
     else:
-        target = Target(copy.deepcopy(live), preprocessing, tuple(class_names))
+        target = Target(_copied(live), preprocessing, class_texts(class_names))
     target = configured(target, **section.model_dump(include=set(_VIEW)))
     return OpenTarget(section, target, target, target.fingerprint())
+
+
+def _copied(module: torch.nn.Module) -> torch.nn.Module:
+    refuse_no_network(module, "live")
+    try:
+        return copy.deepcopy(module)
+    except (RuntimeError, TypeError) as error:
+        raise TargetError(
+            f"live: the network cannot be copied ({first_line(error)}); hand it over as it is built, before it is "
+            "used, or name it as python:FILE.py:callable."
+        ) from error
 
 
 def section_of(target: Target) -> TargetConfig:

@@ -8,70 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from evofool.archive.scores import OUTPUTS, sums
-from evofool.errors import ConfigError, TargetError, nearest
+from evofool.errors import ConfigError, TargetError, first_line, nearest
+from evofool.targets.contents import contents_of, refuse_no_network, refuse_strays
+from evofool.targets.preprocessing import Preprocessing
 
-__all__ = ["DEVICE_FAILURES", "Preprocessing", "Target", "outputs_in_batches"]
+__all__ = ["DEVICE_FAILURES", "Preprocessing", "Target", "class_texts", "outputs_in_batches"]
 
 # The device failed, not the network: its memory was too small, or CUDA reported an error, after which nothing that this
 # process asks of the GPU works any more.
 DEVICE_FAILURES = (torch.OutOfMemoryError, torch.AcceleratorError)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """From a uint8 image to the network's input: (resize, centre crop,) (pixel - mean) / std.
-
-    Attributes:
-        image_size: (height, width) of the network's input, in pixels.
-        channels: 1 (grey) or 3 (RGB).
-        mean, std: one number for each channel, in units of 0 .. 255. torchvision's are in units of 0 .. 1: multiply
-            both by 255.
-        resize: shorter side of a picture after the publisher's resize, or None. Used by `geometry: published`, by
-            `crops: 10`, and for photographs.
-        crop: side of the centre crop after that, or None. Used likewise.
-        interpolation: of that resize, "bilinear" or "bicubic", both with antialiasing.
-    """
-
-    image_size: tuple[int, int]
-    channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    resize: int | None = None
-    crop: int | None = None
-    interpolation: str = "bilinear"
-
-    def __post_init__(self) -> None:
-        if self.interpolation not in ("bilinear", "bicubic"):
-            raise ConfigError(f"preprocessing: interpolation is bilinear or bicubic, not {self.interpolation!r}.")
-        if len(self.image_size) != 2 or not all(isinstance(s, int) and s > 0 for s in self.image_size):
-            raise ConfigError(f"preprocessing: image_size is (height, width) in pixels, not {self.image_size}.")
-        for name, side in (("resize", self.resize), ("crop", self.crop)):
-            if side is not None and (not isinstance(side, int) or side < 1):
-                raise ConfigError(f"preprocessing: {name} is a side in pixels or None, not {side}.")
-        shorter = self.resize or min(self.image_size)
-        if self.crop is not None and self.crop > shorter:
-            raise ConfigError(f"preprocessing: crop ({self.crop}) is larger than the image to crop ({shorter}).")
-        if self.channels not in (1, 3):
-            raise ConfigError(f"preprocessing: channels is 1 (grey) or 3 (RGB), not {self.channels}.")
-        if len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise ConfigError(f"preprocessing: mean and std need one number for each of {self.channels} channels.")
-        if not all(np.isfinite(self.mean)) or not all(s > 0 and np.isfinite(s) for s in self.std):
-            raise ConfigError("preprocessing: mean must be finite and std positive, in units of 0 .. 255.")
-
-    def sha256(self) -> str:
-        """sha256 (hex) of all fields. Those that came later count only where they are used."""
-        facts = asdict(self)
-        if self.interpolation == "bilinear":
-            del facts["interpolation"]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -84,7 +37,9 @@ class Target:
         class_names: one for each output.
         spec: what it was built from.
         family: which defaults of shapes and memory formats suit it, e.g. "lenet".
-        code_sha256: of the file it was built by, "" where none was.
+        code_sha256: of the file it was built by and of those in `files`; "" where none was.
+        files: what else the code of a python: target reads (weights, say): paths as it opens them. The fingerprint
+            holds their sha256; by itself it sees no more than the module's weights and buffers.
         geometry: "native": images have the size of the network's input. "published": they have the size after the
             publisher's resize, and the centre of that is cropped.
         crops: 1, or 10: images have the size after the publisher's resize, and the probabilities of its four corners,
@@ -105,10 +60,12 @@ class Target:
     crops: int = 1
     imagenet_ids: tuple[str | None, ...] = ()
     autocast: torch.dtype | None = None
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
             raise ConfigError(f"target.output: {self.output!r} is not logits, probabilities or log_probabilities.")
+        object.__setattr__(self, "class_names", class_texts(self.class_names))
         if len(self.class_names) < 2:
             raise ConfigError("target: a target needs at least two classes; name them in class_names.")
         if len(self.imagenet_ids) not in (0, len(self.class_names)):
@@ -125,10 +82,13 @@ class Target:
                 f"target.crops: {self.spec} takes images no larger than its crop, so there is one only; say "
                 "target.crops=1, or give its Preprocessing a resize that is larger than its crop."
             )
+        refuse_no_network(self.module, self.spec)
+        refuse_strays(self.module, self.spec)
         self.module.eval()
         if any(part.training for part in self.module.modules()):
             raise TargetError(f"{self.spec}: the network stays in training mode after eval(); mend its train() method.")
-        self.module.requires_grad_(False)
+        for parameter in self.module.parameters():  # TorchScript has no requires_grad_ of its own
+            parameter.detach_().requires_grad_(False)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -151,10 +111,9 @@ class Target:
     def fingerprint(self) -> str:
         """sha256 (hex) of weights and buffers, preprocessing, geometry, kind of output, class names and code."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.module.state_dict().items()):
-            array = tensor.detach().cpu().contiguous()
-            digest.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
-            digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
+        for name, blob in contents_of(self.module, self.spec):
+            digest.update(name.encode())
+            digest.update(blob)
         fed = self.preprocessing.sha256()
         facts: list[object] = [fed, self.geometry, self.output, list(self.class_names), self.code_sha256]
         if self.crops != 1:
@@ -193,8 +152,12 @@ class Target:
 
     def to(self, device: str, memory_format: str) -> Target:
         """This target with its module on a device and in a memory format ("contiguous" or "channels_last")."""
+        module = self.module.to(device)
         layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
-        return replace(self, module=self.module.to(device=device, memory_format=layout))
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.dim() == 4:  # `module.to` would ask this of five dimensions as well, for which there is another
+                tensor.data = tensor.data.to(memory_format=layout)
+        return replace(self, module=module)
 
     def with_arithmetic(self, precision: str, compiled: str) -> Target:
         """This target with its network in another precision, or compiled; on its device already.
@@ -239,17 +202,36 @@ class Target:
         except DEVICE_FAILURES:
             raise
         except Exception as error:
+            if "does not have a deterministic implementation" in str(error):
+                raise TargetError(
+                    f"{self.spec}: torch has no deterministic implementation of {str(error).split()[0]}, which the "
+                    "network uses, so scores could not be repeated; use another layer, of a quantised network its "
+                    "form before it was quantised."
+                ) from error
             raise TargetError(
                 f"{self.spec}: the network raised {type(error).__name__} for images of shape {tuple(x.shape)}: "
                 f"{(str(error).strip() or 'no message').splitlines()[0]}"
             ) from error
-        if not isinstance(result, torch.Tensor) or result.shape != (len(x), len(self.class_names)):
-            shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+        is_array = isinstance(result, torch.Tensor) and not result.is_nested
+        if not is_array or result.shape != (len(x), len(self.class_names)):
+            shape = tuple(result.shape) if is_array else type(result).__name__
             raise TargetError(
                 f"{self.spec}: the network returned {shape} for {len(x)} images, not scores of shape "
                 f"{(len(x), len(self.class_names))}; check class_names and the network's last layer."
             )
-        return result.to(torch.float32).cpu().numpy()
+        if result.is_complex():
+            raise TargetError(f"{self.spec}: the network returned complex numbers; let it return, say, their abs().")
+        try:
+            plain = result.dequantize() if result.is_quantized else result
+            plain = plain if plain.layout is torch.strided else plain.to_dense()
+            return plain.to(torch.float32).cpu().numpy()
+        except DEVICE_FAILURES:
+            raise
+        except (RuntimeError, TypeError) as error:
+            raise TargetError(
+                f"{self.spec}: the network returned a {type(result).__name__} that has no plain numbers "
+                f"({first_line(error)}); let it return a tensor of floats."
+            ) from error
 
     def check_outputs(self, outputs: NDArray[np.float32]) -> None:
         """Refuse outputs that cannot be what `output` says.
@@ -268,6 +250,30 @@ class Target:
                 f"{self.spec}: target.output is {self.output}, but the network's outputs do not sum to 1; "
                 "say target.output=logits if they are raw scores."
             )
+
+
+def class_texts(names: Iterable[object]) -> tuple[str, ...]:
+    """Class names as texts; numbers become those.
+
+    Raises:
+        ConfigError: they are no list, or one of them is neither, or cannot be stored.
+    """
+    if isinstance(names, Mapping | Set) or not isinstance(names, Iterable):
+        kind = type(names).__name__
+        raise ConfigError(f"class_names: is a {kind}; give a list with a text for each output, in their order.")
+    texts = []
+    for number, name in enumerate(names):
+        if not isinstance(name, str | int | np.integer) or isinstance(name, bool):
+            raise ConfigError(f"class_names: class {number} is called {name!r}, which is no text; give texts.")
+        texts.append(str(name))
+        try:
+            texts[-1].encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"class_names: class {number} is called {name!r}, which holds half a character (a lone surrogate) and "
+                "cannot be stored; give another text."
+            ) from None
+    return tuple(texts)
 
 
 def outputs_in_batches(target: Target, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:

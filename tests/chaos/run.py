@@ -64,6 +64,11 @@ FAULTS = {
     "sigint": Fault("SIGINT twice, then resume", "drivers.trial_sigint_twice", 20),
     "terminals": Fault("stderr closed, or its terminal stopped or frozen", "drivers.trial_terminals", 20),
     "targets": Fault("NaN, +Inf, -Inf, exceptions, wrong shapes", "targets.trial_targets", 50),
+    "functions": Fault(
+        "networks that draw random numbers, or look at other images of the batch", "impostors.trial_functions", 20
+    ),
+    "exchanged": Fault("weights exchanged where no fingerprint sees it, or does", "impostors.trial_exchanged", 20),
+    "changing": Fault("networks that change their own weights or buffers", "impostors.trial_changing", 20),
     "evaluators": Fault("kill -9 of an evaluator that scores", "evaluators.trial_kills", 50),
     "segfaults": Fault("an evaluator that scores has a segmentation fault", "evaluators.trial_segfaults", 10),
     "hangs": Fault("an evaluator that scores hangs", "evaluators.trial_hangs", 10),
@@ -95,6 +100,8 @@ SABOTAGE: dict[str, tuple[str, int]] = {
     "objects-replace": ("objects", 500),
     "objects-believed": ("objects", 500),
     "objects-commit-first": ("objects", 500),
+    "no-soundness": ("functions", 14),
+    "no-platforms": ("exchanged", 4),
     "no-token": ("strangers", 1),
 }
 

@@ -32,6 +32,9 @@ TRIALS = {
     "sigint": 1,
     "terminals": 2,
     "targets": 10,
+    "functions": 5,
+    "exchanged": 2,
+    "changing": 2,
     "settings": 14,
     "configs": 300,
     "genomes": 500,
@@ -56,6 +59,8 @@ BROKEN = {
     "objects-replace": ("objects", 300),
     "objects-believed": ("objects", 300),
     "objects-commit-first": ("objects", 300),
+    "no-soundness": ("functions", 2),
+    "no-platforms": ("exchanged", 1),
 }
 
 

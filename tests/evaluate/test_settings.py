@@ -56,8 +56,9 @@ def test_settings_are_an_evaluators_only_while_it_works() -> None:
 
     pool = pool_of(network)
     assert Settings.present() == UNUSUAL
+    opening = len(seen)
     at_once(pool, "score_images", IMAGES)
-    assert len(seen) == 3 and set(seen) == {(Settings.of(NUMERICS), 1)}
+    assert len(seen) == opening + 2 > 2 and set(seen) == {(Settings.of(NUMERICS), 1)}
 
 
 def test_an_evaluator_works_where_a_newer_setting_contradicts_an_older_one() -> None:
@@ -73,15 +74,15 @@ def test_an_evaluator_works_where_a_newer_setting_contradicts_an_older_one() -> 
 
 
 def test_settings_are_put_back_after_an_error() -> None:
-    calls = []
+    luck = [True]
 
     def network(x: torch.Tensor) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) > 1:
+        if not luck:
             raise ValueError("no luck")
         return x.flatten(1)
 
     pool = pool_of(network)
+    luck.clear()
     with pytest.raises(TargetError, match="no luck"):
         at_once(pool, "score_images", IMAGES)
 

@@ -41,7 +41,7 @@ from PIL import Image
 import evofool
 from evofool.archive import cells as archives
 from evofool.archive.scores import confidence
-from evofool.base import rng
+from evofool.base import provenance, rng
 from evofool.base.png import decode_png, encode_png
 from evofool.config import Config, flatten, load_config
 from evofool.encoding import variation
@@ -1675,6 +1675,7 @@ def test_the_shapes_a_run_has_may_be_said_aloud(colour_copy: Path, colour_hash: 
 
 def test_another_canary_is_refused_unless_allowed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Evaluator, "canary", lambda self: "0" * 64)
+    monkeypatch.setattr(provenance, "facts", lambda: {"processor": "another", "cores": 2})
     before = tree(copy)
     with pytest.raises(IncompatibleRun, match="--allow-numerics-change") as caught:
         evofool.resume(copy, ["search.generations=5"])

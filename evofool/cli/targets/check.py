@@ -42,15 +42,21 @@ def check(
     """
     from evofool.base.source import Source
     from evofool.config import load_config
+    from evofool.evaluate.settings import applied
     from evofool.targets.checking.checks import check
     from evofool.targets.families import unfolded
     from evofool.targets.numerics import default_numerics
     from evofool.targets.opening import open_target
+    from evofool.targets.soundness import refuse_unsound
+    from evofool.targets.target import outputs_in_batches
 
     section = load_config({"target": {"spec": spec, "geometry": geometry, "output": returns, "crops": crops}}).target
     source = Source(spec, allow_code)
     target = open_target(section, source=source).target
-    target = target.to("cpu", default_numerics("cpu", target.family).memory_format)  # as runs have it, and quicker
+    numerics = default_numerics("cpu", target.family)
+    target = target.to("cpu", numerics.memory_format)  # as runs have it, and quicker
+    with applied(numerics):
+        refuse_unsound(target, lambda shown: outputs_in_batches(target, shown, len(shown)), numerics.micro_batch)
     labelled = _labelled(target, source, data, dataset, images)
     for sentence in labelled.unreadable if labelled else ():
         output.tell(sentence)

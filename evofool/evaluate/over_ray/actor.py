@@ -11,7 +11,7 @@ import ray
 
 from evofool.errors import first_line
 from evofool.evaluate.evaluator import Evaluator, device_failed
-from evofool.evaluate.memory import gpu_described, keep_freed_memory, peak_rss_mib
+from evofool.evaluate.memory import gpu_described, keep_freed_memory, peak_rss_mib, platform
 from evofool.evaluate.pool import Batch, Result
 from evofool.evaluate.problem import Recipe
 from evofool.evaluate.settings import settle
@@ -55,6 +55,7 @@ class Actor:
             raise device_failed(recipe.numerics, error) from error
         return {
             "canary": canary,
+            "platform": platform(recipe.numerics.device),
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "node": ray.get_runtime_context().get_node_id(),

@@ -43,7 +43,8 @@ def open_over_ray(
             ready_timeout=settings.ready_timeout,
             chunk_timeout=settings.chunk_timeout,
             canary=canary,
+            stored=stored,
             warn=warn,
         )
         with contextlib.closing(pool):
-            yield pool, numerics, cluster.facts()
+            yield pool, numerics, {**cluster.facts(), "platform": pool.platform}

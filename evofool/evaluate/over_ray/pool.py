@@ -24,6 +24,7 @@ from evofool.evaluate.over_ray.failures import Verdict, error_of, verdict_on
 from evofool.evaluate.over_ray.roster import Roster
 from evofool.evaluate.pool import Job, Overdue, PoolReport, Result, chunks, never, part
 from evofool.evaluate.problem import Recipe
+from evofool.records import Facts
 
 __all__ = ["RayPool"]
 
@@ -43,6 +44,7 @@ class RayPool:
         ready_timeout: seconds to wait for evaluators.
         chunk_timeout: seconds of silence after which an evaluator is killed.
         canary: what evaluators must give; None for a new run, where the largest group that agrees decides.
+        stored: the numerics of a run that goes on, to say what may be the matter where nobody gives that.
         warn: receives a sentence when an evaluator is missing or lost.
 
     Raises:
@@ -60,6 +62,7 @@ class RayPool:
         ready_timeout: float = 120.0,
         chunk_timeout: float = 600.0,
         canary: str | None = None,
+        stored: Facts | None = None,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._cluster, self._recipe, self._warn = cluster, recipe, warn
@@ -80,9 +83,10 @@ class RayPool:
             per_gpu=per_gpu,
             ready_timeout=ready_timeout,
             canary=canary,
+            stored=stored,
             warn=warn,
         )
-        self.canary = self._roster.canary
+        self.canary, self.platform = self._roster.canary, self._roster.platform
 
     # --------------------------------------------------------------------------------------------------------- losses
 

@@ -9,14 +9,16 @@ from collections.abc import Callable
 import ray
 from ray import exceptions as ray_errors
 
-from evofool.errors import ResourcesMissing, first_line
-from evofool.evaluate.evaluator import other_numerics
+from evofool.errors import ConfigError, ResourcesMissing, first_line
+from evofool.evaluate.evaluator import other_canary
 from evofool.evaluate.over_ray.actor import Actor
 from evofool.evaluate.over_ray.chunks import Worker
 from evofool.evaluate.over_ray.cluster import Cluster
 from evofool.evaluate.over_ray.failures import Verdict, error_of, verdict_on
 from evofool.evaluate.problem import Recipe
 from evofool.evaluate.room import demand, room
+from evofool.records import Facts
+from evofool.targets.target import Target
 
 __all__ = ["Roster"]
 
@@ -37,9 +39,11 @@ class Roster:
         per_gpu: int,
         ready_timeout: float,
         canary: str | None,
+        stored: Facts | None,
         warn: Callable[[str], None],
     ) -> None:
-        self._cluster, self._recipe, self._warn, self._ready_timeout = cluster, ray.put(recipe), warn, ready_timeout
+        self._cluster, self._recipe, self._warn, self._ready_timeout = cluster, _sent(recipe), warn, ready_timeout
+        self._numerics, self._stored = recipe.numerics, stored
         self._demand = demand(recipe.numerics.threads, recipe.numerics.device, per_gpu)
         self._grows, self._looked = evaluators == "auto", time.monotonic()
         possible = self._possible()
@@ -106,7 +110,9 @@ class Roster:
             if worker.facts:
                 self._admit(worker)
         if not self.ready:
-            raise other_numerics("the cluster")
+            platforms = {worker.facts.get("platform", "") for worker in arrivals}
+            raise other_canary("the cluster", self._stored, self._numerics, platforms)
+        self.platform: str = self.ready[0].facts.get("platform", "")
 
     def _greet(self, worker: Worker) -> bool:
         """Take a finished hello; False if the actor was lost meanwhile, and is started again or given up."""
@@ -164,6 +170,20 @@ class Roster:
             for worker in self.workers:
                 ray.kill(worker.handle)
         self.workers = []
+
+
+def _sent(recipe: Recipe) -> ray.ObjectRef:
+    """The recipe in Ray's store, for every actor."""
+    try:
+        return ray.put(recipe)
+    except TypeError as error:  # as Ray says it, with a page about every object inside
+        if not isinstance(recipe.source, Target):
+            raise
+        raise ConfigError(
+            f"target: a live {type(recipe.source.module).__name__} like this one cannot be sent to evaluators in other "
+            "processes; say evaluation.pool=inline, or let a function of a file build it: "
+            "target.spec=python:FILE.py:callable."
+        ) from error
 
 
 def _listed(amounts: dict[str, float]) -> str:

@@ -204,11 +204,8 @@ def _outputs(target: Target, outputs: NDArray[np.float32]) -> tuple[Facts, list[
         "not_finite": int((~finite).sum()),
     }
     warnings = []
-    if max(target.preprocessing.std) < 1:
-        warnings.append(
-            f"std is {max(target.preprocessing.std):g} where pixels go from 0 to 255: mean and std look as if they "
-            "were in units of 0 .. 1; multiply both by 255."
-        )
+    if doubt := target.preprocessing.doubt:
+        warnings.append(doubt)
     if target.returns == "logits" and outputs[finite].min() >= 0 and np.all(np.abs(sums - 1) < 1e-3):
         warnings.append(
             "every row of outputs sums to 1: they look like probabilities; say target.output=probabilities."

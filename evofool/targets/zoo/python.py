@@ -1,11 +1,16 @@
 """`python:FILE.py:callable` and `python:package.module:callable`: a target that the user's own code builds.
 
-The callable takes no arguments and returns an `evofool.Target`. When it may run: usercode.py.
+The callable takes no arguments and returns an `evofool.Target`. When it may run: usercode.py. What it reads beside its
+own file it names in `Target.files`, so that the fingerprint sees it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from evofool.base.source import Source
 from evofool.base.usercode import load_callable
@@ -34,7 +39,24 @@ def load(source: Source) -> Target:
             f"{source.spec}: {name}() returned {type(target).__name__}, not evofool.Target; "
             "return evofool.Target(module, evofool.Preprocessing(...), class_names)."
         )
-    return replace(target, spec=source.spec, code_sha256=code_sha256)
+    return replace(target, spec=source.spec, code_sha256=_with_files(code_sha256, target.files, source))
+
+
+def _with_files(code_sha256: str, named: Sequence[str | Path], source: Source) -> str:
+    """The sha256 (hex) of the code, together with the files that its target names, if any.
+
+    Each machine hashes the file that it has, since that is the one that the code opened.
+
+    Raises:
+        ConfigError: one cannot be read.
+    """
+    if isinstance(named, str | Path):
+        named = (named,)
+    hashes = []
+    for path in map(str, named):
+        blob = Source(source.spec, key=source.key).read(path, "Target(files=...) names it; give the path of a file")
+        hashes.append(hashlib.sha256(blob).hexdigest())
+    return hashlib.sha256(json.dumps([code_sha256, *hashes]).encode()).hexdigest() if hashes else code_sha256
 
 
 def files(argument: str) -> list[str]:
