@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option, Typer
 
 from evofool.base.addresses import OpenCluster
+from evofool.base.places import as_path
 from evofool.errors import ConfigError
 
 app = Typer(
@@ -60,10 +61,15 @@ def run_path(text: str) -> Path:
     return locate(text)
 
 
+def file_path(text: str) -> Path:
+    """The file or folder that an argument names."""
+    return as_path(text)
+
+
 RunPath = Annotated[
     Path, Argument(metavar="RUN", help="Run directory, or its s3://, gs:// or az:// URL.", parser=run_path)
 ]
-ConfigPath = Annotated[Path, Argument(metavar="CONFIG", help="YAML file.")]
+ConfigPath = Annotated[Path, Argument(metavar="CONFIG", help="YAML file.", parser=file_path)]
 Overrides = Annotated[
     list[str] | None, Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. search.generations=50.")
 ]

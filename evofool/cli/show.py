@@ -10,14 +10,14 @@ from typing import Annotated
 from typer import Argument, Option
 
 from evofool.cli import output
-from evofool.cli.options import AllowCode, Json, RunPath, app
+from evofool.cli.options import AllowCode, Json, RunPath, app, file_path
 
 
 @app.command()
 def show(
     path: RunPath,
     class_: Annotated[str, Argument(metavar="CLASS", help="Class name or output index.")],
-    png: Annotated[Path | None, Option(help="Write the picture to this file.")] = None,
+    png: Annotated[Path | None, Option(help="Write the picture to this file.", parser=file_path)] = None,
     size: Annotated[int | None, Option(help="Side in pixels; the archived image by default.", min=1, max=8192)] = None,
     as_json: Json = False,
     allow_code: AllowCode = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Option
 
 from evofool.cli import output
-from evofool.cli.options import AllowCode, Json, RunPath, app
+from evofool.cli.options import AllowCode, Json, RunPath, app, file_path
 
 
 @app.command()
@@ -19,7 +19,11 @@ def verify(
     ] = None,
     salvage: Annotated[
         Path | None,
-        Option(metavar="DIR", help="Of a damaged run, copy what is whole to DIR, a run that can be resumed."),
+        Option(
+            metavar="DIR",
+            help="Of a damaged run, copy what is whole to DIR, a run that can be resumed.",
+            parser=file_path,
+        ),
     ] = None,
     allow_code: AllowCode = False,
     as_json: Json = False,

@@ -13,7 +13,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from evofool.base.places import as_url
+from evofool.base.places import as_path, as_url
 from evofool.config.introduced import INTRODUCED
 from evofool.config.keys import key_table
 from evofool.config.sections import Config
@@ -113,7 +113,7 @@ def load_config(
     else:
         where = str(source)
         try:
-            with Path(source).open("rb") as file:
+            with as_path(source).open("rb") as file:
                 blob = file.read(MAX_FILE + 1)
             # Cut off in the middle of a character, perhaps; _parse_yaml refuses it for its length.
             text = blob.decode(errors="strict" if len(blob) <= MAX_FILE else "replace")

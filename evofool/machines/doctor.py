@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from evofool.base.places import as_url
+from evofool.base.places import as_path, as_url
 from evofool.base.provenance import versions
 from evofool.config import load_config
 from evofool.errors import EvofoolError
@@ -66,7 +66,7 @@ def examine(config: str | None, storage: str, allow_code: bool, address: str | N
         findings.append(_target(config, allow_code))
     if address is not None:
         url = as_url(storage)
-        on_nodes = _cluster(address, Path.cwd() if url else Path(storage).absolute())
+        on_nodes = _cluster(address, Path.cwd() if url else as_path(storage).absolute())
         # Nodes do not touch an object store: only the driver writes.
         findings += [finding for finding in on_nodes if not (url and finding.subject == "storage on nodes")]
     return findings
@@ -119,7 +119,7 @@ def _storage(place: str) -> Finding:
     if problem := _refusal(place):
         fix = "choose another storage.path, or " + ("see docs/cluster.md" if url else "make room")
         return Finding("storage", "failure", problem, fix)
-    folder = _existing(Path(place))
+    folder = _existing(as_path(place))
     text = f"{url} puts objects only where there is none" if url else f"{folder} takes files, links and fsync"
     return Finding("storage", "ok", text)
 
@@ -137,7 +137,7 @@ def _refusal(place: str) -> str:
         if url := as_url(place):
             Objects(url).probe()
         else:
-            files.probe(_existing(Path(place)))
+            files.probe(_existing(as_path(place)))
     except EvofoolError as error:
         return error.message
     return ""

@@ -70,6 +70,8 @@ def run(
     path = locate(out if out is not None else Path(settings.storage.path) / settings.run_name)
     if resume not in ("auto", "must", "never"):
         raise ConfigError(f"--resume: {resume!r} is not auto, must or never.")
+    if resume == "must" and path.is_symlink():
+        path = path.resolve()  # one run has one name: a link to it is good for finding it
     with naming():
         exists = check_place(path)
         if exists and resume == "never":

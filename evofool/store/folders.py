@@ -19,7 +19,12 @@ def check_place(path: Path) -> bool:
         ConfigError: it is a file, a link or a folder of something else.
         CorruptData: it is a run that lost its run.json.
     """
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
+    if path.is_symlink():
+        raise ConfigError(
+            f"{path}: is a link, at which no run is made; give another name or --out, or go on with the run that it "
+            "leads to by `evofool resume`."
+        )
+    if path.exists() and not path.is_dir():
         raise ConfigError(f"{path}: is not a folder, so it cannot be a run directory; give another name or --out.")
     if (path / "_evofool" / "run.json").is_file():
         return True

@@ -9,12 +9,14 @@ from typer import Argument, Exit, Option
 
 from evofool.cli import options, output
 from evofool.cli.cluster import cluster_app
-from evofool.cli.options import cluster
+from evofool.cli.options import cluster, file_path
 
 
 @cluster_app.command()
 def doctor(
-    config: Annotated[Path | None, Argument(metavar="[CONFIG]", help="Also look at this config's target.")] = None,
+    config: Annotated[
+        Path | None, Argument(metavar="[CONFIG]", help="Also look at this config's target.", parser=file_path)
+    ] = None,
     storage: Annotated[str, Option(help="Folder runs are to be kept in, or its URL.")] = "runs",
     address: Annotated[
         str | None, Option(help="Also look at every node of this Ray cluster: HOST:PORT or auto.")

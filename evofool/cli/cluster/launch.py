@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from evofool.cli import options, output
 from evofool.cli.cluster import cluster_app
+from evofool.cli.options import file_path
 from evofool.errors import ConfigError
 
 
@@ -19,7 +20,7 @@ def launch(
     ],
     config: options.ConfigPath,
     overrides: options.Overrides = None,
-    out: Annotated[Path | None, Option(help="File to write, a new one. Default: print.")] = None,
+    out: Annotated[Path | None, Option(help="File to write, a new one. Default: print.", parser=file_path)] = None,
     nodes: Annotated[int | None, Option(help="Nodes, the head among them; 2 by default.", min=1)] = None,
     cpus: Annotated[int | None, Option(help="Cores of a node for evaluators.", min=1)] = None,
     gpus: Annotated[int | None, Option(help="GPUs of a node.", min=0)] = None,

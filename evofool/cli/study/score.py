@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Exit, Option
 
 from evofool.cli import options, output
-from evofool.cli.options import cluster
+from evofool.cli.options import cluster, file_path
 from evofool.cli.study import study_app
 
 if TYPE_CHECKING:
@@ -19,9 +19,11 @@ LISTED = 40  # pictures on the screen; the file has all
 
 @study_app.command()
 def score(
-    images: Annotated[list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
+    images: Annotated[
+        list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.", parser=file_path)
+    ],
     target: Annotated[str, Option(help="As target.spec, e.g. efficientnet-lite:0.")],
-    out: Annotated[Path, Option(help="Parquet file to write.")] = Path("scores.parquet"),
+    out: Annotated[Path, Option(help="Parquet file to write.", parser=file_path)] = Path("scores.parquet"),
     classes: Annotated[
         list[str] | None, Option(help="Class whose scores are kept, by name or index; may be repeated.")
     ] = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from evofool.cli import options, output
-from evofool.cli.options import cluster, run_path
+from evofool.cli.options import cluster, file_path, run_path
 from evofool.cli.study import study_app
 from evofool.errors import ConfigError, StorageError
 
@@ -42,7 +42,8 @@ def transfer(
         str, Option(help="Of several runs: same_pixels, as archived, or re_rendered, drawn at each size.")
     ] = "same_pixels",
     out: Annotated[
-        Path | None, Option(help="Of several runs: heat map to write (.png); .csv and .json go beside it.")
+        Path | None,
+        Option(help="Of several runs: heat map to write (.png); .csv and .json go beside it.", parser=file_path),
     ] = None,
     pool: PoolName = None,
     address: options.Address = None,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
 from torch.nn import functional
 
+from evofool.base.places import as_path
 from evofool.errors import StorageError
 from evofool.records import Facts
 from evofool.targets.target import outputs_in_batches
@@ -48,7 +49,7 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
     Raises:
         StorageError: the file cannot be written; where the place is the reason, before training.
     """
-    path = Path(out)
+    path = as_path(out)
     part = path.with_name(path.name + ".part")
     with _writing(path, part):
         if path.is_dir():
