@@ -10,6 +10,7 @@ import torch
 
 from evofool.base.registry import TRACKERS, load
 from evofool.config import Config, load_config
+from evofool.config.files import Overrides, listed
 from evofool.errors import ConfigError
 from evofool.runs.observers.observer import Audience, Observer
 from evofool.runs.session import Session
@@ -25,7 +26,7 @@ __all__ = ["merge", "resume", "run"]
 
 def run(
     config: str | Path | Mapping[str, object] | Config,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     target: torch.nn.Module | Target | None = None,
     preprocessing: Preprocessing | None = None,
@@ -43,7 +44,7 @@ def run(
 
     Args:
         config: path of a YAML file, a nested mapping, or a Config.
-        overrides: KEY=VALUE strings.
+        overrides: "KEY=VALUE", {key: value}, or a list of these.
         target: a live network in place of `target.spec`; it is copied. A bare module needs the next two.
         preprocessing: what the network is fed.
         class_names: one for each output.
@@ -64,8 +65,8 @@ def run(
         EvofoolError: one of the tree in errors.py, among them `Stopped` after a signal.
     """
     if target is not None:
-        overrides = [*overrides, "target.spec=live"]
-    settings = load_config(config, list(overrides))
+        overrides = [*listed(overrides), "target.spec=live"]
+    settings = load_config(config, overrides)
     audience = Audience([*observers, *(load(TRACKERS[name])() for name in settings.observers.trackers)])
     path = locate(out if out is not None else Path(settings.storage.path) / settings.run_name)
     if resume not in ("auto", "must", "never"):
@@ -87,7 +88,7 @@ def run(
         return session.resume() if exists else session.create([locate(p) for p in seed_from])
 
 
-def resume(path: str | Path, overrides: Sequence[str] = (), **options: Any) -> Run:
+def resume(path: str | Path, overrides: Overrides = (), **options: Any) -> Run:
     """Go on with a run under its own configuration; `options` are those of `run`.
 
     Overrides may change operational and stopping keys, e.g. search.generations=500.

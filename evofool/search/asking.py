@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from evofool.archive.objectives import Objective, load_objective
 from evofool.archive.scores import score_outputs
 from evofool.config import Config, load_config
+from evofool.config.files import Overrides, listed
 from evofool.config.sections import TargetConfig
 from evofool.encoding.contract import Encoding
 from evofool.encoding.kinds import draw
@@ -103,7 +104,7 @@ class AskTellSearch(Search):
 
 def make_search(
     config: str | Path | Mapping[str, object] | Config,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     image_size: tuple[int, int],
     channels: int,
@@ -114,13 +115,13 @@ def make_search(
 
     Args:
         config: path of a YAML file, a nested mapping, or a Config.
-        overrides: KEY=VALUE strings.
+        overrides: "KEY=VALUE", {key: value}, or a list of these.
         image_size: (height, width) of the images to breed.
         channels: 1 (grey) or 3 (RGB).
         class_names: one for each output of the classifier.
         allow_code: whether the user's own activations, operators and objective may run their code.
     """
-    settings = load_config(config, [*overrides, "target.spec=live"])
+    settings = load_config(config, [*listed(overrides), "target.spec=live"])
     preprocessing = Preprocessing(image_size, channels, (0.0,) * channels, (1.0,) * channels)
     # A target for its names and its geometry: nothing is put through it.
     opened = open_target(

@@ -63,7 +63,7 @@ def test_the_home_folder_is_meant_by_a_tilde_wherever_a_path_enters(
     assert command("verify", "~/rr/b")[0] == 0
     assert command("export", "~/rr/b", "--out=~/pictures", "--sheet-only")[0] == 0
     assert (home / "pictures" / "contact_sheet.png").is_file()
-    made = evofool.run("~/c.yaml", KEYS, out="~/rr/c")
+    made = evofool.run("~/c.yaml", {"search": {"generations": 1, "initial": 20}}, out="~/rr/c")
     assert made.path == home / "rr" / "c" and evofool.open_run("~/rr/c").archive_hash == made.archive_hash
     assert sorted(p.name for p in (home / "rr").iterdir()) == ["b", "c"] and not list(here.iterdir())
 
@@ -75,7 +75,7 @@ def test_a_link_to_a_run_is_the_run(command: Command, config: Config, tmp_path: 
         code, _, err = command("resume", link, "search.generations=2")
         assert code == 5 and str(run) in err
     assert command("resume", link, "search.generations=2")[0] == 0
-    assert evofool.resume(link, ["search.generations=3"]).path == run
+    assert evofool.resume(link, "search.generations=3").path == run
     for reading in (["status"], ["elites"], ["verify"], ["compact"]):
         assert command(*reading, link)[0] == 0
     assert evofool.open_run(link).status()["generation"] == 2 and link.is_symlink()
