@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from evofool.errors import ConfigError
 
-__all__ = ["SCHEMES", "as_path", "as_url"]
+__all__ = ["SCHEMES", "as_path", "as_url", "quoted"]
 
 SCHEMES = ("s3", "gs", "az")
 # pathlib makes s3:/bucket of s3://bucket, so a single slash will do for our schemes.
@@ -27,6 +28,11 @@ def as_path(place: str | Path) -> Path:
         return Path(place).expanduser()
     except RuntimeError:
         raise ConfigError(f"{place}: there is no home folder of that name; give the whole path.") from None
+
+
+def quoted(place: str | Path) -> str:
+    """A place as one word of a shell, for commands that are printed to be pasted."""
+    return shlex.quote(str(place))
 
 
 def as_url(place: str | Path) -> str | None:

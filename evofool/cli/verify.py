@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
+from evofool.base.places import quoted
 from evofool.cli import output
 from evofool.cli.options import AllowCode, Json, RunPath, app, file_path
 
@@ -58,4 +59,4 @@ def _salvage(path: Path, out: Path, as_json: bool) -> None:
         return
     print(f"{saved.commits} commits, {saved.generations} generations, archive_hash {saved.archive_hash}")
     print(f"what stands in the way of more: {saved.reason}" if saved.reason else "nothing is damaged; this is a copy")
-    print(f"go on with: evofool resume {saved.path}")
+    print(f"go on with: evofool resume {output.plain(quoted(saved.path))}")

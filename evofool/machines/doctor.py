@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from evofool.base.places import as_path, as_url
+from evofool.base.places import as_path, as_url, quoted
 from evofool.base.provenance import versions
 from evofool.config import load_config
 from evofool.errors import EvofoolError
@@ -110,7 +110,7 @@ def _ray_token() -> Finding:
         return Finding("ray token", "ok", f"RAY_AUTH_MODE {mode}; no token at {token}")
     if token.stat().st_mode & 0o077:
         text = f"RAY_AUTH_MODE {mode}; others on this machine can read {token}"
-        return Finding("ray token", "warning", text, f"chmod 600 {token}")
+        return Finding("ray token", "warning", text, f"chmod 600 {quoted(token)}")
     return Finding("ray token", "ok", f"RAY_AUTH_MODE {mode}; token in {token}")
 
 

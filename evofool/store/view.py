@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence
 from evofool.base import provenance
+from evofool.base.places import quoted
 from evofool.base.png import decode_png, encode_png
 from evofool.encoding.contract import Encoding
 from evofool.errors import CorruptData
@@ -134,7 +135,7 @@ def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[Facts], list
         CorruptData: they do not, or it is missing; the message says where.
     """
     path = store.path / VIEW
-    again = f"`evofool resume {store.path}` writes it again"
+    again = f"`evofool resume {quoted(store.path)}` writes it again"
     if not path.is_file():
         raise CorruptData(f"{path}: missing; {again} from the commits.")
     stored = read_view(store).to_pylist()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
 import typer
-from conftest import Command
+from conftest import ROOT, Command
 
 import evofool
 from evofool.base.places import as_path
-from evofool.cli import app
+from evofool.cli import app, output
 from evofool.cli.options import file_path, run_path
 from evofool.config import Config, to_yaml
 from evofool.errors import ConfigError
@@ -83,3 +85,27 @@ def test_a_link_to_a_run_is_the_run(command: Command, config: Config, tmp_path: 
     assert code == 2 and "no such run" in err
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     assert command("resume", tmp_path / "gone")[0] == 2 and not (tmp_path / "nowhere").exists()
+
+
+def test_what_next_can_be_pasted_whatever_the_place_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    place = "my runs/it's #1; a $HOME `of` \"its\" own"
+    output.print_next(Path(place))
+    _, second, *others = capsys.readouterr().out.strip().splitlines()
+    code = shlex.split(second)[2]
+    assert shlex.split(second)[:2] == ["python", "-c"]
+    assert [n.value for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Constant)] == [f"{place}/elites"]
+    for line, verb in zip(others[:3], ("show", "export", "resume"), strict=True):
+        assert shlex.split(line)[:3] == ["evofool", verb, place]
+
+
+def test_a_command_in_any_message_has_its_place_quoted() -> None:
+    """Of every f-string: what follows `evofool VERB`, --out, --seed-from, --address or chmod goes through `quoted`."""
+    before, found = re.compile(r"(evofool [a-z]+( [a-z]+)?|--(out|seed-from|address)|chmod \d+) $"), 0
+    for file in (ROOT / "evofool").rglob("*.py"):
+        for text in ast.walk(ast.parse(file.read_text())):
+            for head, value in zip(text.values, text.values[1:]) if isinstance(text, ast.JoinedStr) else ():
+                said = head.value if isinstance(head, ast.Constant) else ""
+                if isinstance(value, ast.FormattedValue) and before.search(said):
+                    found += 1
+                    assert "quoted(" in ast.unparse(value.value), f"{file}:{text.lineno}: {ast.unparse(text)}"
+    assert found > 10

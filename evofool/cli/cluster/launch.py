@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from evofool.base.places import quoted
 from evofool.cli import options, output
 from evofool.cli.cluster import cluster_app
 from evofool.cli.options import file_path
@@ -46,6 +47,6 @@ def launch(
     if out.exists():
         raise ConfigError(f"--out: {out} is there already; name a new file, or remove it.")
     # The first lines say how to use the file, by its name.
-    output.write(out, filled.text.replace(f"cluster/{launching.KINDS[kind]}", str(out)).encode())
+    output.write(out, filled.text.replace(f"cluster/{launching.KINDS[kind]}", quoted(out)).encode())
     if launching.KINDS[kind].endswith(".sh"):
         out.chmod(0o755)

@@ -21,6 +21,7 @@ from ray.job_config import JobConfig
 from ray.util.client import ray as ray_client
 
 from evofool.base.addresses import OpenCluster, is_loopback
+from evofool.base.places import quoted
 from evofool.config.sections import EvaluationConfig
 from evofool.errors import ConfigError, ResourcesMissing
 from evofool.evaluate.memory import gpus
@@ -121,7 +122,7 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
     if named and named.startswith(("http://", "https://")):
         raise ResourcesMissing(
             f"{where}={named} is the address of Ray's Jobs API, which takes jobs, not drivers; "
-            f"submit with `evofool cluster submit CONFIG --address {named}`, or give HOST:6379."
+            f"submit with `evofool cluster submit CONFIG --address {quoted(named)}`, or give HOST:6379."
         )
     if named and named not in ("auto", "local"):
         _refuse_silent(named, where)

@@ -34,7 +34,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from evofool.base.places import as_path, as_url
+from evofool.base.places import as_path, as_url, quoted
 from evofool.errors import ConfigError, CorruptData, EvofoolError, RunLocked, StorageError
 from evofool.records import Facts
 from evofool.store import commits, files
@@ -106,7 +106,7 @@ def hold(path: Path) -> Iterator[None]:
                     remote.fetch()
                 except StorageError as error:
                     error.safe = f"every commit that was acknowledged, in {remote.url}"
-                    error.go_on = f"evofool resume {remote.url}"
+                    error.go_on = f"evofool resume {quoted(remote.url)}"
                     raise
         yield
 
@@ -281,7 +281,7 @@ class Remote:
             self._clear()
             raise RunLocked(
                 f"{self.url}: another driver has just made this run; this one stops.",
-                go_on=f"evofool resume {self.url}",
+                go_on=f"evofool resume {quoted(self.url)}",
             )
 
     def send(self, path: Path, log: CommitLog | None = None) -> str:
