@@ -28,7 +28,7 @@ def export(
     from evofool.store.reader import open_run
 
     run = open_run(path)
-    frame = run.elites()
+    frame = run.elites(allow_code=allow_code)
     if frame.empty:
         raise ConfigError(f"{path}: has no elites yet.")
     try:

@@ -96,7 +96,7 @@ def print_elites(run: Run, sort: str = "class_index", limit: int | None = None) 
     from evofool.report.sheet import percent
 
     rows = []
-    for elite in sort_elites(run.elites(), sort)[:limit].itertuples():
+    for elite in sort_elites(run.elites(pictures=False), sort)[:limit].itertuples():
         figures = percent(elite.confidence), f"{elite.log_odds:.2f}", elite.generation, elite.nodes, elite.connections
         rows.append([elite.class_name, *figures, f"{elite.individual_id:x}"])
     columns = ["class", "confidence", "log-odds", "generation", "nodes", "connections", "individual"]

@@ -27,7 +27,7 @@ def show(
     from evofool.store.reader import open_run
 
     run = open_run(path)
-    row = run.elite(class_)
+    row = run.elite(class_, allow_code=allow_code)
     lineage = run.lineage(int(row["individual_id"]))
     not_stored = lineage.attrs["evofool"]["not_kept"]
     if png is not None:
@@ -40,7 +40,7 @@ def show(
     scores = ["class_name", "confidence", "log_odds", "top1_class_index", "top1_confidence"]
     output.table(["", ""], [(name, row[name]) for name in [*scores, "generation", "nodes", "connections"]])
     if sys.stdout.isatty():
-        output.console().print(output.half_blocks(run.image(class_).tolist()))
+        output.console().print(output.half_blocks(run.image(class_, allow_code=allow_code).tolist()))
     print(f"\n{len(lineage) - 1} ancestors; those that were elites, newest first:")
     rows = [
         [f"{a.individual_id:x}", a.generation, ", ".join(a.operators), ", ".join(a.classes), a.origin or ""]

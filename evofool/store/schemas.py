@@ -18,7 +18,7 @@ from evofool.errors import CorruptData
 from evofool.records import Cells, Facts
 
 # Also the schemas themselves, by their names in capitals.
-__all__ = ["OF_TABLE", "SCHEMA_VERSION", "byte_limit", "elites", "encode", "from_parquet", "to_parquet"]
+__all__ = ["OF_TABLE", "SCHEMA_VERSION", "byte_limit", "elites", "encode", "from_parquet", "table_of", "to_parquet"]
 
 SCHEMA_VERSION = 1
 _METADATA = {"schema_version": str(SCHEMA_VERSION)}
@@ -136,16 +136,21 @@ _IMAGE_FEATURE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}
 
 
 def to_parquet(rows: list[Facts], schema: pa.Schema, attrs: Facts | None = None) -> bytes:
-    """Rows as the bytes of a Parquet file; equal rows give equal bytes, since no time or host is written.
+    """`table_of` as the bytes of a Parquet file; equal rows give equal bytes, since no time or host is written."""
+    return encode(table_of(rows, schema, attrs))
+
+
+def table_of(rows: list[Facts], schema: pa.Schema, attrs: Facts | None = None) -> pa.Table:
+    """Rows as a table.
 
     Args:
-        attrs: what pandas has as `DataFrame.attrs["evofool"]` of the file.
+        attrs: what pandas has as `DataFrame.attrs["evofool"]` of the table.
     """
     table = pa.Table.from_pylist(rows, schema=schema)
     if attrs is not None:
         extra = {"PANDAS_ATTRS": json.dumps({"evofool": attrs}), "huggingface": _IMAGE_FEATURE}
         table = table.replace_schema_metadata({**_METADATA, **extra})
-    return encode(table)
+    return table
 
 
 def encode(table: pa.Table) -> bytes:

@@ -17,7 +17,6 @@ import pyarrow as pa
 from evofool.errors import ConfigError, CorruptData
 from evofool.store import files, schemas
 from evofool.store.reader import Run
-from evofool.store.view import read_view
 
 __all__ = ["add", "read", "read_elites", "table_path"]
 
@@ -35,7 +34,7 @@ def read_elites(run: Run) -> tuple[pd.DataFrame, str]:
         ConfigError: it has no elites yet.
         CorruptData: the table is damaged.
     """
-    table = read_view(run.store)
+    table = run.elites_table()
     if not table.num_rows:
         raise ConfigError(f"{run.path}: has no elites yet.")
     facts = json.loads(table.schema.metadata[b"PANDAS_ATTRS"])["evofool"]
