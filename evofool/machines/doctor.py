@@ -119,9 +119,19 @@ def _storage(place: str) -> Finding:
     if problem := _refusal(place):
         fix = "choose another storage.path, or " + ("see docs/cluster.md" if url else "make room")
         return Finding("storage", "failure", problem, fix)
-    folder = _existing(as_path(place))
-    text = f"{url} puts objects only where there is none" if url else f"{folder} takes files, links and fsync"
-    return Finding("storage", "ok", text)
+    if url:
+        return Finding("storage", "ok", f"{url} puts objects only where there is none")
+    folder = as_path(place).absolute()
+    there = _existing(folder)
+    text = f"{there} takes files, links and fsync"
+    if there == folder:
+        return Finding("storage", "ok", text)
+    if there == folder.parent:
+        return Finding("storage", "ok", f"{text}; a run will make {folder.name} in it")
+    # A whole path that is missing is more often a disk that is not mounted, or a slip of the pen, than a wish.
+    fix = f"mount it, correct the path, or mkdir -p {quoted(folder)}"
+    text = f"there is no {folder}, nor {folder.parent}; a run would make it below {there}"
+    return Finding("storage", "warning", text, fix)
 
 
 def _existing(folder: Path) -> Path:

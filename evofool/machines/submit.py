@@ -242,8 +242,8 @@ def submit(
             raise StorageError(f"{archive}: could not be sent ({error}).") from None
         except (RuntimeError, ValueError) as error:
             raise ResourcesMissing(f"{address}: the job was refused ({first_line(error)}).") from None
-    where = quoted(address)
-    tell(f"submitted as {name}; its log: ray job logs {name} --address {where}; its end: ray job stop {name} ...")
+    logs = f"ray job logs {name} --address {quoted(address)}"
+    tell(f"submitted as {name}; its log: {logs}; its end: ray job stop {name} ...")
     return _follow(connection, name, address, log) if wait else Outcome(name)
 
 
