@@ -83,8 +83,8 @@ ROOMS = (
         "genomes in, scores out",
         _files(
             "memory settings room pool evaluator problem resolving inline "
-            "over_ray.cluster over_ray.nodes over_ray.failures over_ray.chunks over_ray.actor over_ray.roster "
-            "over_ray.pool over_ray.opening opening"
+            "over_ray.imports over_ray.cluster over_ray.nodes over_ray.failures over_ray.chunks over_ray.actor "
+            "over_ray.roster over_ray.pool over_ray.opening opening"
         ),
     ),
     Room(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from evofool.base.places import as_path
 from evofool.errors import ConfigError
 
 __all__ = ["EXTENSIONS", "MAX_FILE", "MAX_PIXELS", "MAX_STRETCH", "Picture", "find", "read"]
@@ -55,7 +56,7 @@ def find(paths: Iterable[str | Path], refuse: Callable[[str], None]) -> Iterator
     Raises:
         ConfigError: a path that does not exist.
     """
-    named = [Path(path) for path in paths]
+    named = [as_path(path) for path in paths]
     for path in named:
         if not os.path.lexists(path):
             raise ConfigError(f"{path}: no such file or folder; check the path.")

@@ -1,18 +1,38 @@
-"""Where runs may be kept: folders, and object stores by their URL."""
+"""Places as people write them: paths of this machine, and the URLs of object stores that runs may be kept in."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from evofool.errors import ConfigError
 
-__all__ = ["SCHEMES", "as_url"]
+__all__ = ["SCHEMES", "as_path", "as_url", "quoted"]
 
 SCHEMES = ("s3", "gs", "az")
 # pathlib makes s3:/bucket of s3://bucket, so a single slash will do for our schemes.
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://|(s3|gs|az):/)(.*)", re.DOTALL)
 _PART = re.compile(r"(?!\.\.?$)[A-Za-z0-9_.=+-]{1,255}", re.ASCII)
+
+
+def as_path(place: str | Path) -> Path:
+    """A path with the home folder in place of ~ or ~NAME at its beginning, which a shell does not always fill in.
+
+    Every path that a person gives comes through here once, where it enters; what is handed on is the whole path.
+
+    Raises:
+        ConfigError: no user has that name.
+    """
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{place}: there is no home folder of that name; give the whole path.") from None
+
+
+def quoted(place: str | Path) -> str:
+    """A place as one word of a shell, for commands that are printed to be pasted."""
+    return shlex.quote(str(place))
 
 
 def as_url(place: str | Path) -> str | None:

@@ -4,8 +4,8 @@ can build the same one."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from evofool.base.places import as_path
 from evofool.errors import ConfigError
 
 __all__ = ["Source"]
@@ -46,7 +46,7 @@ class Source:
         """
         if path not in self.files:
             try:
-                self.files[path] = Path(path).expanduser().read_bytes()
+                self.files[path] = as_path(path).read_bytes()
             except FileNotFoundError:
                 raise ConfigError(f"{self.key}: no file {path}; {hint}.") from None
             except (OSError, ValueError) as error:  # ValueError: a NUL in the path

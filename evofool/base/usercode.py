@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from evofool.base.places import as_path, quoted
 from evofool.base.source import Source
 from evofool.errors import ConfigError, EvofoolError, IncompatibleRun
 
@@ -60,13 +61,17 @@ def _from_file(source: Source, place: str, error: type[EvofoolError]) -> tuple[t
     if name in sys.modules:
         return sys.modules[name], code
     module = types.ModuleType(name)
-    module.__file__ = str(Path(place).absolute())
+    module.__file__ = str(as_path(place).absolute())
     sys.modules[name] = module  # before execution: dataclasses and the like look themselves up there
     try:
         exec(compile(code, place, "exec"), vars(module))
     except (Exception, SystemExit) as problem:
         del sys.modules[name]
-        raise error(f"{source.spec}: {place} raised {type(problem).__name__}: {problem}") from problem
+        text = f"{source.spec}: {place} raised {type(problem).__name__}: {problem}"
+        if isinstance(problem, ModuleNotFoundError):
+            folder = quoted(Path(module.__file__).parent)
+            text += f"; if that lies beside the file, set PYTHONPATH={folder}, as nothing is imported from there else."
+        raise error(text) from problem
     return module, code
 
 

@@ -9,10 +9,11 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from typer import Context
+
+from evofool.base.places import as_path
 
 __all__ = ["ASKED", "classes", "configs", "families", "launches", "presets", "runs"]
 
@@ -40,7 +41,7 @@ def _folder(incomplete: str) -> str:
 def runs(context: Context, incomplete: str) -> Iterable[str]:
     """The runs below ./runs, and those in the folder that is typed so far."""
     for folder in ("runs/", _folder(incomplete)):
-        for entry in sorted(Path(folder).glob("*/_evofool")):
+        for entry in sorted(as_path(folder).glob("*/_evofool")):
             yield f"{folder}{entry.parent.name}"
 
 
@@ -49,7 +50,7 @@ def classes(context: Context, incomplete: str) -> Iterable[str]:
     """The classes of the run before it that have an elite."""
     from evofool.store.schemas import read_column
 
-    view = Path(context.params["path"]) / "elites" / "elites.parquet"
+    view = as_path(context.params["path"]) / "elites" / "elites.parquet"
     names = [str(name) for name in read_column(view, "class_name")]
     return [_Escaped(name) if os.environ[ASKED] == "complete_bash" else name for name in names]
 
@@ -79,7 +80,7 @@ def configs(context: Context, incomplete: str) -> Iterable[str]:
     folder = _folder(incomplete)
     if not folder:
         yield from preset_names()
-    for entry in sorted(Path(folder).iterdir()):
+    for entry in sorted(as_path(folder).iterdir()):
         if entry.name.endswith(SUFFIXES):
             yield f"{folder}{entry.name}"
 

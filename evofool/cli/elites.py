@@ -22,7 +22,7 @@ def elites(
 
     run = open_run(path)
     if as_json:
-        frame = output.sort_elites(run.elites(), sort)[:limit].drop(columns=["image", "genome"])
+        frame = output.sort_elites(run.elites(pictures=False), sort)[:limit].drop(columns=["image", "genome"])
         output.print_json(frame.to_dict("records"))
     else:
         output.print_elites(run, sort, limit)

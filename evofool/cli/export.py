@@ -8,14 +8,14 @@ from typing import Annotated
 from typer import Option
 
 from evofool.cli import output
-from evofool.cli.options import AllowCode, RunPath, app
+from evofool.cli.options import AllowCode, RunPath, app, file_path
 from evofool.errors import ConfigError, StorageError
 
 
 @app.command()
 def export(
     path: RunPath,
-    out: Annotated[Path, Option(help="Folder to write to.")],
+    out: Annotated[Path, Option(help="Folder to write to.", parser=file_path)],
     size: Annotated[
         int | None, Option(help="Side of the PNGs in pixels; the archived images by default.", min=1, max=8192)
     ] = None,
@@ -28,7 +28,7 @@ def export(
     from evofool.store.reader import open_run
 
     run = open_run(path)
-    frame = run.elites()
+    frame = run.elites(allow_code=allow_code)
     if frame.empty:
         raise ConfigError(f"{path}: has no elites yet.")
     try:

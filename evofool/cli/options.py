@@ -9,6 +9,7 @@ from typing import Annotated
 from typer import Argument, Option, Typer
 
 from evofool.base.addresses import OpenCluster
+from evofool.base.places import as_path
 from evofool.cli import completion
 from evofool.errors import ConfigError
 
@@ -64,6 +65,11 @@ def run_path(text: str) -> Path:
     return locate(text)
 
 
+def file_path(text: str) -> Path:
+    """The file or folder that an argument names."""
+    return as_path(text)
+
+
 RunPath = Annotated[
     Path,
     Argument(
@@ -78,6 +84,7 @@ ConfigPath = Annotated[
     Argument(
         metavar="CONFIG",
         help="YAML file, or the name of a preset (`evofool config presets`).",
+        parser=file_path,
         autocompletion=completion.configs,
     ),
 ]

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evofool.base import streams
+from evofool.base.places import quoted
 from evofool.errors import ConfigError, EvofoolError, StorageError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def print_elites(run: Run, sort: str = "class_index", limit: int | None = None) 
     from evofool.report.sheet import percent
 
     rows = []
-    for elite in sort_elites(run.elites(), sort)[:limit].itertuples():
+    for elite in sort_elites(run.elites(pictures=False), sort)[:limit].itertuples():
         figures = percent(elite.confidence), f"{elite.log_odds:.2f}", elite.generation, elite.nodes, elite.connections
         rows.append([elite.class_name, *figures, f"{elite.individual_id:x}"])
     columns = ["class", "confidence", "log-odds", "generation", "nodes", "connections", "individual"]
@@ -134,7 +135,7 @@ def last_words(config: Config, out: Path | None) -> Iterator[None]:
     path = named(str(out)) if out else f"{config.storage.path}/{config.run_name}"
     words = (
         "evofool: this process was ended without a word: by Ray, where its cluster is gone, or by the system, perhaps "
-        f"for want of memory.\non disk: everything committed, in {path}\ngo on with: evofool resume {path}\n"
+        f"for want of memory.\non disk: everything committed, in {path}\ngo on with: evofool resume {quoted(path)}\n"
     )
     code = "import sys; sys.stdin.read() or sys.stderr.write(sys.argv[1])"
     command = [sys.executable, "-I", "-S", "-c", code, words]
@@ -148,13 +149,15 @@ def last_words(config: Config, out: Path | None) -> Iterator[None]:
 
 def print_next(path: Path) -> None:
     """Print commands for a run that was just made."""
-    where = escape(plain(str(path)))
-    console().print(
+    where = plain(str(path))
+    code = f'import pandas; print(pandas.read_parquet({json.dumps(f"{where}/elites")}).head())'
+    # Not by rich, which breaks lines that are longer than the terminal's.
+    print(
         f"\nThe archive is in {where}. What next:\n"
-        f"  python -c \"import pandas; print(pandas.read_parquet('{where}/elites').head())\"\n"
-        f"  evofool show {where} CLASS             one elite, its picture and its ancestors\n"
-        f"  evofool export {where} --out pictures  PNGs, CSV and a contact sheet\n"
-        f"  evofool resume {where} search.generations=1000\n"
+        f"  python -c {quoted(code)}\n"
+        f"  evofool show {quoted(where)} CLASS             one elite, its picture and its ancestors\n"
+        f"  evofool export {quoted(where)} --out pictures  PNGs, CSV and a contact sheet\n"
+        f"  evofool resume {quoted(where)} search.generations=1000\n"
         "  evofool run CONFIG target.spec=python:mynet.py:build --allow-code    another network"
     )
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from evofool.cli import completion, output
-from evofool.cli.options import AllowCode, Json, RunPath, app
+from evofool.cli.options import AllowCode, Json, RunPath, app, file_path
 
 
 @app.command()
@@ -19,7 +19,7 @@ def show(
     class_: Annotated[
         str, Argument(metavar="CLASS", help="Class name or output index.", autocompletion=completion.classes)
     ],
-    png: Annotated[Path | None, Option(help="Write the picture to this file.")] = None,
+    png: Annotated[Path | None, Option(help="Write the picture to this file.", parser=file_path)] = None,
     size: Annotated[int | None, Option(help="Side in pixels; the archived image by default.", min=1, max=8192)] = None,
     as_json: Json = False,
     allow_code: AllowCode = False,
@@ -29,7 +29,7 @@ def show(
     from evofool.store.reader import open_run
 
     run = open_run(path)
-    row = run.elite(class_)
+    row = run.elite(class_, allow_code=allow_code)
     lineage = run.lineage(int(row["individual_id"]))
     not_stored = lineage.attrs["evofool"]["not_kept"]
     if png is not None:
@@ -42,7 +42,7 @@ def show(
     scores = ["class_name", "confidence", "log_odds", "top1_class_index", "top1_confidence"]
     output.table(["", ""], [(name, row[name]) for name in [*scores, "generation", "nodes", "connections"]])
     if sys.stdout.isatty():
-        output.console().print(output.half_blocks(run.image(class_).tolist()))
+        output.console().print(output.half_blocks(run.image(class_, allow_code=allow_code).tolist()))
     print(f"\n{len(lineage) - 1} ancestors; those that were elites, newest first:")
     rows = [
         [f"{a.individual_id:x}", a.generation, ", ".join(a.operators), ", ".join(a.classes), a.origin or ""]

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from evofool.base.registry import STUDIES, known
 from evofool.cli import completion, options, output
-from evofool.cli.options import app, run_path
+from evofool.cli.options import app, file_path, run_path
 from evofool.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ SUBJECTS = {
         ),
     ],
     "network": Annotated[str, Argument(metavar="TARGET", help="As target.spec, e.g. efficientnet-lite:0.")],
-    "pictures": Annotated[list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.")],
+    "pictures": Annotated[
+        list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.", parser=file_path)
+    ],
 }
 OUT = "Folder to write to; by default studies/{}{}."
 LIMIT = "Only the first N {}, into files of their own; {} take under 20 seconds."
@@ -141,7 +143,7 @@ def _own_options(study: Study) -> Any:
 def _common_options(name: str, study: Study) -> Any:
     if study.subject != "run":
         text = OUT.format(name, ", and RUN/_studies of one run" if study.subject == "runs" else "")
-        yield _parameter("out", Annotated[Path | None, Option(help=text)], None)
+        yield _parameter("out", Annotated[Path | None, Option(help=text, parser=file_path)], None)
     text = LIMIT.format(study.things, study.smoke)
     yield _parameter("limit", Annotated[int | None, Option(metavar="N", help=text, min=1)], None)
     if study.evaluates:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from typer import Option
 
+from evofool.base.places import quoted
 from evofool.cli import output
-from evofool.cli.options import AllowCode, Json, RunPath, app
+from evofool.cli.options import AllowCode, Json, RunPath, app, file_path
 
 
 @app.command()
@@ -19,7 +20,11 @@ def verify(
     ] = None,
     salvage: Annotated[
         Path | None,
-        Option(metavar="DIR", help="Of a damaged run, copy what is whole to DIR, a run that can be resumed."),
+        Option(
+            metavar="DIR",
+            help="Of a damaged run, copy what is whole to DIR, a run that can be resumed.",
+            parser=file_path,
+        ),
     ] = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
@@ -54,4 +59,4 @@ def _salvage(path: Path, out: Path, as_json: bool) -> None:
         return
     print(f"{saved.commits} commits, {saved.generations} generations, archive_hash {saved.archive_hash}")
     print(f"what stands in the way of more: {saved.reason}" if saved.reason else "nothing is damaged; this is a copy")
-    print(f"go on with: evofool resume {saved.path}")
+    print(f"go on with: evofool resume {output.plain(quoted(saved.path))}")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import pydantic
 import yaml
 
-from evofool.base.places import as_url
+from evofool.base.places import as_path, as_url
 from evofool.base.registry import known
 from evofool.config.introduced import INTRODUCED
 from evofool.config.keys import key_table
@@ -22,19 +23,25 @@ from evofool.config.sections import Config
 from evofool.errors import ConfigError
 from evofool.records import Facts
 
-__all__ = ["MAX_FILE", "load_config", "to_yaml"]
+__all__ = ["MAX_FILE", "Overrides", "listed", "load_config", "to_yaml"]
+
+Overrides: TypeAlias = str | Mapping[str, object] | Sequence[str | Mapping[str, object]]
 
 MAX_FILE = 1 << 20  # bytes
 MAX_VALUES = 10_000  # of a file; a list of classes may take nearly all
 MAX_DEPTH = 32  # of nested values; a config has 4
 MAX_SENTENCES = 20  # of one refusal
 LONGEST = 400  # characters of pydantic's part of a sentence
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'", re.DOTALL)  # a text of YAML's, as a whole
 _TOO_MUCH = f"over {MAX_VALUES} values, or over {MAX_DEPTH} in one another (line {{}})"
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 
 class _Loader(_Safe):
-    """SafeLoader that also refuses duplicate keys, and reads 1e-3 as a number."""
+    """SafeLoader that also refuses duplicate keys, and takes for numbers what people do.
+
+    1e-3 is a number. 010, 1:30 and 2024-01-01 are not 8, 90 and a date, as in YAML 1.1, but texts.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen = set()
@@ -49,20 +56,75 @@ class _Dumper(yaml.SafeDumper):
     """SafeDumper that quotes a text which _Loader would read as a number."""
 
 
+_TEXT, _WHOLE, _REAL = (f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float"))
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag not in (_WHOLE, _REAL, "tag:yaml.org,2002:timestamp")]
+    for first, forms in _Safe.yaml_implicit_resolvers.items()
+}
+_BEGIN = list("-+.0123456789")
+_Loader.add_implicit_resolver(_WHOLE, re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$"), _BEGIN)
+_Loader.add_implicit_resolver(
+    _REAL, re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"), _BEGIN
+)
 for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-    )
+    _kind.add_implicit_resolver(_REAL, re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), _BEGIN)
 
 
-def _parse_yaml(text: str, where: str) -> object:
+def _parse_yaml(text: str, where: str, wanted: object) -> object:
+    """The value of a YAML text, in which the scalars that are to be texts (`wanted`: a type) are taken as written."""
     try:
         if len(text.encode()) > MAX_FILE:
             raise ConfigError(f"{where}: larger than {MAX_FILE} bytes, so not a configuration.")
         _refuse_hostile(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            _take_texts(node, wanted)
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # TypeError: a key that is a list
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _kinds(wanted: object) -> list[Any]:
+    """The members of a type that is a union, else the type; without what is annotated."""
+    if get_origin(wanted) is Annotated:
+        return _kinds(get_args(wanted)[0])
+    if get_origin(wanted) in (Union, UnionType):
+        return [kind for member in get_args(wanted) for kind in _kinds(member)]
+    return [wanted]
+
+
+def _is_text(kind: object) -> bool:
+    return kind is str or (get_origin(kind) is Literal and all(isinstance(value, str) for value in get_args(kind)))
+
+
+def _below(kind: object, name: str) -> object:
+    """The type of what has a name in a section, or in a mapping; None where nothing has."""
+    if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
+        return kind.model_fields[name].annotation if name in kind.model_fields else None
+    return get_args(kind)[1] if get_origin(kind) is dict else None
+
+
+def _take_texts(node: yaml.Node | None, wanted: object) -> None:
+    """Mark the scalars of a YAML document that are to be texts, so that `on`, 007 and 2024-01-01 stay what they are.
+
+    A whole number stays a number where one may stand as well: 3 is the index of a class.
+    """
+    kinds = _kinds(wanted)
+    if isinstance(node, yaml.ScalarNode):
+        kinds = [kind for kind in kinds if get_origin(kind) not in (list, dict)]
+        if (str in kinds or all(map(_is_text, kinds))) and not (int in kinds and node.tag == _WHOLE):
+            # Nothing is no text: a key without a value is a mistake.
+            node.tag = _TEXT if node.style or node.value else node.tag
+    elif isinstance(node, yaml.SequenceNode):
+        for kind in kinds:
+            for item in node.value if get_origin(kind) is list else ():
+                _take_texts(item, get_args(kind)[0])
+    elif isinstance(node, yaml.MappingNode) and len(kinds) == 1:
+        for key, value in node.value:
+            _take_texts(value, _below(kinds[0], str(key.value)))
 
 
 def _refuse_hostile(text: str) -> None:
@@ -110,14 +172,20 @@ def _read(path: Path, where: str) -> str:
         raise ConfigError(f"{where}: cannot be read as a config: {error}.") from None
 
 
+def listed(overrides: Overrides | None) -> list[str | Mapping[str, object]]:
+    """Overrides as a list, whichever way they are given."""
+    return [overrides] if isinstance(overrides, str | Mapping) else list(overrides or ())
+
+
 def load_config(
-    source: str | Path | Mapping[str, object] | Config, overrides: list[str] | None = None, *, stored: bool = False
+    source: str | Path | Mapping[str, object] | Config, overrides: Overrides | None = None, *, stored: bool = False
 ) -> Config:
     """Read a configuration and apply overrides.
 
     Args:
         source: path of a YAML file, the name of a preset, a nested mapping, or a Config.
-        overrides: strings KEY=VALUE with a dotted key and a YAML value, applied in order.
+        overrides: KEY=VALUE with a dotted key; {key: value}; or a list of these, applied in order. VALUE is the text
+            itself, with or without quotes around it, where the key takes a text, else YAML.
         stored: whether it is that of a run. A key that it lacks was introduced after the run was made, so the key has
             the value it was introduced with (introduced.py) in place of its default.
 
@@ -134,23 +202,25 @@ def load_config(
     else:
         where = str(source)
         preset = preset_named(source)
-        text = preset_text(preset) if preset else _read(Path(source), where)
-        data = _parse_yaml(text, where)
+        text = preset_text(preset) if preset else _read(as_path(source), where)
+        data = _parse_yaml(text, where, Config)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a config is a mapping of sections; see `evofool config schema`.")
     if stored:
         _add_later_keys(data)
-    for override in overrides or []:
-        _apply(data, override)
+    said: dict[str, str] = {}  # by overrides: key -> the override, for messages
+    for override in listed(overrides):
+        said |= _apply(data, override)
     try:
         config = Config.model_validate(data)
     except pydantic.ValidationError as error:
-        sentences = list(islice(dict.fromkeys(_sentences(error, where)), MAX_SENTENCES))
+        sentences = list(islice(dict.fromkeys(_sentences(error, where, said)), MAX_SENTENCES))
         more = [f"{where}: and more of the kind."] * (error.error_count() > MAX_SENTENCES)
         raise ConfigError("\n".join(sentences + more)) from None
     try:
         as_url(config.storage.path)
     except ConfigError as error:
+        where = said.get("storage.path", where)
         raise ConfigError(f"{where}: storage.path: {error.message}") from None
     return config
 
@@ -164,27 +234,58 @@ def _add_later_keys(data: Facts) -> None:
             place.setdefault(name, copy.deepcopy(INTRODUCED[key]))
 
 
-def _apply(data: Facts, override: str) -> None:
+def _apply(data: Facts, override: str | Mapping[str, object]) -> dict[str, str]:
+    """Put an override into the data; its keys, each with the override as people are to see it."""
+    if isinstance(override, Mapping):
+        for key, value in override.items():
+            _put(data, str(key), copy.deepcopy(value))
+        return {str(key): f"{key}={_shown(value)}" for key, value in override.items()}
     key, equals, value = override.partition("=")
-    if key.count(".") > MAX_DEPTH:
-        raise ConfigError(f"{_shown(key, str)}: no key has so many dots.")
     if not equals or not key:
         raise ConfigError(f"{override!r}: an override is KEY=VALUE, for instance search.generations=50.")
+    wanted: object = Config
+    for name in key.split("."):
+        kinds = _kinds(wanted)
+        wanted = _below(kinds[0], name) if len(kinds) == 1 else None
+    text = value.strip()
+    if text and all(map(_is_text, _kinds(wanted))) and not _QUOTED.fullmatch(text):
+        text = "'" + text.replace("'", "''") + "'"
+    _put(data, key, _parse_yaml(text, f"{key}=", wanted))
+    return {key: _shown(override, str)}
+
+
+def _put(data: Facts, key: str, value: object) -> None:
+    """Put a value where a dotted key says; of a section, only the keys that the value has."""
+    if key.count(".") > MAX_DEPTH:
+        raise ConfigError(f"{_shown(key, str)}: no key has so many dots.")
+    if isinstance(value, Mapping) and isinstance(data.get(key), dict) and key in Config.model_fields:
+        for name, part in value.items():
+            _put(data, f"{key}.{name}", part)
+        return
     *sections, last = key.split(".")
     place = data
     for section in sections:
         place = place.setdefault(section, {})
         if not isinstance(place, dict):
             raise ConfigError(f"{key}: {section} is not a section.")
-    place[last] = _parse_yaml(value, f"{key}=")
+    place[last] = value
 
 
-def _sentences(error: pydantic.ValidationError, where: str) -> Iterator[str]:
+def _sentences(error: pydantic.ValidationError, source: str, said: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each mistake, which begins with the override that made it, else with the source."""
     keys = key_table()
     sections = {key.partition(".")[0] for key in keys if "." in key}
     for problem in islice(error.errors(include_url=False), 2 * MAX_SENTENCES):
         parts = [_shown(part, str) for part in problem["loc"]]
         path = ".".join(parts)
+        # A mistake of a section as a whole is that of a key in it, if there is no such section, or it names the key.
+        whole = problem["type"] == "extra_forbidden"
+        made = (
+            text
+            for key, text in said.items()
+            if f"{path}.".startswith(f"{key}.") or (key.startswith(f"{path}.") and (whole or key in problem["msg"]))
+        )
+        where = next(made, source)
         # pydantic's path may go on below a key, to an item of a list or to one kind of several.
         key = next((key for key in keys if f"{path}.".startswith(f"{key}.")), path)
         if problem["type"] == "extra_forbidden":

@@ -264,7 +264,9 @@ class StorageConfig(Section):
     )
     commit_every: Positive = key(10, "Generations between commits; a kill costs at most these.", "operational")
     snapshot_every: NotNegative = key(
-        30.0, "Seconds between rewrites of elites/elites.parquet; 0: at every commit.", "operational"
+        30.0,
+        "Seconds between rewrites of elites/elites.parquet, which comes with the first commit; 0: at every commit.",
+        "operational",
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from evofool.base.places import as_url
+from evofool.base.places import as_path, as_url, quoted
 from evofool.base.provenance import versions
 from evofool.config import load_config
 from evofool.errors import EvofoolError
@@ -67,7 +67,7 @@ def examine(config: str | None, storage: str, allow_code: bool, address: str | N
         findings.append(_target(config, allow_code))
     if address is not None:
         url = as_url(storage)
-        on_nodes = _cluster(address, Path.cwd() if url else Path(storage).absolute())
+        on_nodes = _cluster(address, Path.cwd() if url else as_path(storage).absolute())
         # Nodes do not touch an object store: only the driver writes.
         findings += [finding for finding in on_nodes if not (url and finding.subject == "storage on nodes")]
     return findings
@@ -111,7 +111,7 @@ def _ray_token() -> Finding:
         return Finding("ray token", "ok", f"RAY_AUTH_MODE {mode}; no token at {token}")
     if token.stat().st_mode & 0o077:
         text = f"RAY_AUTH_MODE {mode}; others on this machine can read {token}"
-        return Finding("ray token", "warning", text, f"chmod 600 {token}")
+        return Finding("ray token", "warning", text, f"chmod 600 {quoted(token)}")
     return Finding("ray token", "ok", f"RAY_AUTH_MODE {mode}; token in {token}")
 
 
@@ -120,9 +120,19 @@ def _storage(place: str) -> Finding:
     if problem := _refusal(place):
         fix = "choose another storage.path, or " + ("see docs/cluster.md" if url else "make room")
         return Finding("storage", "failure", problem, fix)
-    folder = _existing(Path(place))
-    text = f"{url} puts objects only where there is none" if url else f"{folder} takes files, links and fsync"
-    return Finding("storage", "ok", text)
+    if url:
+        return Finding("storage", "ok", f"{url} puts objects only where there is none")
+    folder = as_path(place).absolute()
+    there = _existing(folder)
+    text = f"{there} takes files, links and fsync"
+    if there == folder:
+        return Finding("storage", "ok", text)
+    if there == folder.parent:
+        return Finding("storage", "ok", f"{text}; a run will make {folder.name} in it")
+    # A whole path that is missing is more often a disk that is not mounted, or a slip of the pen, than a wish.
+    fix = f"mount it, correct the path, or mkdir -p {quoted(folder)}"
+    text = f"there is no {folder}, nor {folder.parent}; a run would make it below {there}"
+    return Finding("storage", "warning", text, fix)
 
 
 def _existing(folder: Path) -> Path:
@@ -138,7 +148,7 @@ def _refusal(place: str) -> str:
         if url := as_url(place):
             Objects(url).probe()
         else:
-            files.probe(_existing(Path(place)))
+            files.probe(_existing(as_path(place)))
     except EvofoolError as error:
         return error.message
     return ""
@@ -149,7 +159,7 @@ def _target(config: str, allow_code: bool) -> Finding:
         settings = load_config(config)
         if file := to_be_trained(config, settings):
             need_training_data(file)
-            return Finding("target", "ok", f"{file} is missing; `evofool run {config}` trains it first")
+            return Finding("target", "ok", f"{file} is missing; `evofool run {quoted(config)}` trains it first")
         opened = open_target(settings.target, allow_code=allow_code)
     except EvofoolError as error:
         return Finding("target", "failure", error.message, "see docs/networks.md")

@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evofool.base.places import as_url
+from evofool.base.places import as_path, as_url
 from evofool.base.registry import TRACKERS, load
 from evofool.config import Config, load_config, to_yaml
 from evofool.errors import ConfigError
@@ -122,8 +122,8 @@ def check_settings(settings: Config, allow_code: bool, runner: str) -> None:
 def named_files(settings: Config) -> list[Path]:
     """The local files that keys name: Python files, and weights of the target; as named, each once."""
     modules = [name.rpartition(":")[0] for name in _code(settings)]
-    files = [Path(name) for name in modules if name.endswith(".py") or Path(name).is_file()]
-    files += map(Path, _family(settings).files(settings.target.spec.partition(":")[2]))
+    files = [as_path(name) for name in modules if name.endswith(".py") or as_path(name).is_file()]
+    files += map(as_path, _family(settings).files(settings.target.spec.partition(":")[2]))
     return list(dict.fromkeys(files))
 
 

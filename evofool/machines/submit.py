@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from pathspec import GitIgnoreSpec
 
 from evofool.base.addresses import is_loopback
-from evofool.base.places import as_url
+from evofool.base.places import as_url, quoted
 from evofool.config import Config, preset_named
 from evofool.errors import ConfigError, EvofoolError, ResourcesMissing, Stopped, StorageError, first_line
 from evofool.machines.launch import check_settings, named_files
@@ -245,7 +245,8 @@ def submit(
             raise StorageError(f"{archive}: could not be sent ({error}).") from None
         except (RuntimeError, ValueError) as error:
             raise ResourcesMissing(f"{address}: the job was refused ({first_line(error)}).") from None
-    tell(f"submitted as {name}; its log: ray job logs {name} --address {address}; its end: ray job stop {name} ...")
+    logs = f"ray job logs {name} --address {quoted(address)}"
+    tell(f"submitted as {name}; its log: {logs}; its end: ray job stop {name} ...")
     return _follow(connection, name, address, log) if wait else Outcome(name)
 
 
@@ -271,7 +272,7 @@ def _follow(connection: JobSubmissionClient, name: str, address: str, log: Calla
         async for text in connection.tail_job_logs(name):
             log(text)
 
-    again = f"ray job logs {name} --address {address} --follow"
+    again = f"ray job logs {name} --address {quoted(address)} --follow"
     try:
         asyncio.run(stream())
         details = connection.get_job_info(name)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from evofool.base import provenance
+from evofool.base.places import quoted
 from evofool.config import Config, differences, fingerprint
 from evofool.errors import IncompatibleRun
 from evofool.evaluate.problem import Problem
@@ -40,7 +41,7 @@ def refuse_changes(store: RunStore, config: Config, *, allow_numerics_change: bo
         raise IncompatibleRun(
             f"{store.path}: the configuration asks for another run:\n" + "\n".join(lines) + "\n"
             "go on without these changes, or start a new run from this one's elites with "
-            f"--seed-from {store.path} and another name."
+            f"--seed-from {quoted(store.path)} and another name."
         )
     if allow_numerics_change:
         return

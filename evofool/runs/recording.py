@@ -58,7 +58,8 @@ class Recorder:
         self.store, self.storage, self.numerics, self.on_commit = store, storage, numerics, on_commit
         self.view = ViewWriter(store, encoding, lambda genomes: at_once(pool, "render", genomes))
         self.evaluations = self.commits = self.views = 0  # so far
-        self.view_due = time.monotonic() + storage.snapshot_every  # when the next view is begun, at a commit
+        # When the next view is begun, at a commit: the first of a run comes with its first.
+        self.view_due = time.monotonic() + (storage.snapshot_every if store.log.last else 0.0)
         self.began = time.monotonic()
 
     def keep(self, search: Search, result: GenerationResult, *, commit: bool = False, wait: bool = False) -> Statistics:

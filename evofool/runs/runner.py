@@ -11,6 +11,7 @@ import torch
 
 from evofool.base.registry import TRACKERS, load
 from evofool.config import Config, load_config
+from evofool.config.files import Overrides, listed
 from evofool.errors import ConfigError
 from evofool.runs.observers.observer import Audience, Observer
 from evofool.runs.observers.progress import is_watched, make_progress
@@ -28,7 +29,7 @@ __all__ = ["merge", "resume", "run"]
 
 def run(
     config: str | Path | Mapping[str, object] | Config,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     target: torch.nn.Module | Target | None = None,
     preprocessing: Preprocessing | None = None,
@@ -48,7 +49,7 @@ def run(
     Args:
         config: path of a YAML file, the name of a preset, a nested mapping, or a Config. A preset's LeNet is trained
             first where it is missing, which a line on stderr says.
-        overrides: KEY=VALUE strings.
+        overrides: "KEY=VALUE", {key: value}, or a list of these.
         target: a live network in place of `target.spec`; it is copied. A bare module needs the next two.
         preprocessing: what the network is fed.
         class_names: one for each output.
@@ -70,13 +71,15 @@ def run(
         EvofoolError: one of the tree in errors.py, among them `Stopped` after a signal.
     """
     if target is not None:
-        overrides = [*overrides, "target.spec=live"]
-    settings = load_config(config, list(overrides))
+        overrides = [*listed(overrides), "target.spec=live"]
+    settings = load_config(config, overrides)
     shown = [make_progress(settings.observers.progress)] if (is_watched() if progress is None else progress) else []
     audience = Audience([*observers, *shown, *(load(TRACKERS[name])() for name in settings.observers.trackers)])
     path = locate(out if out is not None else Path(settings.storage.path) / settings.run_name)
     if resume not in ("auto", "must", "never"):
         raise ConfigError(f"--resume: {resume!r} is not auto, must or never.")
+    if resume == "must" and path.is_symlink():
+        path = path.resolve()  # one run has one name: a link to it is good for finding it
     with naming():
         exists = check_place(path)
         if exists and resume == "never":
@@ -97,7 +100,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def resume(path: str | Path, overrides: Sequence[str] = (), **options: Any) -> Run:
+def resume(path: str | Path, overrides: Overrides = (), **options: Any) -> Run:
     """Go on with a run under its own configuration; `options` are those of `run`.
 
     Overrides may change operational and stopping keys, e.g. search.generations=500.

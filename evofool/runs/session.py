@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evofool.archive.state import State
 from evofool.base import provenance
+from evofool.base.places import quoted
 from evofool.config import Config
 from evofool.encoding.contract import Encoding
 from evofool.errors import CorruptData, EvofoolError, RunLocked, Stopped, StorageError
@@ -81,7 +82,7 @@ class Session:
                 if folders.check_place(self.path):
                     raise RunLocked(
                         f"{self.path}: another driver has just made this run; this one stops.",
-                        go_on=f"evofool resume {self.path}",
+                        go_on=f"evofool resume {quoted(self.path)}",
                     )
                 folders.prepare(self.path)
                 with open_pool(problem, address=self.address, warn=self.warn) as (pool, numerics, cluster):
@@ -240,7 +241,7 @@ def _explained(error: EvofoolError, store: RunStore) -> EvofoolError:
     error.safe = f"nothing was committed yet in {store.path}"
     if last := store.log.last:
         error.safe = f"everything up to generation {last.generation} is committed in {store.path}"
-    error.go_on = error.go_on or f"evofool resume {store.path}"
+    error.go_on = error.go_on or f"evofool resume {quoted(store.path)}"
     return error
 
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from evofool.archive.objectives import Objective, load_objective
 from evofool.archive.scores import OUTPUTS, score_outputs, sums
 from evofool.config import Config, load_config
+from evofool.config.files import Overrides, listed
 from evofool.config.sections import TargetConfig
 from evofool.encoding.contract import Encoding
 from evofool.encoding.kinds import draw
@@ -172,7 +173,7 @@ class AskTellSearch(Search):
 
 def make_search(
     config: str | Path | Mapping[str, object] | Config,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     target: torch.nn.Module | Target | None = None,
     preprocessing: Preprocessing | None = None,
@@ -189,7 +190,7 @@ def make_search(
 
     Args:
         config: path of a YAML file, a nested mapping, or a Config.
-        overrides: KEY=VALUE strings.
+        overrides: "KEY=VALUE", {key: value}, or a list of these.
         target: a live network in place of `target.spec`; it is copied. A bare module needs `preprocessing` and
             `class_names`.
         preprocessing: what the network is fed.
@@ -217,7 +218,7 @@ def make_search(
     if image_size is not None and channels is not None:
         preprocessing = Preprocessing(image_size, channels, (0.0,) * channels, (1.0,) * channels)
         target = torch.nn.Identity()  # for its names and its geometry: nothing is put through it
-    settings = load_config(config, [*overrides, *(["target.spec=live"] if target is not None else [])])
+    settings = load_config(config, [*listed(overrides), *(["target.spec=live"] if target is not None else [])])
     opened = open_target(
         TargetConfig(spec="live") if asks else settings.target,
         live=target,

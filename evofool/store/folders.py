@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from evofool.base.places import quoted
 from evofool.errors import ConfigError, CorruptData
 from evofool.store import files
 from evofool.store.commits import TABLES
@@ -19,7 +20,12 @@ def check_place(path: Path) -> bool:
         ConfigError: it is a file, a link or a folder of something else.
         CorruptData: it is a run that lost its run.json.
     """
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
+    if path.is_symlink():
+        raise ConfigError(
+            f"{path}: is a link, at which no run is made; give another name or --out, or go on with the run it leads "
+            f"to by `evofool resume {quoted(path)}`."
+        )
+    if path.exists() and not path.is_dir():
         raise ConfigError(f"{path}: is not a folder, so it cannot be a run directory; give another name or --out.")
     if (path / "_evofool" / "run.json").is_file():
         return True

@@ -12,18 +12,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from evofool.base.places import quoted
 from evofool.base.png import decode_png
 from evofool.config import Config
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn.activations import activation_sources, load_activations
 from evofool.encoding.kinds import make_encoding, redraw
-from evofool.errors import ConfigError, CorruptData
+from evofool.errors import ConfigError, CorruptData, IncompatibleRun
 from evofool.records import Facts, address_of
 from evofool.store.remote.working_copy import locate, named
 from evofool.store.run import RunStore
-from evofool.store.view import read_view
+from evofool.store.view import CommittedView, generation_of, read_view
 
 __all__ = ["Run", "encoding_of", "open_run", "read_steadily"]
 
@@ -78,6 +80,8 @@ class Run:
 
     def __init__(self, store: RunStore, logbook: Any = None) -> None:
         self.path, self.store, self.logbook = store.path, store, logbook
+        self._committed = CommittedView()
+        self._made: tuple[int, bool, pa.Table] | None = None  # number of commits, with pictures?, the elites
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, generation={self.status()['generation']})"
@@ -110,13 +114,51 @@ class Run:
         facts |= {"generation": last.generation, "commits": len(store.log.commits), "archive_hash": last.archive_hash}
         return {**facts, **last.counters}
 
-    def elites(self) -> pd.DataFrame:
-        """One row for each filled cell; the columns are listed in docs/archive.md. `attrs["evofool"]` names the run."""
-        table = read_view(self.store)
+    def elites(self, *, pictures: bool = True, allow_code: bool = False) -> pd.DataFrame:
+        """One row for each filled cell; the columns are listed in docs/archive.md. `attrs["evofool"]` names the run.
+
+        Arguments, errors and warnings: see `elites_table`.
+        """
+        table = self.elites_table(pictures=pictures, allow_code=allow_code)
         frame = table.to_pandas()
         # As pandas.read_parquet does, and pyarrow's to_pandas does not.
         frame.attrs = json.loads((table.schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
         return frame
+
+    def elites_table(self, *, pictures: bool = True, allow_code: bool = False) -> pa.Table:
+        """The elites after the last commit: the table on disk where it is as new, else rows made from the commits.
+
+        Warns if the newest cannot be shown, for one of the reasons below, and gives the table on disk.
+
+        Args:
+            pictures: whether to draw those that the table on disk lacks; else their bytes are empty.
+            allow_code: whether activations of the user's own may run their code.
+
+        Raises:
+            CorruptData: a file is damaged.
+            ConfigError, IncompatibleRun: there is no table on disk yet, and code is not allowed, or this machine draws
+                other pictures than were scored.
+        """
+        store = self.store
+        store.log.catch_up()
+        written, last, commits = read_view(store), store.log.last, len(store.log.commits)
+        if last is None or generation_of(written) >= last.generation:
+            return written
+        if self._made and self._made[0] == commits and self._made[1] >= pictures:
+            return self._made[2]
+        try:
+            encoding = encoding_of(store, allow_code)
+            read_steadily(store, self._committed.catch_up)
+            table = self._committed.table(store, encoding, written, pictures=pictures)
+        except (ConfigError, IncompatibleRun) as error:
+            error.message += f" `evofool resume {quoted(self.path)}` writes the table of elites."
+            if not written.num_rows:
+                raise
+            old = f"{self.path}: these are the elites of generation {generation_of(written)}, not the newest"
+            warnings.warn(f"{old}: {error.message}", stacklevel=3)
+            return written
+        self._made = (len(store.log.commits), pictures, table)
+        return table
 
     def placements(self) -> pd.DataFrame:
         """One row for each placement, in order: the cell, its new elite and the displaced one, parents and operators.
@@ -157,13 +199,13 @@ class Run:
             raise ConfigError(f"{individual_id!r} is not the id of an individual: a number, or its hex form.") from None
         return read_steadily(self.store, lambda store: _lineage(store, start))
 
-    def elite(self, class_: str | int) -> Facts:
+    def elite(self, class_: str | int, *, allow_code: bool = False) -> Facts:
         """The row of `elites` of a class, by name or output index; of several bins, the one of highest log-odds.
 
-        Raises:
+        Raises, besides what `elites` does:
             ConfigError: no such class, or the name of several, or its cell is empty.
         """
-        elites = self.elites()
+        elites = self.elites(allow_code=allow_code)
         # A class may be named "3" and be at another index, so names come first.
         facts = self.provenance
         named = [i for i, name in zip(facts["class_indices"], facts["class_names"]) if name == str(class_)]
@@ -195,7 +237,7 @@ class Run:
             ConfigError: no such class, its cell is empty, `size` is out of range, or code is not allowed.
             CorruptData: the archived image or the genome is damaged.
         """
-        row = self.elite(class_)
+        row = self.elite(class_, allow_code=allow_code)
         if size is None:
             image = decode_png(row["image"]["bytes"], f"{self.path}: class {row['class_name']}")
             if hashlib.sha256(image.tobytes()).hexdigest() != row["image_sha256"]:

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from evofool.base.places import quoted
 from evofool.config import Config, fingerprint, load_config, to_yaml
 from evofool.errors import ConfigError, CorruptData, RunLocked
 from evofool.records import NO_PARENT, Cells, Facts, GenerationResult, individual_id
@@ -246,7 +247,7 @@ def _described(path: Path) -> tuple[Facts, Config]:
     if not files.seal_holds(blob):
         raise CorruptData(
             f"{config_file}: damaged, missing or edited; its sha256 is not the one it names. "
-            f"Changes are made by `evofool resume {path} KEY=VALUE`."
+            f"Changes are made by `evofool resume {quoted(path)} KEY=VALUE`."
         )
     try:
         config = load_config(config_file, stored=True)

@@ -28,6 +28,7 @@ __all__ = [
     "encode",
     "from_parquet",
     "read_column",
+    "table_of",
     "to_parquet",
 ]
 
@@ -147,16 +148,21 @@ _IMAGE_FEATURE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}
 
 
 def to_parquet(rows: list[Facts], schema: pa.Schema, attrs: Facts | None = None) -> bytes:
-    """Rows as the bytes of a Parquet file; equal rows give equal bytes, since no time or host is written.
+    """`table_of` as the bytes of a Parquet file; equal rows give equal bytes, since no time or host is written."""
+    return encode(table_of(rows, schema, attrs))
+
+
+def table_of(rows: list[Facts], schema: pa.Schema, attrs: Facts | None = None) -> pa.Table:
+    """Rows as a table.
 
     Args:
-        attrs: what pandas has as `DataFrame.attrs["evofool"]` of the file.
+        attrs: what pandas has as `DataFrame.attrs["evofool"]` of the table.
     """
     table = pa.Table.from_pylist(rows, schema=schema)
     if attrs is not None:
         extra = {"PANDAS_ATTRS": json.dumps({"evofool": attrs}), "huggingface": _IMAGE_FEATURE}
         table = table.replace_schema_metadata({**_METADATA, **extra})
-    return encode(table)
+    return table
 
 
 def encode(table: pa.Table) -> bytes:

@@ -1,13 +1,14 @@
 """The elites view: RUN/elites/elites.parquet, one row for each filled cell, made from commits alone.
 
-It can be made again if it is lost. It is replaced in one step, so a reader sees the old table or the new one.
+It can be made again if it is lost. It is replaced in one step, so a reader sees the old table or the new one. Between
+two commits' views, readers of ours make their own from the commits.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -16,16 +17,18 @@ from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence
 from evofool.base import provenance
+from evofool.base.places import quoted
 from evofool.base.png import decode_png, encode_png
 from evofool.encoding.contract import Encoding
-from evofool.errors import CorruptData
+from evofool.encoding.kinds import draw
+from evofool.errors import CorruptData, IncompatibleRun
 from evofool.records import Facts, Genomes
 from evofool.store import files, schemas
 from evofool.store.remote.working_copy import VIEW
 from evofool.store.rows import Rows
 from evofool.store.run import RunStore
 
-__all__ = ["CurrentElites", "ViewWriter", "compare_view", "read_view"]
+__all__ = ["CommittedView", "CurrentElites", "ViewWriter", "compare_view", "generation_of", "read_view"]
 
 _BATCH = 256  # genomes drawn at a time
 _AT_ONCE = 4 << 20  # bytes of images that are encoded while the search waits: a fraction of a second
@@ -127,6 +130,13 @@ def read_view(store: RunStore) -> pa.Table:
     return schemas.from_parquet(path, schema) if path.is_file() else schema.empty_table()
 
 
+def generation_of(view: pa.Table) -> int:
+    """The generation of the last commit that a view shows; -1 of none."""
+    facts = json.loads((view.schema.metadata or {}).get(b"PANDAS_ATTRS", "{}"))
+    generation: int = facts["evofool"]["generation"] if facts else -1
+    return generation
+
+
 def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[Facts], list[NDArray[np.uint8]]]:
     """The rows of the view as the commits have them, and the images of the view on disk, which must agree with them.
 
@@ -134,7 +144,7 @@ def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[Facts], list
         CorruptData: they do not, or it is missing; the message says where.
     """
     path = store.path / VIEW
-    again = f"`evofool resume {store.path}` writes it again"
+    again = f"`evofool resume {quoted(store.path)}` writes it again"
     if not path.is_file():
         raise CorruptData(f"{path}: missing; {again} from the commits.")
     stored = read_view(store).to_pylist()
@@ -184,6 +194,66 @@ def _attributes(store: RunStore) -> Facts:
         "config_fingerprint": store.provenance["config_fingerprint"],
         "evofool": store.provenance["versions"]["evofool"],
     }
+
+
+def _images(
+    store: RunStore, encoding: Encoding, genomes: dict[str, bytes], images_of: Callable[[Genomes], NDArray[np.uint8]]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """(sha256, image) for each of {sha256 (hex) of its image: canonical bytes of a genome}.
+
+    Raises:
+        CorruptData: a genome no longer gives the image that was scored.
+    """
+    items = list(genomes.items())
+    for start in range(0, len(items), _BATCH):
+        batch = items[start : start + _BATCH]
+        for (sha256, _), image in zip(batch, images_of(encoding.from_bytes([genome for _, genome in batch]))):
+            if hashlib.sha256(image.tobytes()).hexdigest() != sha256:
+                raise CorruptData(
+                    f"{store.path}: a genome draws another image than the one that was scored (sha256 "
+                    f"{sha256[:16]}...); the numerics of this machine differ from the run's."
+                )
+            yield sha256, image
+
+
+class CommittedView:
+    """The view as it has to be after the last commit, for readers of a run whose view on disk is older, or missing.
+
+    Nothing is written. What was read and drawn is kept, so that each commit is read once.
+    """
+
+    def __init__(self) -> None:
+        self._current = CurrentElites()
+        self._pngs: dict[str, bytes] = {}  # sha256 (hex) of the image -> its PNG
+
+    def catch_up(self, store: RunStore) -> None:
+        """Read the commits that were not read yet. Raises as `CurrentElites.catch_up`."""
+        self._current.catch_up(store)
+
+    def table(self, store: RunStore, encoding: Encoding, written: pa.Table, *, pictures: bool) -> pa.Table:
+        """The elites after `catch_up`.
+
+        Args:
+            written: the view on disk, most of whose pictures will do.
+            pictures: whether to draw the others; else they are empty bytes.
+
+        Raises:
+            IncompatibleRun: this machine draws another picture than the one that was scored.
+        """
+        rows, genomes = self._current.rows(store, encoding), self._current.genomes_by_image()
+        known = dict(zip(written["image_sha256"].to_pylist(), written["image"].combine_chunks().field("bytes")))
+        self._pngs = {sha256: png for sha256, png in self._pngs.items() if sha256 in genomes}
+        self._pngs |= {sha256: png.as_py() for sha256, png in known.items() if sha256 in genomes}
+        if pictures:
+            missing = {sha256: genome for sha256, genome in genomes.items() if sha256 not in self._pngs}
+            try:
+                for sha256, image in _images(store, encoding, missing, lambda batch: draw(encoding, batch)):
+                    self._pngs[sha256] = encode_png(image)
+            except CorruptData as error:  # not of a file: a genome is compared with its checksum when it is read
+                raise IncompatibleRun(error.message) from None
+        for row in rows:
+            row["image"] = {"bytes": self._pngs.get(row["image_sha256"], b""), "path": None}
+        return schemas.table_of(rows, schemas.elites(store.cells), _attributes(store))
 
 
 class ViewWriter:
@@ -244,18 +314,10 @@ class ViewWriter:
 
         PNGs of other images than those of `genomes` (image sha256 -> canonical bytes) are dropped.
         """
-        new = [sha256 for sha256 in genomes if sha256 not in self._pngs]
+        new = {sha256: genome for sha256, genome in genomes.items() if sha256 not in self._pngs}
         size = 0
-        for start in range(0, len(new), _BATCH):
-            batch = new[start : start + _BATCH]
-            images = self.images_of(self.encoding.from_bytes([genomes[sha256] for sha256 in batch]))
-            for sha256, image in zip(batch, images):
-                if hashlib.sha256(image.tobytes()).hexdigest() != sha256:
-                    raise CorruptData(
-                        f"{self.store.path}: a genome draws another image than the one that was scored (sha256 "
-                        f"{sha256[:16]}...); the numerics of this machine differ from the run's."
-                    )
-                self._pngs[sha256] = self._encoder.submit(encode_png, image)
-            size += images.nbytes
+        for sha256, image in _images(self.store, self.encoding, new, self.images_of):
+            self._pngs[sha256] = self._encoder.submit(encode_png, image)
+            size += image.nbytes
         self._pngs = {sha256: self._pngs[sha256] for sha256 in genomes}
         return size

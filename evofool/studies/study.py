@@ -20,7 +20,7 @@ import pyarrow as pa
 
 import evofool
 from evofool.base import registry
-from evofool.base.places import as_url
+from evofool.base.places import as_path, as_url
 from evofool.errors import ConfigError, EvofoolError, Stopped
 from evofool.records import Facts
 from evofool.store.reader import Run, open_run
@@ -266,7 +266,7 @@ def _folder(name: str, run: Run | None, out: str | Path | None) -> Path:
     if out is not None:
         if as_url(out):
             raise ConfigError(f"--out: {out} is a URL; a study of several things is written to a folder.")
-        return Path(out)
+        return as_path(out)
     return run.path / "_studies" if run else Path("studies") / name
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from evofool.base.places import quoted
 from evofool.base.source import Source
 from evofool.config.sections import TargetConfig
 from evofool.errors import ConfigError, IncompatibleRun, TargetError, first_line
@@ -99,5 +100,5 @@ def refuse_other_target(fingerprint: str, place: Path, opened: OpenTarget) -> No
         raise IncompatibleRun(
             f"{place}: the target {opened.target.spec} is not the one the run was made with (fingerprint "
             f"{opened.fingerprint[:16]}..., was {fingerprint[:16]}...); put the old weights back, or start anew with "
-            f"--seed-from {place}."
+            f"--seed-from {quoted(place)}."
         )

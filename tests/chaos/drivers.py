@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -15,9 +16,18 @@ import evofool
 from chaos.forks import Child, Shared, wait_for
 from chaos.outcome import Outcome
 from chaos.toy import SCORED, SCORING, SUBMITTED, Toy, command, promised_commits_are_there
+from evofool.base.png import decode_png
 from evofool.base.streams import mend_streams
+from evofool.store.view import generation_of, read_view
 
-__all__ = ["trial_driver_kills", "trial_resume_kills", "trial_sigint_twice", "trial_sigterm", "trial_terminals"]
+__all__ = [
+    "trial_driver_kills",
+    "trial_first_second",
+    "trial_resume_kills",
+    "trial_sigint_twice",
+    "trial_sigterm",
+    "trial_terminals",
+]
 
 GRACE = 12.0  # seconds that a driver has to end in
 IN_FLIGHT = 0.8  # share of the kills that must meet a generation in flight
@@ -54,6 +64,47 @@ def trial_driver_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:
     if trials >= FEW and in_flight < IN_FLIGHT * trials:
         outcome.violations.append(f"only {in_flight} of {trials} kills met a generation in flight")
     return outcome
+
+
+def trial_first_second(trials: int, folder: Path, seed: int = 0) -> Outcome:
+    """kill -9 in the first second of a run that writes no view after its first; readers see what was committed."""
+    draw, outcome = random.Random(seed), Outcome()
+    toy = Toy(folder, storage={"snapshot_every": 1000.0, "commit_every": 1})
+    whole = toy.undisturbed()
+    for trial in range(trials):
+        run, shared = folder / f"run-{trial}", Shared()
+        with outcome.trial(f"kill {trial}"):
+            toy.start(run, shared, pause=0.02).kill_after(draw.uniform(0, 1))
+            if (run / "_evofool" / "run.json").exists():
+                promised_commits_are_there(run, shared)
+                _committed_is_seen(run, outcome)
+            else:
+                outcome.counts["before there was a run"] += 1
+            assert toy.finish(run) == whole, "another archive"
+        shutil.rmtree(run, ignore_errors=True)
+    return outcome
+
+
+def _committed_is_seen(path: Path, outcome: Outcome) -> None:
+    """Readers give the elites of the last commit, no more and no less, with the pictures that were scored."""
+    before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    run = evofool.open_run(path)
+    elites, last = run.elites(), run.store.log.last
+    assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before, "a reader has written"
+    holders = {row["cell"]: row["individual_id"] for row in run.store.table("placements").to_pylist()}
+    assert elites["individual_id"].tolist() == [holders[cell] for cell in sorted(holders)], "other elites"
+    for row in elites.to_dict("records"):
+        assert last and row["as_of_generation"] == last.generation, "not those of the last commit"
+        image = decode_png(row["image"]["bytes"], "here")
+        assert hashlib.sha256(image.tobytes()).hexdigest() == row["image_sha256"], "another picture"
+    shown = generation_of(read_view(run.store))
+    assert shown in {-1, *(commit.generation for commit in run.store.log.commits)}, "a view of no commit"
+    if last is None:
+        outcome.counts["before the first commit"] += 1
+    elif shown < 0:
+        outcome.counts["with a commit and no view"] += 1
+    else:
+        outcome.counts["with a view older than the last commit" if shown < last.generation else "with its view"] += 1
 
 
 def trial_resume_kills(trials: int, folder: Path, seed: int = 0) -> Outcome:

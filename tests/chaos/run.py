@@ -51,6 +51,7 @@ FAULTS = {
     ),
     "power": Fault("power loss (ext4 shut down, journal's tail lost)", "commits.trial_power_loss", 100, ("mounts",)),
     "driver": Fault("kill -9 of the whole driver, then resume", "drivers.trial_driver_kills", 200),
+    "first": Fault("kill -9 in the first second, then read, then resume", "drivers.trial_first_second", 50),
     "resume": Fault("kill -9 while resuming, several times in a row", "drivers.trial_resume_kills", 50),
     "damage": Fault("a bit flipped or a file cut short, in any file", "damage.trial_damage", 1200),
     "rivals": Fault("two to eight drivers at once", "rivals.trial_rivals", 50),

@@ -23,6 +23,7 @@ TRIALS = {
     "syscalls": 45,
     "power": 10,
     "driver": 5,
+    "first": 2,
     "resume": 2,
     "damage": 76,
     "rivals": 2,

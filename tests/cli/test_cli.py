@@ -151,11 +151,18 @@ def test_the_shipped_configs_are_valid(command: Command, path: Path) -> None:
     assert command("config", "show", path)[0] == 0
 
 
-def test_doctor(command: Command, config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor(command: Command, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     code, out, _ = command("cluster", "doctor", config_file, "--json")
     levels = {finding["subject"]: finding["level"] for finding in json.loads(out)}
     assert code == 0 and levels["target"] == "ok" and levels["storage"] == "ok"
+    for storage, level in (("here", "ok"), ("here/runs", "ok"), ("here/does/not/exist", "warning")):
+        (tmp_path / "here").mkdir(exist_ok=True)
+        code, out, _ = command("cluster", "doctor", "--storage", tmp_path / storage, "--json")
+        found = next(finding for finding in json.loads(out) if finding["subject"] == "storage")
+        assert code == 0 and found["level"] == level
+        assert level == "ok" or f"mkdir -p {tmp_path / storage}" in found["fix"]
+    assert not (tmp_path / "here" / "runs").exists()
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
     code, out, _ = command("cluster", "doctor")
     assert code == 1 and "Jobs API" in out

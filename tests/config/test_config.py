@@ -354,6 +354,58 @@ def test_override_that_cannot_be_meant_is_refused(override: str, words: str) -> 
     assert words in refusal({**BASE, "seed": 1}, [override])
 
 
+TEXTS = ("run #3", "a: b", "[x", "on", "010", "5", "1e3", "1:30", "2024-01-01", "null", "it's", "~")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_taken_as_it_stands_and_quotes_around_it_are_taken_off(text: str, tmp_path: Path) -> None:
+    path, quoted = tmp_path / "config.yaml", json.dumps(text)
+    path.write_text(f"target: {{spec: x}}\nstorage: {{path: {quoted}}}\n")
+    written = [load_config(BASE, [f"storage.path={value}"]) for value in (text, quoted, f" {text} ")]
+    written += [load_config(BASE, {"storage.path": text}), load_config(BASE, f"storage={{path: {quoted}}}")]
+    if not set(text) & set("#:["):
+        path.write_text(f"target: {{spec: x}}\nstorage:\n  path: {text}\n")
+        written.append(load_config(path))
+    assert {config.storage.path for config in [*written, load_config(path)]} == {text}
+
+
+def test_items_are_the_same_in_a_file_and_in_an_override_and_in_no_other_base_than_ten(tmp_path: Path) -> None:
+    path, items = tmp_path / "config.yaml", "[010, 1:30, 1_0.5, 2024-01-01, on, ~, 1e3, 12, '12', 0x10, -1]"
+    path.write_text(f"target:\n  spec: x\n  classes: {items}\n")
+    classes = ["010", "1:30", "1_0.5", "2024-01-01", "on", "~", "1e3", 12, "12", 16, -1]
+    for config in (load_config(path), load_config(BASE, f"target.classes={items}")):
+        assert config.target.classes == classes
+    for text in ("010", "1:30", "0b11", "2024-01-01"):
+        path.write_text(f"target: {{spec: x}}\nseed: {text}\n")
+        for message in (refusal(path), refusal(BASE, [f"seed={text}"])):
+            assert f"seed: should be a valid integer (got {text!r})" in message
+
+
+def test_an_error_in_an_override_names_the_override_and_others_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("target: {spec: x}\nname: a b\nevaluation: {chunk: 100}\n")
+    sentences = refusal(path, ["search.lag=0", "serch.lag=2", "evaluation.micro_batch=33", "evaluation.threads=2"])
+    heads = dict(sentence.split(": ", 2)[1::-1] for sentence in sentences.splitlines())
+    assert heads == {
+        "name": str(path),
+        "search.lag": "search.lag=0",
+        "serch": "serch.lag=2",
+        "evaluation": "evaluation.micro_batch=33",
+    }
+    assert refusal(BASE, {"search.lag": 0}).startswith("search.lag=0: search.lag: ")
+    assert refusal(BASE, "storage.path=ftp://x").startswith("storage.path=ftp://x: storage.path: ")
+
+
+def test_overrides_are_taken_one_or_many_and_as_a_mapping() -> None:
+    expected = load_config(BASE, ["name=x", "search.lag=3"])
+    mapping = {"name": "x", "search.lag": 3}
+    assert load_config(BASE, mapping) == load_config(BASE, ["name=x", {"search": {"lag": 3}}]) == expected
+    assert load_config(BASE, "name=x") == load_config(BASE, ["name=x"])
+    # A section's other keys stay.
+    config = load_config({**BASE, "search": {"offspring": 7}}, {"search": {"lag": 3}})
+    assert (config.search.offspring, config.search.lag) == (7, 3)
+
+
 # -------------------------------------------------------------------------------------------- writing and reading
 
 

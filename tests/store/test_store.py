@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from conftest import Command
 from handmade import verify_files
 from keys import KINDS, OTHER
 from PIL import Image
@@ -46,6 +47,7 @@ from evofool.base.png import decode_png, encode_png
 from evofool.config import Config, flatten, load_config
 from evofool.encoding import variation
 from evofool.encoding.drawing.render import render
+from evofool.encoding.kinds import draw
 from evofool.encoding.names import operator_names
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun, RunLocked, Stopped, StorageError
 from evofool.evaluate.evaluator import Evaluator
@@ -1299,16 +1301,53 @@ def test_readers_during_a_run_see_whole_tables_that_only_get_better(config: Conf
     assert len({attrs["generation"] for attrs, _, _ in reader.frames}) >= 4, "the reader was there during the run"
 
 
-def test_snapshots_are_as_rare_as_asked_for(config: Config, tmp_path: Path) -> None:
+def test_a_view_comes_with_the_first_commit_and_then_as_rarely_as_asked_for(config: Config, tmp_path: Path) -> None:
     seen = []
 
     class Look(evofool.Observer):
         def on_generation(self, event: GenerationPlaced) -> None:
-            seen.append((tmp_path / "run" / "elites" / "elites.parquet").exists())
+            place = tmp_path / "run" / "elites" / "elites.parquet"
+            seen.append(set(pd.read_parquet(place)["as_of_generation"]) if place.exists() else None)
 
     evofool.run(config, ["storage.snapshot_every=1000"], out=tmp_path / "run", observers=[Look()])
-    assert seen == [False] * 6
-    assert len(pd.read_parquet(tmp_path / "run")) == 10, "but always at the end"
+    assert seen == [None, *[{1}] * 5]
+    assert set(pd.read_parquet(tmp_path / "run")["as_of_generation"]) == {5}, "but always at the end"
+    evofool.resume(tmp_path / "run", ["search.generations=9"], observers=[Look()])
+    assert seen[6:] == [{5}] * 3
+
+
+@pytest.mark.parametrize("kind", ["cppn", "direct"])
+def test_readers_see_what_is_committed_though_the_view_on_disk_is_older_or_missing(
+    config: Config, tmp_path: Path, kind: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = evofool.run(config, {"encoding.kind": kind, "search.generations": 3}, out=tmp_path / "run")
+    place = run.path / "elites" / "elites.parquet"
+    first, old = run.elites(), place.read_bytes()
+    new = evofool.resume(run.path, "search.generations=6").elites()
+    assert not new["individual_id"].equals(first["individual_id"])
+    (tmp_path / "empty").mkdir()
+    for blob in (old, None):
+        place.unlink() if blob is None else place.write_bytes(blob)
+        before, seen = tree(run.path), evofool.open_run(run.path)
+        for _ in range(2):
+            pd.testing.assert_frame_equal(seen.elites(), new)
+        assert seen.elites().attrs == new.attrs and np.array_equal(seen.image("3"), run.image("3"))
+        ids = [row["individual_id"] for row in json.loads(command("elites", run.path, "--json")[1])]
+        assert ids == new["individual_id"].tolist()
+        rows = re.findall(r"^\d +\S.* ([0-9a-f]+)$", command("elites", run.path)[1], flags=re.MULTILINE)
+        assert rows == [f"{i:x}" for i in new["individual_id"]]
+        assert str(float(new["log_odds"][3])) in command("show", run.path, "3")[1]
+        assert command("export", run.path, "--out", tmp_path / "empty", "--sheet-only")[0] == 0
+        assert tree(run.path) == before, "readers never write"
+    # A machine that draws other pictures shows the figures, and for pictures the view there is.
+    monkeypatch.setattr(view, "draw", lambda encoding, genomes: draw(encoding, genomes) ^ 1)
+    code, out, _ = command("elites", run.path)
+    assert code == 0 and all(f"{i:x}" in out for i in new["individual_id"])
+    code, _, err = command("show", run.path, "3")
+    assert code == 3 and "numerics of this machine" in err and f"evofool resume {run.path}" in err
+    place.write_bytes(old)
+    with pytest.warns(UserWarning, match="elites of generation 2, not the newest"):
+        pd.testing.assert_frame_equal(evofool.open_run(run.path).elites(), first)
 
 
 def png(width: int, height: int, colour: int = 0, data: bytes = b"") -> bytes:

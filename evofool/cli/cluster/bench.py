@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from evofool.base.places import as_path
 from evofool.cli import completion, options, output
 from evofool.cli.cluster import cluster_app
 from evofool.cli.options import run_path
@@ -43,7 +44,7 @@ def bench(
     from evofool.machines.bench import measuring
     from evofool.targets.training.provision import provide
 
-    if config is not None and "=" in config and not Path(config).exists():  # the first override; CONFIG is left out
+    if config is not None and "=" in config and not as_path(config).exists():  # the first override; CONFIG is left out
         overrides, config = [config, *(overrides or [])], None
     settings = load_config(BENCHED if config is None else config, overrides)
     provide(config, settings, output.tell)

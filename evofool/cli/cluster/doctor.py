@@ -9,14 +9,19 @@ from typer import Argument, Exit, Option
 
 from evofool.cli import completion, options, output
 from evofool.cli.cluster import cluster_app
-from evofool.cli.options import cluster
+from evofool.cli.options import cluster, file_path
 
 
 @cluster_app.command()
 def doctor(
     config: Annotated[
         Path | None,
-        Argument(metavar="[CONFIG]", help="Also look at this config's target.", autocompletion=completion.configs),
+        Argument(
+            metavar="[CONFIG]",
+            help="Also look at this config's target.",
+            parser=file_path,
+            autocompletion=completion.configs,
+        ),
     ] = None,
     storage: Annotated[str, Option(help="Folder runs are to be kept in, or its URL.")] = "runs",
     address: Annotated[

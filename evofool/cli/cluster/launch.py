@@ -7,8 +7,10 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from evofool.base.places import quoted
 from evofool.cli import completion, options, output
 from evofool.cli.cluster import cluster_app
+from evofool.cli.options import file_path
 from evofool.errors import ConfigError
 
 
@@ -24,7 +26,7 @@ def launch(
     ],
     config: options.ConfigPath,
     overrides: options.Overrides = None,
-    out: Annotated[Path | None, Option(help="File to write, a new one. Default: print.")] = None,
+    out: Annotated[Path | None, Option(help="File to write, a new one. Default: print.", parser=file_path)] = None,
     nodes: Annotated[int | None, Option(help="Nodes, the head among them; 2 by default.", min=1)] = None,
     cpus: Annotated[int | None, Option(help="Cores of a node for evaluators.", min=1)] = None,
     gpus: Annotated[int | None, Option(help="GPUs of a node.", min=0)] = None,
@@ -50,6 +52,6 @@ def launch(
     if out.exists():
         raise ConfigError(f"--out: {out} is there already; name a new file, or remove it.")
     # The first lines say how to use the file, by its name.
-    output.write(out, filled.text.replace(f"cluster/{launching.KINDS[kind]}", str(out)).encode())
+    output.write(out, filled.text.replace(f"cluster/{launching.KINDS[kind]}", quoted(out)).encode())
     if launching.KINDS[kind].endswith(".sh"):
         out.chmod(0o755)

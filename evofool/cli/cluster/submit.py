@@ -9,7 +9,7 @@ from typer import Exit, Option
 
 from evofool.cli import options, output
 from evofool.cli.cluster import cluster_app
-from evofool.cli.options import seed_numbers
+from evofool.cli.options import file_path, seed_numbers
 
 
 @cluster_app.command()
@@ -21,7 +21,8 @@ def submit(
     resume: options.Resume = "auto",
     no_wait: Annotated[bool, Option("--no-wait", help="Do not follow the job to its end.")] = False,
     include: Annotated[
-        list[Path] | None, Option(help="File to send though a pattern leaves it out; may be repeated.")
+        list[Path] | None,
+        Option(help="File to send though a pattern leaves it out; may be repeated.", parser=file_path),
     ] = None,
     allow_code: options.AllowCode = False,
     insecure_cluster: options.Insecure = False,

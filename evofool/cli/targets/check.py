@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Exit, Option
 
 from evofool.cli import output
-from evofool.cli.options import AllowCode, Crops, Geometry, Json, Output
+from evofool.cli.options import AllowCode, Crops, Geometry, Json, Output, file_path
 from evofool.cli.targets import targets_app
 
 if TYPE_CHECKING:
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 def check(
     spec: Annotated[str, Argument(metavar="SPEC", help="As target.spec, e.g. efficientnet-lite:0.")],
     data: Annotated[
-        Path | None, Option(help="Folder of folders named after classes, with pictures; or the idx files of --dataset.")
+        Path | None,
+        Option(
+            help="Folder of folders named after classes, with pictures; or the idx files of --dataset.",
+            parser=file_path,
+        ),
     ] = None,
     dataset: Annotated[str | None, Option(help="mnist-5k, mnist or fashion-mnist: its held-out images.")] = None,
     images: Annotated[int, Option(help="The most labelled images used; always the same ones.", min=1)] = 1000,

@@ -54,6 +54,7 @@ def _kind(kind: str) -> Facts:
     from evofool.targets.families import family_of
 
     family = family_of(kind)
-    count = len(family.catalogue()) if family.installed and family.catalogue else None
+    # One with several weights has a row for each.
+    count = len({n["name"] for n in family.catalogue()}) if family.installed and family.catalogue else None
     state = "installed" if family.installed else family.install_line
     return {"kind": kind, "spec": family.form, "installed": family.installed, "state": state, "networks": count}

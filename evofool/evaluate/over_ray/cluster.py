@@ -7,9 +7,8 @@ import json
 import math
 import os
 import socket
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +20,11 @@ from ray.job_config import JobConfig
 from ray.util.client import ray as ray_client
 
 from evofool.base.addresses import OpenCluster, is_loopback
+from evofool.base.places import quoted
 from evofool.config.sections import EvaluationConfig
-from evofool.errors import ConfigError, ResourcesMissing
+from evofool.errors import ConfigError, ResourcesMissing, StorageError
 from evofool.evaluate.memory import gpus
+from evofool.evaluate.over_ray.imports import is_imported_from
 from evofool.records import Facts
 
 __all__ = ["Cluster", "connect", "connected"]
@@ -97,7 +98,7 @@ class Cluster:
             ray.shutdown()
 
 
-def connect(address: str | None, local_cpus: int) -> Cluster:
+def connect(address: str | None, local_cpus: int, refuse: Callable[[], None] = lambda: None) -> Cluster:
     """Connect to Ray as its users expect: `address`, else RAY_ADDRESS, else what `ray start` began here; or start one.
 
     A Ray that another run started for itself is not joined: it would end with that run.
@@ -105,10 +106,12 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
     Args:
         address: HOST:PORT, "auto", or "local" to start one; None to look for one; an OpenCluster may have no token.
         local_cpus: cores that a cluster started here offers.
+        refuse: is called before one is started here, and may raise what stands in the way.
 
     Raises:
         ConfigError: other machines can reach the cluster, and it asks nobody for a token.
         ResourcesMissing: nothing answers at the address, Ray refuses, or it is the address of the Jobs API.
+        StorageError: a cluster started here has no place for its token.
     """
     if ray.is_initialized():
         return Cluster.found(started=False)
@@ -121,7 +124,7 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
     if named and named.startswith(("http://", "https://")):
         raise ResourcesMissing(
             f"{where}={named} is the address of Ray's Jobs API, which takes jobs, not drivers; "
-            f"submit with `evofool cluster submit CONFIG --address {named}`, or give HOST:6379."
+            f"submit with `evofool cluster submit CONFIG --address {quoted(named)}`, or give HOST:6379."
         )
     if named and named not in ("auto", "local"):
         _refuse_silent(named, where)
@@ -145,14 +148,35 @@ def connect(address: str | None, local_cpus: int) -> Cluster:
     # Chunks are small, so a large object store would only take memory from the evaluators. GPUs as torch sees them: Ray
     # asks NVIDIA's library, which does not answer everywhere.
     room: Facts = {"num_cpus": local_cpus, "num_gpus": gpus(), "object_store_memory": 256 << 20}
-    ray.init(address="local", include_dashboard=False, **room, **options)
+    refuse()
+    try:
+        ray.init(address="local", include_dashboard=False, **room, **options)
+    except (OSError, AuthenticationError) as error:
+        _explain_token(error)
+        raise
     return Cluster.found(started=True)
 
 
-def connected(settings: EvaluationConfig, address: str | None) -> contextlib.closing[Cluster]:
-    """A connection for the evaluators of a configuration: a cluster started here offers the cores they need."""
+def _explain_token(error: OSError | AuthenticationError) -> None:
+    """Raise StorageError where Ray could not read or write the token that guards a cluster started here."""
+    path, home = os.environ.get("RAY_AUTH_TOKEN_PATH"), Path.home() / ".ray"
+    write = "write 64 hexadecimal digits that nobody can guess into a file, readable by you alone"
+    if isinstance(error, AuthenticationError) and path:
+        raise StorageError(f"RAY_AUTH_TOKEN_PATH: {path} holds no token; unset it, or {write}.") from None
+    if isinstance(error, OSError) and error.filename and Path(error.filename).is_relative_to(home):
+        raise StorageError(
+            f"{home}: Ray cannot write its token there ({error.strerror}); set HOME to a folder that can be written, "
+            f"or {write}, and set RAY_AUTH_TOKEN_PATH to it."
+        ) from None
+
+
+def connected(
+    settings: EvaluationConfig, address: str | None, refuse: Callable[[], None] = lambda: None
+) -> contextlib.closing[Cluster]:
+    """`connect` for the evaluators of a configuration: a cluster started here offers the cores they need."""
     evaluators = settings.evaluators if isinstance(settings.evaluators, int) else 0
-    return contextlib.closing(connect(address, max(len(os.sched_getaffinity(0)), evaluators * settings.threads)))
+    cores = max(len(os.sched_getaffinity(0)), evaluators * settings.threads)
+    return contextlib.closing(connect(address, cores, refuse))
 
 
 def _refuse_open(named: str) -> None:
@@ -214,16 +238,12 @@ class _OwnPath(list[str]):
     """
 
     def extend(self, paths: Iterable[str]) -> None:
-        super().extend(path for path in paths if _is_imported_from(path))
-
-
-def _is_imported_from(folder: str) -> bool:
-    return os.path.realpath(folder) in {os.path.realpath(entry) for entry in sys.path}
+        super().extend(path for path in paths if is_imported_from(path))
 
 
 def _leave_the_jobs_folder() -> None:
     """Keep the working directory of a job of Ray's, which is this process's, from workers in the same way."""
-    if JOB in os.environ and not _is_imported_from("."):
+    if JOB in os.environ and not is_imported_from("."):
         job = json.loads(os.environ[JOB])
         (job.get("runtime_env") or {}).pop("working_dir", None)
         os.environ[JOB] = json.dumps(job)

@@ -96,6 +96,11 @@ def error_of(error: ray_errors.RayError) -> EvofoolError:
         return cause
     text = str(cause or error).strip()
     reason = f"{type(cause or error).__name__}: {text.splitlines()[0] if text else 'no message'}"
+    if "No module named" in reason:
+        return EvaluationFailed(
+            f"an evaluator failed: {reason}; set PYTHONPATH to the folder of that module on every node, or, of a live "
+            "network, name it by a spec, python:FILE.py:callable."
+        )
     if not isinstance(error, ray_errors.RayTaskError):
         name = _names(error)[0]
         if name in STORAGE:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from evofool.evaluate.over_ray.cluster import connected
+from evofool.evaluate.over_ray.imports import refuse_missing
 from evofool.evaluate.over_ray.pool import RayPool
 from evofool.evaluate.problem import Problem
 from evofool.evaluate.resolving import usable_numerics
@@ -27,7 +28,7 @@ def open_over_ray(
 ) -> Iterator[tuple[RayPool, Numerics, Facts]]:
     """As `evaluate.opening.open_pool`."""
     settings = problem.config.evaluation
-    with connected(settings, address) as cluster:
+    with connected(settings, address, lambda: refuse_missing(problem)) as cluster:
         has_gpu = cluster.supply("GPU") > 0
         if settings.device == "auto" and not (stored or has_gpu) and torch.cuda.is_available():
             warn(

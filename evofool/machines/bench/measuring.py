@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from evofool.base import provenance
-from evofool.base.places import as_url
+from evofool.base.places import as_path, as_url
 from evofool.base.source import Source
 from evofool.config import Config
 from evofool.errors import ConfigError
@@ -70,7 +70,7 @@ def bench(
     with ExitStack() as stack:
         stack.enter_context(_terminable())
         place = tempfile.gettempdir() if as_url(config.storage.path) else config.storage.path
-        folder = stack.enter_context(_folder(Path(place)))
+        folder = stack.enter_context(_folder(as_path(place)))
         rivals = stack.enter_context(closing(Rivals(config, source, numerics.device)))
         rivals.start()
         workbench = stack.enter_context(closing(Probe(Workbench, config, source)))

@@ -34,7 +34,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from evofool.base.places import as_url
+from evofool.base.places import as_path, as_url, quoted
 from evofool.errors import ConfigError, CorruptData, EvofoolError, RunLocked, StorageError
 from evofool.records import Facts
 from evofool.store import commits, files
@@ -53,7 +53,7 @@ _copies: dict[str, str] = {}  # path of a working copy -> URL, of every one that
 
 
 def locate(place: str | Path) -> Path:
-    """The directory of a run: a path itself, or the working copy of a URL, brought up to date.
+    """The directory of a run: that of a path, or the working copy of a URL, brought up to date.
 
     Raises:
         ConfigError: the URL is a bucket's and not a run's, or obstore is missing.
@@ -62,7 +62,7 @@ def locate(place: str | Path) -> Path:
     """
     url = as_url(place)
     if url is None:
-        return Path(place)
+        return as_path(place)
     if url.count("/") < 3:
         raise ConfigError(f"{url}: is a bucket; a run is {url}/NAME.")
     remote = Remote(url, Objects(url))
@@ -106,7 +106,7 @@ def hold(path: Path) -> Iterator[None]:
                     remote.fetch()
                 except StorageError as error:
                     error.safe = f"every commit that was acknowledged, in {remote.url}"
-                    error.go_on = f"evofool resume {remote.url}"
+                    error.go_on = f"evofool resume {quoted(remote.url)}"
                     raise
         yield
 
@@ -281,7 +281,7 @@ class Remote:
             self._clear()
             raise RunLocked(
                 f"{self.url}: another driver has just made this run; this one stops.",
-                go_on=f"evofool resume {self.url}",
+                go_on=f"evofool resume {quoted(self.url)}",
             )
 
     def send(self, path: Path, log: CommitLog | None = None) -> str:
@@ -355,7 +355,7 @@ def _commit(number: int) -> str:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("EVOFOOL_CACHE") or Path.home() / ".cache" / "evofool").resolve() / "runs"
+    return as_path(os.environ.get("EVOFOOL_CACHE") or "~/.cache/evofool").resolve() / "runs"
 
 
 def _copy(url: str) -> Path:

@@ -29,13 +29,13 @@ class Elites:
     `names` are the source's class names by output index.
 
     Args:
-        allow_code: whether activations of the user's own may run, where genomes that have some are drawn anew.
+        allow_code: whether activations of the user's own may run, where genomes that have some are drawn.
         limit: of how many cells, the first in their order; None for all.
     """
 
     def __init__(self, run: Run, *, allow_code: bool = False, limit: int | None = None) -> None:
         self.run, self._allow_code = run, allow_code
-        frame, self.archive_hash = tables.read_elites(run)
+        frame, self.archive_hash = tables.read_elites(run, allow_code=allow_code)
         self.frame = frame[:limit]
         provenance = run.provenance
         self.names: dict[int, str] = dict(zip(provenance["class_indices"], provenance["class_names"]))

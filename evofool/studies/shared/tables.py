@@ -27,7 +27,6 @@ from evofool.records import Facts
 from evofool.store import files, schemas
 from evofool.store.reader import Run
 from evofool.store.remote.working_copy import Remote
-from evofool.store.view import read_view
 
 __all__ = ["Key", "StudyTable", "read_elites"]
 
@@ -35,15 +34,18 @@ Key: TypeAlias = tuple[Any, ...]  # the values of a study's key columns
 ROW_GROUP = 32 << 20  # bytes
 
 
-def read_elites(run: Run) -> tuple[pd.DataFrame, str]:
+def read_elites(run: Run, *, allow_code: bool = False) -> tuple[pd.DataFrame, str]:
     """The elites, a row for each filled cell, without the columns of genes; and the archive hash (hex) of the same
-    moment, also while the run goes on.
+    moment, also while the run goes on: after its last commit, as `Run.elites_table`, whose warning and errors it has.
 
-    Raises:
+    Args:
+        allow_code: whether activations of the user's own may run, to draw pictures that the table on disk lacks.
+
+    Raises, besides these:
         ConfigError: it has no elites yet.
         CorruptData: the table is damaged.
     """
-    table = read_view(run.store)
+    table = run.elites_table(allow_code=allow_code)
     if not table.num_rows:
         raise ConfigError(f"{run.path}: has no elites yet.")
     facts = json.loads(table.schema.metadata[b"PANDAS_ATTRS"])["evofool"]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evofool.base import rng
+from evofool.base.places import as_path
 from evofool.errors import ConfigError, CorruptData
 
 __all__ = ["DATASETS", "LabelledImages", "load_dataset"]
@@ -86,9 +87,9 @@ def _mnist_5k(seed: int) -> LabelledImages:
 
 def _folder_of(name: str, folder: str | Path | None) -> Path:
     if folder is not None:
-        if not Path(folder).is_dir():
+        if not as_path(folder).is_dir():
             raise ConfigError(f"--data: no folder {folder}.")
-        return Path(folder)
+        return as_path(folder)
     if name == "fashion-mnist" and _DEBIAN_FASHION.is_dir():
         return _DEBIAN_FASHION
     from torchvision import datasets

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from evofool.base.places import quoted
 from evofool.config import Config, load_config, preset_named
 from evofool.errors import ConfigError
 
@@ -58,7 +59,7 @@ def provide(source: object, settings: Config, tell: Callable[[str], None]) -> No
     if file is None:
         return
     need_training_data(file)
-    command = f"evofool targets train lenet --dataset {DATASET} --seed {SEED} --out {file}"
+    command = f"evofool targets train lenet --dataset {DATASET} --seed {SEED} --out {quoted(file)}"
     tell(f"{file} is missing; training it on {DATASET} first, as `{command}` does")
     # With torch, for which whoever has the file need not wait.
     from evofool.targets.training.datasets import load_dataset

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
 from torch.nn import functional
 
+from evofool.base.places import as_path
 from evofool.errors import StorageError
 from evofool.records import Facts
 from evofool.targets.target import outputs_in_batches
@@ -54,7 +55,7 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
     Raises:
         StorageError: the file cannot be written; where the place is the reason, before training.
     """
-    path = Path(out)
+    path = as_path(out)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")  # its own: another process may train it too
     with _writing(path, part):
         if path.is_dir():
