@@ -24,6 +24,7 @@ __all__ = ["TOLERANCE", "refuse_unsound"]
 TOLERANCE = 1e-4  # of log-odds, where sums may be taken in another order
 ROWS = 8  # at least so many images are compared, in batches of however many
 _SEED = 20150607
+_LEVELS = 250  # of pixels; white itself may mean something to a network
 _Pass = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -57,7 +58,7 @@ def refuse_unsound(target: Target, score: _Pass, batch: int, *, exact: bool = Tr
 
 def _fault(target: Target, score: _Pass, start: int, batch: int, exact: bool) -> str:
     """What is wrong with the outputs for some images, as the rest of a sentence; "" where nothing is."""
-    images, others = _images(target, start, batch), 255 - _images(target, ROWS + start, batch)
+    images, others = _images(target, start, batch), _LEVELS - _images(target, ROWS + start, batch)
     rows = np.arange(0, batch, 2)
 
     def amid(places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -98,4 +99,4 @@ def _images(target: Target, start: int, rows: int) -> NDArray[np.uint8]:
     shape = (rows, *target.image_size, target.channels)
     noise = rng.uniforms(_SEED, "soundness", start, shape)
     contrast = (np.arange(start, start + rows) % ROWS + 1) / ROWS
-    return (noise * 256 * contrast[:, None, None, None]).astype(np.uint8)
+    return (noise * (_LEVELS + 1) * contrast[:, None, None, None]).astype(np.uint8)

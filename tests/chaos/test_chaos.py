@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # on a slow machine a
 PROGRAM = Path(__file__).with_name("run.py")
 PROOFS = {"memory", "strangers", "nodes", "heads"}  # rows that take a minute for one trial
 PROOFS |= {"commits-in-place", "no-table-sync", "no-folder-sync", "commits-replace", "objects-replace"}
+PROOFS |= {"exchanged", "changing", "no-soundness", "no-platforms"}
 NEEDS = {"syscalls": [pytest.mark.needs_strace], "power": [pytest.mark.needs_root, pytest.mark.needs_mounts]}
 NEEDS |= {row: [pytest.mark.ray, pytest.mark.needs_hosts] for row in ("strangers",)}
 NEEDS |= {row: [pytest.mark.ray] for row in ("evaluators", "memory", "ray-driver", "nodes", "heads")}
@@ -33,7 +34,7 @@ TRIALS = {
     "sigint": 1,
     "terminals": 2,
     "targets": 10,
-    "functions": 5,
+    "functions": 7,
     "exchanged": 2,
     "changing": 2,
     "settings": 14,
