@@ -239,7 +239,7 @@ def _apply(data: Facts, override: str | Mapping[str, object]) -> dict[str, str]:
     if isinstance(override, Mapping):
         for key, value in override.items():
             _put(data, str(key), copy.deepcopy(value))
-        return {str(key): f"{key}={_shown(value)}" for key, value in override.items()}
+        return {str(key): _named(str(key), _shown(value)) for key, value in override.items()}
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"{override!r}: an override is KEY=VALUE, for instance search.generations=50.")
@@ -251,7 +251,12 @@ def _apply(data: Facts, override: str | Mapping[str, object]) -> dict[str, str]:
     if text and all(map(_is_text, _kinds(wanted))) and not _QUOTED.fullmatch(text):
         text = "'" + text.replace("'", "''") + "'"
     _put(data, key, _parse_yaml(text, f"{key}=", wanted))
-    return {key: _shown(override, str)}
+    return {key: _named(key, value)}
+
+
+def _named(key: str, value: str) -> str:
+    """An override for messages, in which no URL is repeated: it may hold a password."""
+    return f"{key}=..." if "://" in value else _shown(f"{key}={value}", str)
 
 
 def _put(data: Facts, key: str, value: object) -> None:

@@ -624,10 +624,11 @@ def test_a_damaged_view_is_corrupt_data_to_readers_and_is_made_anew_by_resume(co
 
 def test_a_lost_view_is_made_anew_by_resume(copy: Path) -> None:
     path = copy / "elites" / "elites.parquet"
-    blob = path.read_bytes()
+    blob, whole = path.read_bytes(), evofool.open_run(copy).elites()
     path.unlink()
     assert evofool.open_run(copy).elites().columns.tolist() == COLUMNS
-    assert len(evofool.open_run(copy).elites()) == 0
+    pd.testing.assert_frame_equal(evofool.open_run(copy).elites(), whole)
+    assert not path.exists(), "readers never write"
     evofool.resume(copy)
     assert path.read_bytes() == blob
 
