@@ -1,6 +1,6 @@
 # make demo   install into .venv and run the main job on real data
 # make test   install into .venv and run all tests but the slow proofs
-# make proofs  the slow tests that make test leaves out; ten minutes
+# make proofs  the slow tests that make test leaves out: among them the wheel, and docs/extend.md followed; a quarter of an hour
 # make check  linter, types, architecture and fast tests, in under a minute
 # make house  docs/house.md from the table that the architecture test holds the code to, and the tables of docs/commands.md
 # make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half

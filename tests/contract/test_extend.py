@@ -21,7 +21,8 @@ FIXTURE = re.compile(r"# at the end of (\S+\.py)\n")
 ROW = re.compile(r"# in (\w+) of evofool/base/registry\.py\n")
 TABLES = {"An encoding", "An objective", "A family of networks", "A study", "An observer"}
 
-pytestmark = pytest.mark.slow
+# Each step is a process that loads torch: `make test` stays as long as it was.
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 
 def sections() -> dict[str, list[tuple[str, str]]]:
@@ -137,7 +138,6 @@ def names() -> Iterator[str]:
                 yield block.split('"')[1]
 
 
-@pytest.mark.proof
 def test_the_suites_and_the_house_take_what_is_new(copy: Path) -> None:
     new = " or ".join(names())
     suites = [f"tests/contract/{path.name}" for path in sorted((ROOT / "tests/contract").glob("test_*.py"))]

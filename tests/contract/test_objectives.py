@@ -170,6 +170,7 @@ lost = evofool.Objective(activity, layer="nowhere")
 """
 
 
+@pytest.mark.slow
 def test_a_run_ranks_by_a_layer_and_resumes_to_the_same_archive(config: Config, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FILE)
     spec = [f"search.objective=python:{tmp_path / 'mine.py'}:quiet"]

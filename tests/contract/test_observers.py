@@ -23,6 +23,8 @@ from evofool.runs.observers.observer import GenerationPlaced, Observer, RunStart
 from evofool.runs.observers.progress import Lines, LiveTable
 from evofool.store.run import RunStore
 
+pytestmark = pytest.mark.slow  # whole runs
+
 METHODS = [name for name in vars(Observer) if name.startswith("on_")]
 OBSERVERS = {**TRACKERS, "progress lines": Lines, "progress live": LiveTable, "progress none": Observer}
 

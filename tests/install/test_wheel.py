@@ -22,7 +22,8 @@ import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
 
-pytestmark = pytest.mark.slow
+# Each step is a process that loads torch: `make test` stays as long as it was.
+pytestmark = [pytest.mark.slow, pytest.mark.proof]
 
 Evofool = Callable[..., subprocess.CompletedProcess[str]]
 BUILD = "from setuptools import build_meta; print(build_meta.build_{}('dist'))"
@@ -225,7 +226,6 @@ EXTRAS = {
 }
 
 
-@pytest.mark.proof  # of each extra two processes; the core's are tried by the tests above
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_what_needs_an_extra_says_how_to_install_it(
     evofool: Evofool, extra: str, request: pytest.FixtureRequest

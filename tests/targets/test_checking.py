@@ -451,4 +451,6 @@ def test_list_names_kinds_and_networks(command: Command, monkeypatch: pytest.Mon
     )
     assert "there is no list" in command("targets", "list", "lenet")[1]
     exit_code, _, err = command("targets", "list", "tim")
+    assert exit_code == 2 and "KIND: 'tim' is none; did you mean timm?" in err
+    exit_code, _, err = command("targets", "list", "keras")
     assert exit_code == 2 and "there are lenet, efficientnet-lite, torchvision, timm, python" in err
