@@ -71,7 +71,7 @@ ROOMS = (
         3,
         "networks",
         _files(
-            "target family numerics readout "
+            "specs target family numerics readout "
             "zoo.imagenet zoo.weights zoo.folding zoo.lenet zoo.efficientnet_lite zoo.torchvision_networks "
             "zoo.timm_networks zoo.python families opening "
             "training.datasets training.train training.provision checking.photographs checking.checks"

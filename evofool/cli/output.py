@@ -98,7 +98,7 @@ def print_elites(run: Run, sort: str = "class_index", limit: int | None = None) 
     rows = []
     for elite in sort_elites(run.elites(), sort)[:limit].itertuples():
         figures = percent(elite.confidence), f"{elite.log_odds:.2f}", elite.generation, elite.nodes, elite.connections
-        rows.append([elite.class_name, *figures, f"{elite.individual_id:x}"])
+        rows.append([elite.class_name, *figures, elite.individual_id])
     columns = ["class", "confidence", "log-odds", "generation", "nodes", "connections", "individual"]
     table(columns, rows, numeric=columns[1:])
     history = run.history()
@@ -139,11 +139,13 @@ def last_words(config: Config, out: Path | None) -> Iterator[None]:
             process.communicate(b"this process is alive")
 
 
-def print_next(path: Path) -> None:
-    """Print commands for a run that was just made."""
-    where = escape(plain(str(path)))
+def print_next(paths: Sequence[Path]) -> None:
+    """Print commands for the runs that were just made; of several for the last one, and how to compare them."""
+    names = [escape(plain(str(path))) for path in paths]
+    where = names[-1]
+    several = f"  evofool study compare {' '.join(names)}\n" if len(names) > 1 else ""
     console().print(
-        f"\nThe archive is in {where}. What next:\n"
+        f"\n{'The archive is' if len(names) == 1 else 'The archives are'} in {', '.join(names)}. What next:\n{several}"
         f"  python -c \"import pandas; print(pandas.read_parquet('{where}/elites').head())\"\n"
         f"  evofool show {where} CLASS             one elite, its picture and its ancestors\n"
         f"  evofool export {where} --out pictures  PNGs, CSV and a contact sheet\n"

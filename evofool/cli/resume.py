@@ -20,8 +20,10 @@ def resume(
     from evofool.config import load_config
     from evofool.runs.observers.progress import make_progress
     from evofool.store.run import stored_config
+    from evofool.targets.specs import check_spec
 
     config = load_config(stored_config(path), overrides)
+    check_spec(config.target.spec, allow_code=allow_code)
     from evofool.runs import runner
 
     with output.last_words(config, path):

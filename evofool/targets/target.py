@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evofool.errors import ConfigError, TargetError, nearest
+from evofool.errors import ClassNotFound, ConfigError, TargetError, nearest
 
 __all__ = ["DEVICE_FAILURES", "Preprocessing", "Target", "outputs_in_batches"]
 
@@ -167,7 +167,8 @@ class Target:
         """Output indices of `target.classes`: "all", or names and indices.
 
         Raises:
-            ConfigError: a class that does not exist (with the nearest names) or is listed twice.
+            ClassNotFound: a class that does not exist (with the nearest names).
+            ConfigError: one that is listed twice, or whose name several outputs have.
         """
         if classes == "all":
             return np.arange(len(self.class_names))
@@ -182,7 +183,7 @@ class Target:
                 meant = outputs.get(entry, [])
             if not meant:
                 hint = nearest(str(entry), self.class_names, f"it has {len(self.class_names)}", cutoff=0.4)
-                raise ConfigError(f"target.classes: {self.spec} has no class {entry!r}; {hint}.")
+                raise ClassNotFound(f"target.classes: {self.spec} has no class {entry!r}; {hint}.")
             if len(meant) > 1:
                 raise ConfigError(f"target.classes: {entry!r} is the name of outputs {meant}; give the index.")
             indices += meant

@@ -19,6 +19,7 @@ import evofool
 from evofool.base.registry import TRACKERS, load
 from evofool.config import Config, load_config
 from evofool.errors import Stopped, StorageError
+from evofool.evaluate.opening import SLOW
 from evofool.runs.observers.observer import GenerationPlaced, Observer, RunStarted, Warned
 from evofool.runs.observers.progress import Lines, LiveTable
 from evofool.store.run import RunStore
@@ -145,8 +146,9 @@ def test_a_trackers_package_is_in_an_extra(name: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_that_raises_is_left_out_and_told_of_once(
-    method: str, config: Config, small_run: evofool.Run, tmp_path: Path
+    method: str, config: Config, small_run: evofool.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(SLOW, "inline", "opening takes seconds")  # so that on_wait is called too
     raising, listener = Raising(method, ValueError("a bug")), Listener()
     evofool.run(config, out=tmp_path / "watched", observers=[Warner(), raising, listener])
     told = [text for text in listener.warnings if "Raising" in text]

@@ -11,7 +11,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from evofool.runs.observers.observer import GenerationPlaced, Observer, RunEnded, RunStarted, RunStopped, Warned
+from evofool.runs.observers.observer import (
+    GenerationPlaced,
+    Observer,
+    RunEnded,
+    RunStarted,
+    RunStopped,
+    Waiting,
+    Warned,
+)
 
 __all__ = ["Lines", "LiveTable", "make_progress"]
 
@@ -44,6 +52,9 @@ class Lines(Observer):
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+    def on_wait(self, event: Waiting) -> None:
+        self._say(event.text)
 
     def on_start(self, event: RunStarted) -> None:
         self._say(_title(event))
@@ -78,6 +89,9 @@ class LiveTable(Observer):
 
     def _new_live(self) -> Live:
         return Live(self._bar, console=self._console, refresh_per_second=4)
+
+    def on_wait(self, event: Waiting) -> None:
+        self._say(event.text)
 
     def on_start(self, event: RunStarted) -> None:
         self._say(_title(event))
