@@ -104,10 +104,11 @@ def print_elites(run: Run, sort: str = "class_index", limit: int | None = None) 
     history = run.history()
     if len(history):
         s = history.iloc[-1]
+        generations = int(s["generation"]) + 1
         console().print(
-            f"{int(s['filled'])} of {run.provenance['cells']} classes filled, median {s['median']:.6f}, minimum "
-            f"{s['minimum']:.6f}, >= 0.99: {int(s['classes_99'])}, >= 0.9999: {int(s['classes_9999'])}, "
-            f"{int(s['evaluations'])} evaluations in {int(s['generation']) + 1} generations"
+            f"{int(s['filled'])} of {run.provenance['cells']} classes filled, median {number(s['median'])}, minimum "
+            f"{number(s['minimum'])}, >= 0.99: {int(s['classes_99'])}, >= 0.9999: {int(s['classes_9999'])}, "
+            f"{int(s['evaluations'])} evaluations in {generations} generation{'s' * (generations != 1)}"
         )
 
 
@@ -197,7 +198,7 @@ def figure(value: object) -> str:
     """A number of a table of runs, "never" where it is missing (None, NaN): the run did not get so far."""
     if value is None or value != value:
         return "never"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def number(value: float) -> str:

@@ -171,8 +171,8 @@ def _print(study: Study, outcome: Outcome, as_json: bool) -> None:
         print(f"{more} more rows in the table\n" if more else "")
     shown = dict.fromkeys(key for row in outcome.summary for key, value in row.items() if value is not None)
     heads = [key for key in shown if key not in (*FIGURES, "low", "high") and not key.endswith("_fingerprint")]
-    first = list(outcome.summary[0])
-    before = [key for key in heads if key in first[: first.index("figure")]]
+    keys = {key for row in outcome.summary for key in list(row)[: list(row).index("figure")]}
+    before = [key for key in heads if key in keys]
     told = [*before, *FIGURES, *(key for key in heads if key not in before)]
     lines = [[_cell(row, column) for column in told] for row in outcome.summary]
     output.table(told, _without_repeats(lines, len(before)), FIGURES[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
@@ -165,14 +166,19 @@ def _figure(summary: list[Facts], runs: pd.DataFrame) -> tuple[str, str]:
 def _sentence(summary: list[Facts]) -> str:
     medians = [row for row in summary if row["figure"] == "median"]
     if len(medians) == 1:
-        return f"One group, of {_runs(medians[0])}, whose median confidence is {medians[0]['value']:.6f}."
+        return f"One group, of {_runs(medians[0])}, whose median confidence is {_confidence(medians[0])}."
     best = max(medians, key=lambda row: row["value"])
     tests = [row for row in summary if row["figure"] == "p_median" and best["group"] in (row["group"], row["against"])]
     greatest = max(row["value"] for row in tests)
     return (
-        f"The highest median confidence, {best['value']:.6f}, is that of {best['group']}; against the other groups "
+        f"The highest median confidence, {_confidence(best)}, is that of {best['group']}; against the other groups "
         f"Mann-Whitney's p is at most {greatest:.2g}; it has {_runs(best)}."
     )
+
+
+def _confidence(row: Facts) -> str:
+    """In six decimals, and never rounded up to 1."""
+    return f"{math.floor(row['value'] * 1e6) / 1e6:.6f}"
 
 
 def _runs(row: Facts) -> str:

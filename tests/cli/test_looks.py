@@ -113,6 +113,14 @@ def test_groups_are_called_by_their_name_and_said_once(command: Command, stored:
     assert len(re.findall(r"^mnist ", table, re.MULTILINE)) == 1 and "minimum_at" in table
 
 
+def test_a_test_stands_beside_the_groups_that_it_is_of(
+    command: Command, runs: tuple[Path, Path], lenet_file: Path, tmp_path: Path
+) -> None:
+    evofool.run(settings(lenet_file, "other", seed=3, search={"generations": 1}), out=tmp_path / "c")
+    out = command("study", "compare", *runs, tmp_path / "c", "--out", tmp_path / "studies")[1]
+    assert re.search(r"^mnist +other +p_median ", out, re.MULTILINE)
+
+
 def test_groups_of_one_name_stay_apart() -> None:
     from evofool.studies.compare import _shown
 
