@@ -17,7 +17,7 @@ import pytest
 
 import evofool
 from evofool.base.registry import TRACKERS, load
-from evofool.config import Config, load_config
+from evofool.config import Config, load_config, to_yaml
 from evofool.errors import Stopped, StorageError
 from evofool.evaluate.opening import SLOW
 from evofool.runs.observers.observer import GenerationPlaced, Observer, RunStarted, Warned
@@ -271,7 +271,7 @@ def test_without_its_package_nothing_is_begun(
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     monkeypatch.delattr(torch.utils, "tensorboard")
-    (tmp_path / "c.yaml").write_text(f"target: {{spec: '{config.target.spec}'}}\nobservers: {{trackers: [tensorboard]}}\n")
+    (tmp_path / "c.yaml").write_text(to_yaml(load_config(config, ["observers.trackers=[tensorboard]"])))
     code, _, said = command("run", tmp_path / "c.yaml", f"storage.path={tmp_path}", "evaluation.pool=inline")
     assert code == 2 and "pip install 'evofool[tensorboard]'" in said and "observers.trackers=[]" in said
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
