@@ -2,6 +2,8 @@
 
     EvofoolError ............................ 1   failed otherwise
     ├── ConfigError ......................... 2   usage or configuration
+    │   ├── RunNotFound ..................... 2   there is no run at a path
+    │   └── ClassNotFound ................... 2   a class that a network, or an archive, does not have
     ├── IncompatibleRun ..................... 3   config, weights or numerics differ from the run's
     ├── ResourcesMissing .................... 3   the cluster lacks something, or does not answer
     ├── CorruptData ......................... 4   a stored file is damaged, or verification failed
@@ -22,6 +24,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "ClassNotFound",
     "ConfigError",
     "CorruptData",
     "EvaluationFailed",
@@ -30,6 +33,7 @@ __all__ = [
     "InvalidGenome",
     "ResourcesMissing",
     "RunLocked",
+    "RunNotFound",
     "Stopped",
     "StorageError",
     "TargetError",
@@ -64,6 +68,14 @@ class ConfigError(EvofoolError):
     """A command line or a configuration that makes no sense."""
 
     exit_code = 2
+
+
+class RunNotFound(ConfigError):
+    """There is no run at a path, or something else."""
+
+
+class ClassNotFound(ConfigError):
+    """A class that the target does not have, or that has no elite."""
 
 
 class IncompatibleRun(EvofoolError):

@@ -84,9 +84,7 @@ def _margin(readings: Readings) -> NDArray[np.float32]:
 
 def _top1_required(readings: Readings) -> NDArray[np.float32]:
     odds = readings.log_odds
-    return np.where(
-        readings.classes == odds.argmax(axis=1)[:, None], odds[:, readings.classes], np.float32(-np.inf)
-    )
+    return np.where(readings.classes == odds.argmax(axis=1)[:, None], odds[:, readings.classes], np.float32(-np.inf))
 
 
 # z_c - logsumexp of the other classes: the order of confidence, without its saturation.

@@ -19,7 +19,7 @@ from evofool.base.places import as_path, quoted
 from evofool.base.source import Source
 from evofool.errors import ConfigError, EvofoolError, IncompatibleRun
 
-__all__ = ["load_callable"]
+__all__ = ["code_place", "load_callable"]
 
 
 def load_callable(source: Source, error: type[EvofoolError] = ConfigError) -> tuple[Callable[..., Any], str]:
@@ -36,6 +36,21 @@ def load_callable(source: Source, error: type[EvofoolError] = ConfigError) -> tu
         IncompatibleRun: the code has another sha256 than the source says. Code in a file has not run then; a module has
             been imported.
     """
+    place, name = code_place(source), source.argument.rpartition(":")[2]
+    module, code = _from_file(source, place, error) if place.endswith(".py") else _installed(source, place, error)
+    function = getattr(module, name, None)
+    if not callable(function):
+        others = ", ".join(n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")) or "none"
+        raise ConfigError(f"{source.key}: {place} has no callable {name!r}; it has {others}.")
+    return function, _sha256(code)
+
+
+def code_place(source: Source) -> str:
+    """The file or module of a spec; its code does not run.
+
+    Raises:
+        ConfigError: it is not of that form, or code is not allowed.
+    """
     place, _, name = source.argument.rpartition(":")
     if source.scheme != "python" or not place or not name.isidentifier():
         raise ConfigError(
@@ -45,12 +60,7 @@ def load_callable(source: Source, error: type[EvofoolError] = ConfigError) -> tu
         raise ConfigError(
             f"{source.key}: {source.spec} runs code from {place}; add --allow-code to this command if you trust it."
         )
-    module, code = _from_file(source, place, error) if place.endswith(".py") else _installed(source, place, error)
-    function = getattr(module, name, None)
-    if not callable(function):
-        others = ", ".join(n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")) or "none"
-        raise ConfigError(f"{source.key}: {place} has no callable {name!r}; it has {others}.")
-    return function, _sha256(code)
+    return place
 
 
 def _from_file(source: Source, place: str, error: type[EvofoolError]) -> tuple[types.ModuleType, bytes]:

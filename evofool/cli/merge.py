@@ -23,12 +23,23 @@ def merge(
         ),
     ],
     out: Annotated[Path, Option(help="The new run directory, or its URL.", parser=run_path)],
+    pool: Annotated[
+        str | None, Option(help="inline or ray; by default inline for up to 200 elites, else the first run's pool.")
+    ] = None,
     address: options.Address = None,
     insecure_cluster: options.Insecure = False,
     allow_code: options.AllowCode = False,
 ) -> None:
     """Make a new run of the best elite of every class; every elite is scored again and keeps its origin."""
     from evofool.runs import runner
+    from evofool.runs.observers.progress import make_progress
 
-    finished = runner.merge(paths, out, address=cluster(address, insecure_cluster), allow_code=allow_code)
+    finished = runner.merge(
+        paths,
+        out,
+        pool=pool,
+        address=cluster(address, insecure_cluster),
+        allow_code=allow_code,
+        observers=[make_progress("lines")],
+    )
     output.print_elites(finished)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option, Typer
 
@@ -12,6 +13,9 @@ from evofool.base.addresses import OpenCluster
 from evofool.base.places import as_path
 from evofool.cli import completion
 from evofool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evofool.config import Config
 
 app = Typer(
     name="evofool",
@@ -31,6 +35,24 @@ def group(name: str, description: str) -> Typer:
 def cluster(address: str | None, insecure: bool) -> str | None:
     """The address that --address and --insecure-cluster mean together; None for the usual one."""
     return OpenCluster(address or "") if insecure else address
+
+
+def read_config(config: str | Path | Mapping[str, object], overrides: list[str] | None, allow_code: bool) -> Config:
+    """The configuration that the arguments of a command mean; what is wrong with its target is said before torch loads.
+
+    Raises:
+        ConfigError: it makes no sense, or its target is not there and will not be trained.
+    """
+    from evofool.config import load_config
+    from evofool.targets.specs import check_spec
+    from evofool.targets.training.provision import need_training_data, to_be_trained
+
+    settings = load_config(config, overrides)
+    if file := to_be_trained(config, settings):
+        need_training_data(file)
+    else:
+        check_spec(settings.target.spec, allow_code=allow_code)
+    return settings
 
 
 def seed_numbers(text: str, name: str) -> list[int]:

@@ -106,16 +106,17 @@ def print_elites(run: Run, sort: str = "class_index", limit: int | None = None) 
     rows = []
     for elite in sort_elites(run.elites(pictures=False), sort)[:limit].itertuples():
         figures = percent(elite.confidence), f"{elite.log_odds:.2f}", elite.generation, elite.nodes, elite.connections
-        rows.append([elite.class_name, *figures, f"{elite.individual_id:x}"])
+        rows.append([elite.class_name, *figures, elite.individual_id])
     columns = ["class", "confidence", "log-odds", "generation", "nodes", "connections", "individual"]
     table(columns, rows, numeric=columns[1:])
     history = run.history()
     if len(history):
         s = history.iloc[-1]
+        generations = int(s["generation"]) + 1
         console().print(
-            f"{int(s['filled'])} of {run.provenance['cells']} classes filled, median {s['median']:.6f}, minimum "
-            f"{s['minimum']:.6f}, >= 0.99: {int(s['classes_99'])}, >= 0.9999: {int(s['classes_9999'])}, "
-            f"{int(s['evaluations'])} evaluations in {int(s['generation']) + 1} generations"
+            f"{int(s['filled'])} of {run.provenance['cells']} classes filled, median {number(s['median'])}, minimum "
+            f"{number(s['minimum'])}, >= 0.99: {int(s['classes_99'])}, >= 0.9999: {int(s['classes_9999'])}, "
+            f"{int(s['evaluations'])} evaluations in {generations} generation{'s' * (generations != 1)}"
         )
 
 
@@ -147,13 +148,15 @@ def last_words(config: Config, out: Path | None) -> Iterator[None]:
             process.communicate(b"this process is alive")
 
 
-def print_next(path: Path) -> None:
-    """Print commands for a run that was just made."""
-    where = plain(str(path))
-    code = f'import pandas; print(pandas.read_parquet({json.dumps(f"{where}/elites")}).head())'
+def print_next(paths: Sequence[Path]) -> None:
+    """Print commands for the runs that were just made; of several for the last one, and how to compare them."""
+    names = [plain(str(path)) for path in paths]
+    where = names[-1]
+    code = f"import pandas; print(pandas.read_parquet({json.dumps(f'{where}/elites')}).head())"
+    several = f"  evofool study compare {' '.join(map(quoted, names))}\n" if len(names) > 1 else ""
     # Not by rich, which breaks lines that are longer than the terminal's.
     print(
-        f"\nThe archive is in {where}. What next:\n"
+        f"\n{'The archive is' if len(names) == 1 else 'The archives are'} in {', '.join(names)}. What next:\n{several}"
         f"  python -c {quoted(code)}\n"
         f"  evofool show {quoted(where)} CLASS             one elite, its picture and its ancestors\n"
         f"  evofool export {quoted(where)} --out pictures  PNGs, CSV and a contact sheet\n"
@@ -205,7 +208,7 @@ def figure(value: object) -> str:
     """A number of a table of runs, "never" where it is missing (None, NaN): the run did not get so far."""
     if value is None or value != value:
         return "never"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def number(value: float) -> str:

@@ -36,11 +36,12 @@ def run(
     if seeds is not None and out is not None:
         raise ConfigError("--seeds makes several runs, so it goes without --out; say storage.path=FOLDER instead.")
     keys = [list(overrides or [])]
-    settings = load_config(config, keys[0])
+    settings = options.read_config(config, keys[0], allow_code)
     if seeds is not None:
         keys = [[*keys[0], f"seed={number}"] for number in seed_numbers(seeds, settings.name)]
     from evofool.runs import runner  # with torch, for which a mistake in the configuration need not wait
 
+    made: list[Path] = []
     for changes in keys:
         settings = load_config(config, changes)
         with output.last_words(settings, out):
@@ -57,4 +58,5 @@ def run(
                 progress=True,
             )
         output.print_elites(finished)
-        output.print_next(finished.path)
+        made.append(finished.path)
+    output.print_next(made)

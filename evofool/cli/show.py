@@ -12,6 +12,8 @@ from typer import Argument, Option
 from evofool.cli import completion, output
 from evofool.cli.options import AllowCode, Json, RunPath, app, file_path
 
+ANCESTORS = 20  # that are printed
+
 
 @app.command()
 def show(
@@ -33,23 +35,47 @@ def show(
     lineage = run.lineage(int(row["individual_id"]))
     not_stored = lineage.attrs["evofool"]["not_kept"]
     if png is not None:
-        output.write(png, encode_png(run.image(class_, size, allow_code=allow_code)))
+        image = run.image(class_, size, allow_code=allow_code)
+        output.write(png, encode_png(image))
+        output.tell(f"{png}: {image.shape[0]} x {image.shape[1]} pixels")
     if as_json:
         record = {k: v for k, v in row.items() if k not in ("image", "genome", "genome_json")}
         record |= {"genome": json.loads(row["genome_json"]), "lineage": lineage.to_dict("records")}
         output.print_json(record | {"ancestors_not_kept": not_stored})
         return
-    scores = ["class_name", "confidence", "log_odds", "top1_class_index", "top1_confidence"]
-    output.table(["", ""], [(name, row[name]) for name in [*scores, "generation", "nodes", "connections"]])
+    elite, ancestors = next(lineage.itertuples()), lineage[1:]
+    names = dict(zip(run.provenance["class_indices"], run.provenance["class_names"]))
+    answer = names.get(row["top1_class_index"], f"output {row['top1_class_index']}, no class of this run")
+    figures = [
+        ("class", row["class_name"]),
+        ("confidence", output.number(row["confidence"])),
+        ("log-odds", output.number(row["log_odds"])),
+        ("the network's answer", f"{answer} ({output.number(row['top1_confidence'])})"),
+        *((name, row[name]) for name in ("generation", "nodes", "connections")),
+        ("individual", elite.individual_id),
+        ("made by", ", ".join(elite.operators)),
+        ("took the cells of", ", ".join(elite.classes)),
+        *([("from run", elite.origin)] if elite.origin else []),
+    ]
+    output.table(["", ""], figures)
     if sys.stdout.isatty():
         output.console().print(output.half_blocks(run.image(class_, allow_code=allow_code).tolist()))
-    print(f"\n{len(lineage) - 1} ancestors; those that were elites, newest first:")
+    print(f"\n{_counted(len(ancestors), bool(not_stored))}")
+    columns = ["individual", "generation", "made by", "took the cells of", "from run"]
     rows = [
-        [f"{a.individual_id:x}", a.generation, ", ".join(a.operators), ", ".join(a.classes), a.origin or ""]
-        for a in lineage.head(20).itertuples()
+        [a.individual_id, a.generation, ", ".join(a.operators), ", ".join(a.classes), a.origin or ""]
+        for a in ancestors.head(ANCESTORS).itertuples()
     ]
-    output.table(["individual", "generation", "made by", "took the cells of", "from run"], rows, numeric={"generation"})
-    if len(lineage) > 20:
-        print(f"and {len(lineage) - 20} more; --json lists all")
+    if rows:
+        shown = columns if any(row[-1] for row in rows) else columns[:-1]  # mostly none comes from another run
+        output.table(shown, [row[: len(shown)] for row in rows], numeric={"individual", "generation"})
+    if len(ancestors) > ANCESTORS:
+        print(f"and {len(ancestors) - ANCESTORS} more; --json lists all")
     if not_stored:
         print(f"it ends early: storage.history: elites has not kept {len(not_stored)} of the ancestors")
+
+
+def _counted(ancestors: int, some_are_dropped: bool) -> str:
+    if not ancestors:
+        return f"no ancestors{' are kept' if some_are_dropped else ': it is one of those that the run began with'}"
+    return f"{ancestors} ancestor{'s' * (ancestors > 1)}, newest first:"

@@ -173,13 +173,20 @@ def _print(study: Study, outcome: Outcome, as_json: bool) -> None:
         print(f"{more} more rows in the table\n" if more else "")
     shown = dict.fromkeys(key for row in outcome.summary for key, value in row.items() if value is not None)
     heads = [key for key in shown if key not in (*FIGURES, "low", "high") and not key.endswith("_fingerprint")]
-    first = list(outcome.summary[0])
-    before = [key for key in heads if key in first[: first.index("figure")]]
+    keys = {key for row in outcome.summary for key in list(row)[: list(row).index("figure")]}
+    before = [key for key in heads if key in keys]
     told = [*before, *FIGURES, *(key for key in heads if key not in before)]
     lines = [[_cell(row, column) for column in told] for row in outcome.summary]
-    output.table(told, lines, FIGURES[1:])
+    output.table(told, _without_repeats(lines, len(before)), FIGURES[1:])
     print(f"\n{output.plain(outcome.sentence)}\n")
     print("\n".join(names))
+
+
+def _without_repeats(lines: list[list[str]], columns: int) -> list[list[str]]:
+    """The lines with what tells them apart, the first few columns, only where it changes."""
+    heads = [[], *(line[:columns] for line in lines)]
+    blank = [""] * columns
+    return [(blank if head == line[:columns] else line[:columns]) + line[columns:] for head, line in zip(heads, lines)]
 
 
 def _cell(row: dict[str, Any], column: str) -> str:

@@ -10,7 +10,12 @@ from evofool.evaluate.pool import Pool
 from evofool.evaluate.problem import Problem
 from evofool.records import Facts, Numerics
 
-__all__ = ["open_pool"]
+__all__ = ["SLOW", "open_pool"]
+
+SLOW = {  # what a person is told before a pool opens that takes seconds to do so
+    "ray": "starting evaluators over Ray, and first Ray itself where none is running: some 10 to 20 seconds "
+    "(evaluation.pool=inline does without)",
+}
 
 
 def open_pool(

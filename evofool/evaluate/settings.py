@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _WORKSPACE, _DETERMINISTIC = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
 _came_too_late = _WORKSPACE not in os.environ and torch.cuda.is_initialized()
 os.environ.setdefault(_WORKSPACE, _DETERMINISTIC[0])
 
+_COMPILER = "torch._inductor.config"
 _BACKENDS = {  # by field of Settings
     "cudnn_conv": torch.backends.cudnn.conv,
     "cudnn_rnn": torch.backends.cudnn.rnn,
@@ -78,7 +80,7 @@ class Settings:
 
     def apply(self) -> None:
         """Set torch to these settings."""
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
+        _set_deterministic(self.deterministic, self.warn_only)
         torch.utils.deterministic.fill_uninitialized_memory = self.fill_uninitialized_memory
         torch.backends.cudnn.benchmark = self.cudnn_benchmark
         # The older form first, since it changes some of the newer.
@@ -88,6 +90,16 @@ class Settings:
             torch.set_float32_matmul_precision(self.older_matmul)
         for name, backend in _BACKENDS.items():
             backend.fp32_precision = getattr(self, name)
+
+
+def _set_deterministic(on: bool, warn_only: bool) -> None:
+    """As torch.use_deterministic_algorithms, which for the sake of compiled networks imports torch's compiler: for
+    seconds, in every process that evaluates. Where that is not loaded yet, it is told by the environment."""
+    if _COMPILER in sys.modules:
+        torch.use_deterministic_algorithms(on, warn_only=warn_only)
+        return
+    torch.set_deterministic_debug_mode(("warn" if warn_only else "error") if on else "default")
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = str(int(on))  # which it reads when it is imported
 
 
 def _older(read: Callable[[], _T]) -> _T | None:

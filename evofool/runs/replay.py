@@ -104,7 +104,7 @@ def replay(store: RunStore, generations: int, *, allow_code: bool = False) -> in
             ):
                 if bred != recorded:
                     raise CorruptData(
-                        f"{store.path}: individual {row['individual_id']:x} (generation {generation}, slot {slot}): "
+                        f"{store.path}: individual {row['individual_id']} (generation {generation}, slot {slot}): "
                         f"breeding it again gives other {what} than the archive has; the run was made by another "
                         "version of evofool or of the user's code, or was changed."
                     )

@@ -9,22 +9,24 @@ from typing import Any
 
 import torch
 
-from evofool.base.registry import TRACKERS, load
+from evofool.base.registry import POOLS, TRACKERS, known, load
 from evofool.config import Config, load_config
 from evofool.config.files import Overrides, listed
-from evofool.errors import ConfigError
+from evofool.errors import ConfigError, RunNotFound
 from evofool.runs.observers.observer import Audience, Observer
 from evofool.runs.observers.progress import is_watched, make_progress
 from evofool.runs.session import Session
 from evofool.store.folders import check_place
 from evofool.store.reader import Run
 from evofool.store.remote.working_copy import locate, naming
-from evofool.store.run import stored_config
+from evofool.store.run import RunStore, stored_config
 from evofool.targets.opening import open_target
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.training.provision import provide
 
 __all__ = ["merge", "resume", "run"]
+
+FEW = 200  # images
 
 
 def run(
@@ -36,6 +38,7 @@ def run(
     class_names: Sequence[str] | None = None,
     out: str | Path | None = None,
     resume: str = "auto",
+    pool: str | None = None,
     seed_from: Sequence[str | Path] = (),
     address: str | None = None,
     allow_code: bool = False,
@@ -55,6 +58,7 @@ def run(
         class_names: one for each output.
         out: the run directory or its URL; `storage.path`/`name` by default.
         resume: "auto": go on with the run if it exists; "must": it has to exist; "never": it must not.
+        pool: "inline" or "ray" in place of `evaluation.pool`, this time.
         seed_from: runs whose elites take the place of the first random individuals.
         address: of a Ray cluster.
         allow_code: whether python: targets may run their code.
@@ -78,6 +82,8 @@ def run(
     path = locate(out if out is not None else Path(settings.storage.path) / settings.run_name)
     if resume not in ("auto", "must", "never"):
         raise ConfigError(f"--resume: {resume!r} is not auto, must or never.")
+    if pool not in (None, *POOLS):
+        raise ConfigError(f"--pool: {pool!r} is no pool; {known(str(pool), POOLS)}")
     if resume == "must" and path.is_symlink():
         path = path.resolve()  # one run has one name: a link to it is good for finding it
     with naming():
@@ -87,12 +93,12 @@ def run(
                 f"{path}: the run is there already; give another name, or --resume auto to go on with it."
             )
         if not exists and resume == "must":
-            raise ConfigError(f"{path}: there is no run to go on with; check the path, or say --resume auto.")
+            raise RunNotFound(f"{path}: there is no run to go on with; check the path, or say --resume auto.")
         provide(config, settings, _say)
         opened = open_target(
             settings.target, live=target, preprocessing=preprocessing, class_names=class_names, allow_code=allow_code
         )
-        session = Session(settings, path, opened, address, allow_numerics_change, audience, allow_code, grace)
+        session = Session(settings, path, opened, address, allow_numerics_change, audience, allow_code, grace, pool)
         return session.resume() if exists else session.create([locate(p) for p in seed_from])
 
 
@@ -109,11 +115,14 @@ def resume(path: str | Path, overrides: Overrides = (), **options: Any) -> Run:
     return run(stored_config(path), overrides, out=path, resume="must", **options)
 
 
-def merge(paths: Sequence[str | Path], out: str | Path, **options: Any) -> Run:
+def merge(paths: Sequence[str | Path], out: str | Path, *, pool: str | None = None, **options: Any) -> Run:
     """The best elite of every class of several runs, as a new run of one generation; `options` are those of `run`.
 
     It takes the configuration of the first run. Every elite is scored again, so the new archive holds what its own
     target gives. Each keeps its origin.
+
+    Args:
+        pool: "inline" or "ray"; by default this process scores what it can in seconds, and else the first run's pool.
 
     Raises:
         ConfigError: fewer than two runs, or one has no commit yet.
@@ -126,4 +135,13 @@ def merge(paths: Sequence[str | Path], out: str | Path, **options: Any) -> Run:
     search = config.search.model_copy(update={"generations": 1})
     config = config.model_copy(update={"name": Path(out).name, "search": search})
     overrides = ["search.max_evaluations=null", "search.stop_when=[]"]
-    return run(config, overrides, out=out, resume="never", seed_from=places, **options)
+    if pool is None and options.get("address") is None and _is_quick(places):
+        pool = "inline"
+    return run(config, overrides, out=out, resume="never", pool=pool, seed_from=places, **options)
+
+
+def _is_quick(places: Sequence[Path]) -> bool:
+    """Whether this process scores the elites sooner than Ray starts, and has the kind of device of the first run."""
+    facts = [RunStore(path).provenance for path in places]
+    device = facts[0]["numerics"]["device"]
+    return sum(each["cells"] for each in facts) <= FEW and (device == "cpu" or torch.cuda.is_available())

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from evofool.archive.state import State
 from evofool.base import provenance
@@ -16,7 +19,7 @@ from evofool.encoding.contract import Encoding
 from evofool.errors import CorruptData, EvofoolError, RunLocked, Stopped, StorageError
 from evofool.evaluate.evaluator import is_alike, other_canary
 from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
-from evofool.evaluate.opening import open_pool
+from evofool.evaluate.opening import SLOW, open_pool
 from evofool.evaluate.pool import Overdue, Pool
 from evofool.evaluate.problem import Problem, problem_of
 from evofool.records import Facts, GenerationResult, Numerics
@@ -28,6 +31,7 @@ from evofool.runs.observers.observer import (
     RunEnded,
     RunStarted,
     RunStopped,
+    Waiting,
     Warned,
 )
 from evofool.runs.recording import Recorder
@@ -60,6 +64,7 @@ class Session:
     observers: Audience
     allow_code: bool
     grace: float  # seconds that a generation may still take after a signal
+    pool: str | None = None  # in place of evaluation.pool, of which the run keeps its own
 
     # In sentences for people, runs in object stores are called by their URLs.
 
@@ -70,9 +75,22 @@ class Session:
     def _stop(self, reason: str) -> None:
         self.observers.tell(RunStopped(named(reason)))
 
+    def _problem(self, code: Mapping[str, str] = MappingProxyType({})) -> Problem:
+        evaluation = self.config.evaluation
+        evaluation = evaluation.model_copy(update={"pool": self.pool or evaluation.pool})
+        config = self.config.model_copy(update={"evaluation": evaluation})
+        return problem_of(config, self.opened, allow_code=self.allow_code, code=code)
+
+    def _open_pool(
+        self, problem: Problem, stored: Facts | None = None, canary: str | None = None
+    ) -> AbstractContextManager[tuple[Pool, Numerics, Facts]]:
+        if text := SLOW.get(problem.config.evaluation.pool):
+            self.observers.tell(Waiting(text))
+        return open_pool(problem, address=self.address, stored=stored, canary=canary, warn=self.warn)
+
     def create(self, seed_from: list[Path]) -> Run:
         """Make a run, and search."""
-        problem = problem_of(self.config, self.opened, allow_code=self.allow_code)
+        problem = self._problem()
         if doubt := problem.target.preprocessing.doubt:
             self.warn(doubt)
         seeds, parents = seeds_of(seed_from, problem.genomes, self.allow_code)
@@ -85,7 +103,7 @@ class Session:
                         go_on=f"evofool resume {quoted(self.path)}",
                     )
                 folders.prepare(self.path)
-                with open_pool(problem, address=self.address, warn=self.warn) as (pool, numerics, cluster):
+                with self._open_pool(problem) as (pool, numerics, cluster):
                     facts = provenance_of(problem, numerics, pool.canary, parents, **_platform(cluster))
                     store = RunStore.create(self.path, self.config, facts, seeds)
                     with store.log.yielding():
@@ -101,8 +119,7 @@ class Session:
         """Go on with a run."""
         with hold(self.path), (store := RunStore(self.path)).log.yielding():
             refuse_changes(store, self.config, allow_numerics_change=self.allow_numerics_change)
-            code = store.provenance.get("code", {})
-            problem = problem_of(self.config, self.opened, allow_code=self.allow_code, code=code)
+            problem = self._problem(store.provenance.get("code", {}))
             refuse_other_target(store.provenance["target_fingerprint"], self.path, self.opened)
             state = restore(store)
             warn_of_dropped_rows(store, self.config, self.warn)
@@ -116,8 +133,7 @@ class Session:
             folders.prepare(self.path)
             last = stored_numerics(store)
             canary = None if self.allow_numerics_change else last["canary"]
-            opening = open_pool(problem, address=self.address, stored=last, canary=canary, warn=self.warn)
-            with opening as (pool, numerics, cluster):
+            with self._open_pool(problem, last, canary) as (pool, numerics, cluster):
                 epoch = last["epoch"]
                 if pool.canary != last["canary"] and is_alike(last, numerics, {cluster.get("platform", "")}):
                     # Allowed is other arithmetic, not another network.

@@ -47,7 +47,7 @@ class Stopper:
         elif s is None:
             return False
         elif limits.generations is not None and s.generation + 1 >= limits.generations:
-            self.reason = f"{s.generation + 1} generations done"
+            self.reason = f"{s.generation + 1} generation{'s' * (s.generation > 0)} done"
         elif limits.max_evaluations is not None and s.evaluations >= limits.max_evaluations:
             self.reason = f"{s.evaluations} evaluations done"
         elif limits.max_time is not None and elapsed >= limits.max_time:

@@ -21,7 +21,7 @@ from evofool.config import Config
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn.activations import activation_sources, load_activations
 from evofool.encoding.kinds import make_encoding, redraw
-from evofool.errors import ConfigError, CorruptData, IncompatibleRun
+from evofool.errors import ClassNotFound, ConfigError, CorruptData, IncompatibleRun
 from evofool.records import Facts, address_of
 from evofool.store.remote.working_copy import locate, named
 from evofool.store.run import RunStore
@@ -36,7 +36,7 @@ def open_run(path: str | Path) -> Run:
     """A run, finished or still being written, by its directory or its URL; of a URL a copy is made or updated.
 
     Raises:
-        ConfigError: it is not a run.
+        RunNotFound: it is not a run.
         StorageError: the object store cannot be read.
         CorruptData: run.json, config.yaml or a commit is damaged, or was edited.
     """
@@ -203,7 +203,7 @@ class Run:
         """The row of `elites` of a class, by name or output index; of several bins, the one of highest log-odds.
 
         Raises, besides what `elites` does:
-            ConfigError: no such class, or the name of several, or its cell is empty.
+            ClassNotFound: no such class, or the name of several, or its cell is empty.
         """
         elites = self.elites(allow_code=allow_code)
         # A class may be named "3" and be at another index, so names come first.
@@ -218,7 +218,7 @@ class Run:
         if rows.empty:
             names = [str(name) for name in elites["class_name"]]
             near = difflib.get_close_matches(str(class_), names, n=3, cutoff=0.4) or names[:5]
-            raise ConfigError(
+            raise ClassNotFound(
                 f"{self.path}: no elite of class {class_!r}; there are {len(names)}, among them {', '.join(near)}."
             )
         return {str(key): value for key, value in rows.loc[rows["log_odds"].idxmax()].to_dict().items()}
@@ -234,7 +234,8 @@ class Run:
             allow_code: whether activations of the user's own may run their code.
 
         Raises:
-            ConfigError: no such class, its cell is empty, `size` is out of range, or code is not allowed.
+            ClassNotFound: no such class, or its cell is empty.
+            ConfigError: `size` is out of range, or code is not allowed.
             CorruptData: the archived image or the genome is damaged.
         """
         row = self.elite(class_, allow_code=allow_code)
@@ -267,7 +268,7 @@ def _lineage(store: RunStore, start: int) -> pd.DataFrame:
     if start not in people:
         dropped = address_of(start)[0] < store.log.whole_from
         raise ConfigError(
-            f"{store.path}: no individual {start:x}; only those that took a cell are stored"
+            f"{store.path}: no individual {start}; only those that took a cell are stored"
             + (", and storage.history has dropped some of those." if dropped else ".")
         )
     names = dict(zip(store.provenance["class_indices"], store.provenance["class_names"]))
@@ -279,7 +280,7 @@ def _lineage(store: RunStore, start: int) -> pd.DataFrame:
         parents = {p for identity in frontier for p in people[identity]["parent_ids"]} - ids
         for parent in sorted(parents - people.keys()):
             if address_of(parent)[0] >= store.log.ancestors_from:
-                raise CorruptData(f"{store.path}: the parent {parent:x} of an individual is not stored.")
+                raise CorruptData(f"{store.path}: the parent {parent} of an individual is not stored.")
             missing.add(parent)
         frontier = list(parents & people.keys())
         ids.update(frontier)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from evofool.base.places import quoted
 from evofool.config import Config, fingerprint, load_config, to_yaml
-from evofool.errors import ConfigError, CorruptData, RunLocked
+from evofool.errors import ConfigError, CorruptData, RunLocked, RunNotFound
 from evofool.records import NO_PARENT, Cells, Facts, GenerationResult, individual_id
 from evofool.store import files, schemas, writing
 from evofool.store.commits import Commit, CommitLog
@@ -41,7 +41,7 @@ class RunStore:
     """One run directory. Whoever writes holds `working_copy.hold` around it; readers need no lock.
 
     Raises:
-        ConfigError: it is not a run.
+        RunNotFound: it is not a run.
         CorruptData: run.json, config.yaml, a commit, or a file that a method reads is missing, damaged or edited.
     """
 
@@ -194,9 +194,9 @@ class RunStore:
         sha256s = dict(zip(people["individual_id"].to_pylist(), people["genome_sha256"].to_pylist()))
         for identity in sorted(ids):
             if identity not in genomes or identity not in sha256s:
-                raise CorruptData(f"{self.path}: the genome of individual {identity:x} is not stored.")
+                raise CorruptData(f"{self.path}: the genome of individual {identity} is not stored.")
             if hashlib.sha256(genomes[identity]).hexdigest() != sha256s[identity]:
-                raise CorruptData(f"{self.path}: the genome of individual {identity:x} is damaged.")
+                raise CorruptData(f"{self.path}: the genome of individual {identity} is damaged.")
         return genomes
 
     def recover(self) -> int:
@@ -230,10 +230,10 @@ def stored_config(path: Path) -> Config:
 def _described(path: Path) -> tuple[Facts, Config]:
     """The content of run.json and config.yaml, which must be as they were written."""
     if not path.exists():
-        raise ConfigError(f"{path}: no such run.")
+        raise RunNotFound(f"{path}: no such run.")
     facts_file, config_file = path / "_evofool" / "run.json", path / "_evofool" / "config.yaml"
     if not facts_file.is_file():
-        raise ConfigError(f"{path}: not a run directory (it has no _evofool/run.json).")
+        raise RunNotFound(f"{path}: not a run directory (it has no _evofool/run.json).")
     with files.guard(facts_file, "read"):
         blob = facts_file.read_bytes()
     facts = files.read_json(facts_file, blob)

@@ -59,7 +59,7 @@ class CurrentElites:
         for identity, person in self._individuals.items():
             if identity not in self._sound:
                 if hashlib.sha256(self._genomes.get(identity, b"")).hexdigest() != person["genome_sha256"]:
-                    raise CorruptData(f"{store.path}: the genome of individual {identity:x} is missing or damaged.")
+                    raise CorruptData(f"{store.path}: the genome of individual {identity} is missing or damaged.")
                 self._sound.add(identity)
 
     def note(self, number: int, rows: Rows) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import math
+import re
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -62,7 +65,20 @@ def compare(paths: Sequence[str | Path]) -> pd.DataFrame:
     seed. `median_at` and `minimum_at` are the first generations at which the median and the minimum over classes reach
     0.9999; NaN where they never do. Runs without a commit are left out.
     """
-    return pd.DataFrame([row for path in paths if (row := _row(open_run(path)))])
+    frame = pd.DataFrame([row for path in paths if (row := _row(open_run(path)))])
+    return frame if frame.empty else frame.assign(group=frame["group"].map(_shown(frame["group"])))
+
+
+def _group(run: Run) -> str:
+    """What runs of one group have in common: the name in their configurations, and the semantic keys but the seed."""
+    return f"{run.config.name} ({fingerprint(run.config, without_seed=True)[:6]})"
+
+
+def _shown(groups: Iterable[str]) -> dict[str, str]:
+    """Groups as people call them: without {seed}, and without the fingerprint unless two have the same name."""
+    names = {group: re.sub(r"[-_.]?\{seed\}", "", group.rpartition(" (")[0]).strip("-_.") or group for group in groups}
+    counts = Counter(names.values())
+    return {group: name if counts[name] == 1 else f"{name} {group.rpartition(' ')[2]}" for group, name in names.items()}
 
 
 def _row(run: Run) -> Facts | None:
@@ -75,7 +91,7 @@ def _row(run: Run) -> Facts | None:
     return {
         "run_id": run.provenance["run_id"],
         "archive_hash": status["archive_hash"],
-        "group": f"{run.config.name} ({fingerprint(run.config, without_seed=True)[:6]})",
+        "group": _group(run),
         "run": named(str(run.path)),
         "seed": run.config.seed,
         "target_fingerprint": run.provenance["target_fingerprint"][:8],
@@ -100,6 +116,9 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
         work.show_as("run", "run_id", {run.provenance["run_id"]: named(str(run.path))})
         if run.archive_hash and work.missing([(run.provenance["run_id"], run.archive_hash)]) and (row := _row(run)):
             yield pd.DataFrame([row])
+    groups = {run.provenance["run_id"]: _group(run) for run in work.first(work.subject)}
+    shown = _shown(groups.values())
+    work.show_as("group", "run_id", {run: shown[group] for run, group in groups.items()})
     if not work.wanted:
         raise ConfigError("none of these runs has a commit yet.")
 
@@ -147,14 +166,19 @@ def _figure(summary: list[Facts], runs: pd.DataFrame) -> tuple[str, str]:
 def _sentence(summary: list[Facts]) -> str:
     medians = [row for row in summary if row["figure"] == "median"]
     if len(medians) == 1:
-        return f"One group, of {_runs(medians[0])}, whose median confidence is {medians[0]['value']:.6f}."
+        return f"One group, of {_runs(medians[0])}, whose median confidence is {_confidence(medians[0])}."
     best = max(medians, key=lambda row: row["value"])
     tests = [row for row in summary if row["figure"] == "p_median" and best["group"] in (row["group"], row["against"])]
     greatest = max(row["value"] for row in tests)
     return (
-        f"The highest median confidence, {best['value']:.6f}, is that of {best['group']}; against the other groups "
+        f"The highest median confidence, {_confidence(best)}, is that of {best['group']}; against the other groups "
         f"Mann-Whitney's p is at most {greatest:.2g}; it has {_runs(best)}."
     )
+
+
+def _confidence(row: Facts) -> str:
+    """In six decimals, and never rounded up to 1."""
+    return f"{math.floor(row['value'] * 1e6) / 1e6:.6f}"
 
 
 def _runs(row: Facts) -> str:

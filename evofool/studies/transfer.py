@@ -352,8 +352,9 @@ def _tidy(frame: pd.DataFrame) -> list[Facts]:
         return list(_tidy_pairs(frame))
     entries = summarise(frame)
     totals = {(entry["to_fingerprint"], entry["variant"]): entry["n"] for entry in entries if entry["elites"] == "all"}
-    # Where the source is sure of all its elites, a summary of the sure ones would repeat that of all.
-    told = [e for e in entries if e["elites"] == "all" or e["n"] < totals[e["to_fingerprint"], e["variant"]]]
+    # Where the source is sure of all its elites, a summary of the sure ones would repeat that of all; of none, there is
+    # nothing to say.
+    told = [e for e in entries if e["elites"] == "all" or 0 < e["n"] < totals[e["to_fingerprint"], e["variant"]]]
     return [row for entry in told for row in _tidy_entry(entry)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 
 from torch import nn
@@ -11,6 +10,7 @@ from evofool.base.registry import FAMILIES, load
 from evofool.base.source import Source
 from evofool.errors import ConfigError
 from evofool.targets.family import Family
+from evofool.targets.specs import scheme_of
 from evofool.targets.target import Target
 
 __all__ = ["configured", "family_of", "load_target", "unfolded"]
@@ -22,12 +22,7 @@ def family_of(spec: str) -> Family:
     Raises:
         ConfigError: it names none.
     """
-    scheme = spec.partition(":")[0]
-    if scheme not in FAMILIES:
-        near = difflib.get_close_matches(scheme, FAMILIES, n=1, cutoff=0.75)
-        hint = f"did you mean {near[0]}:...?" if near else f"known are {', '.join(f'{name}:' for name in FAMILIES)}."
-        raise ConfigError(f"target.spec: {spec!r} names no kind of target; {hint}")
-    family: Family = load(FAMILIES[scheme])
+    family: Family = load(FAMILIES[scheme_of(spec)])
     return family
 
 

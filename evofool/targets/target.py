@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from evofool.archive.scores import OUTPUTS, sums
-from evofool.errors import ConfigError, TargetError, first_line, nearest
+from evofool.errors import ClassNotFound, ConfigError, TargetError, first_line, nearest
 from evofool.targets.contents import contents_of, refuse_no_network, refuse_strays
 from evofool.targets.preprocessing import Preprocessing
 
@@ -127,7 +127,8 @@ class Target:
         """Output indices of `target.classes`: "all", or names and indices.
 
         Raises:
-            ConfigError: a class that does not exist (with the nearest names) or is listed twice.
+            ClassNotFound: a class that does not exist (with the nearest names).
+            ConfigError: one that is listed twice, or whose name several outputs have.
         """
         if classes == "all":
             return np.arange(len(self.class_names))
@@ -142,7 +143,7 @@ class Target:
                 meant = outputs.get(entry, [])
             if not meant:
                 hint = nearest(str(entry), self.class_names, f"it has {len(self.class_names)}", cutoff=0.4)
-                raise ConfigError(f"target.classes: {self.spec} has no class {entry!r}; {hint}.")
+                raise ClassNotFound(f"target.classes: {self.spec} has no class {entry!r}; {hint}.")
             if len(meant) > 1:
                 raise ConfigError(f"target.classes: {entry!r} is the name of outputs {meant}; give the index.")
             indices += meant

@@ -98,7 +98,7 @@ def test_reading_commands_agree_with_the_archive(command: Command, small_run: ev
     assert code == 0 and data["class_name"] == "7" and data["genome"]["encoding"] == "cppn"
     assert data["lineage"][0]["individual_id"] == data["individual_id"]
     assert Image.open(tmp_path / "seven.png").size == (64, 64)
-    assert "ancestors" in command("show", path, "7")[1]
+    assert re.search(r"^\d+ ancestors?, newest first:$", command("show", path, "7")[1], re.MULTILINE)
 
     result = json.loads(command("verify", path, "--json")[1])
     assert result["bit_for_bit"] == 10 and result["archive_hash"] == small_run.archive_hash

@@ -67,7 +67,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory, lenet_file: Path) -> Path:
     shutil.copy(lenet_file, folder / "weights" / "lenet.safetensors")
     (folder / "bin").mkdir()
     script = folder / "bin" / "python"
-    script.write_text(f"#!/bin/sh\nexec {sys.executable} \"$@\"\n")
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     script.chmod(0o755)
     return folder
 

@@ -17,8 +17,9 @@ import pytest
 
 import evofool
 from evofool.base.registry import TRACKERS, load
-from evofool.config import Config, load_config
+from evofool.config import Config, load_config, to_yaml
 from evofool.errors import Stopped, StorageError
+from evofool.evaluate.opening import SLOW
 from evofool.runs.observers.observer import GenerationPlaced, Observer, RunStarted, Warned
 from evofool.runs.observers.progress import Lines, LiveTable
 from evofool.store.run import RunStore
@@ -147,8 +148,9 @@ def test_a_trackers_package_is_in_an_extra(name: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_that_raises_is_left_out_and_told_of_once(
-    method: str, config: Config, small_run: evofool.Run, tmp_path: Path
+    method: str, config: Config, small_run: evofool.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(SLOW, "inline", "opening takes seconds")  # so that on_wait is called too
     raising, listener = Raising(method, ValueError("a bug")), Listener()
     evofool.run(config, out=tmp_path / "watched", observers=[Warner(), raising, listener])
     told = [text for text in listener.warnings if "Raising" in text]
@@ -271,7 +273,7 @@ def test_without_its_package_nothing_is_begun(
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     monkeypatch.delattr(torch.utils, "tensorboard")
-    (tmp_path / "c.yaml").write_text("target: {spec: 'lenet:missing'}\nobservers: {trackers: [tensorboard]}\n")
+    (tmp_path / "c.yaml").write_text(to_yaml(load_config(config, ["observers.trackers=[tensorboard]"])))
     code, _, said = command("run", tmp_path / "c.yaml", f"storage.path={tmp_path}", "evaluation.pool=inline")
     assert code == 2 and "pip install 'evofool[tensorboard]'" in said and "observers.trackers=[]" in said
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]

@@ -70,9 +70,7 @@ def test_a_module_that_workers_would_not_find_is_named_before_ray_starts(
             evofool.run(allow_code=True, **{"out": tmp_path / "run", **given})
 
 
-def test_a_sibling_that_is_not_found_is_told_of_with_its_folder(
-    command: Command, folder: Path, tmp_path: Path
-) -> None:
+def test_a_sibling_that_is_not_found_is_told_of_with_its_folder(command: Command, folder: Path, tmp_path: Path) -> None:
     (folder / "other.py").write_text(NET.format(sibling="own_missing"))
     spec = f"python:{folder / 'other.py'}:build"
     code, _, err = command("targets", "check", spec, "--allow-code")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -71,6 +73,24 @@ def test_an_evaluator_works_where_a_newer_setting_contradicts_an_older_one() -> 
     at_once(pool, "score_images", IMAGES)
     assert set(seen) == {Settings.of(NUMERICS)} and Settings.present() == before
     UNUSUAL.apply()
+
+
+EVALUATES = """
+import os, sys, torch
+from evofool.evaluate.settings import Settings, applied
+from evofool.records import Numerics
+
+with applied(Numerics("cpu", 4, 4, 1, "contiguous")):
+    assert Settings.present() == Settings() and os.environ["TORCHINDUCTOR_DETERMINISTIC"] == "1"
+assert not Settings.present().deterministic and os.environ["TORCHINDUCTOR_DETERMINISTIC"] == "0"
+print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
+"""
+
+
+@pytest.mark.slow
+def test_evaluating_loads_no_compiler() -> None:
+    said = subprocess.run([sys.executable, "-c", EVALUATES], capture_output=True, text=True, check=True)
+    assert said.stdout == "[]\n", "seconds of every process that evaluates"
 
 
 def test_settings_are_put_back_after_an_error() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from evofool.evaluate.evaluator import Evaluator
 from evofool.evaluate.inline import InlinePool
 from evofool.studies.shared import pictures, statistics
 from evofool.studies.shared.elites import match
-from evofool.studies.transfer import summarise
+from evofool.studies.transfer import STUDY, summarise
 from evofool.targets.numerics import default_numerics
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
@@ -521,6 +522,15 @@ def test_the_command_prints_shares_with_intervals_and_counts(command: Command, n
     assert code == 0 and "nothing new to score" in err
     assert out.count("class_is_top1") == 4 and " to 0." in out and "% (95 % interval " in out and " of 3 elites" in out
     assert "without_class" in out and "individuals" in out and "_studies/transfer.parquet" in out
+    assert len(re.findall(rf"^{re.escape(other)} ", out, re.MULTILINE)) == 4  # once for each of its groups
+
+
+def test_elites_that_nobody_is_sure_of_have_no_summary_of_the_sure(shared_run: evofool.Run) -> None:
+    frame = evofool.transfer(shared_run, network(seed=2), variants=["same_pixels"])
+    sure = pd.Series([0.95] + [0.1] * (len(frame) - 1))
+    for confidence, groups in ((sure, {"all", SURE}), (sure * 0, {"all"}), (sure * 0 + 1, {"all"})):
+        summary = STUDY.summarise(frame.assign(source_confidence=confidence))
+        assert {row["elites"] for row in summary} == groups
 
 
 def test_the_command_refuses_with_the_right_exit_code(command: Command, nets: Path, tmp_path: Path) -> None:

@@ -40,13 +40,12 @@ def bench(
     as_json: options.Json = False,
 ) -> None:
     """Measure how near the whole search comes to the network alone here, and what each part of it costs."""
-    from evofool.config import load_config
+    if config is not None and "=" in config and not as_path(config).exists():  # the first override; CONFIG is left out
+        overrides, config = [config, *(overrides or [])], None
+    settings = options.read_config(BENCHED if config is None else config, overrides, allow_code)
     from evofool.machines.bench import measuring
     from evofool.targets.training.provision import provide
 
-    if config is not None and "=" in config and not as_path(config).exists():  # the first override; CONFIG is left out
-        overrides, config = [config, *(overrides or [])], None
-    settings = load_config(BENCHED if config is None else config, overrides)
     provide(config, settings, output.tell)
     result = measuring.bench(
         settings,

@@ -17,11 +17,10 @@ def plan(
     as_json: options.Json = False,
 ) -> None:
     """What a run would take, without making it: evaluations, time, evaluators, memory, disk."""
-    from evofool.config import load_config
+    settings = options.read_config(config, overrides, allow_code)
     from evofool.machines import plan
     from evofool.targets.training.provision import provide
 
-    settings = load_config(config, overrides)
     provide(config, settings, output.tell)
     result = plan.plan(settings, address=cluster(address, insecure_cluster), allow_code=allow_code, tell=output.tell)
     if as_json:

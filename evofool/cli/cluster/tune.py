@@ -25,11 +25,10 @@ def tune(
     as_json: options.Json = False,
 ) -> None:
     """Measure which batch sizes, memory format and threads are fastest here, over all evaluators of this machine."""
-    from evofool.config import load_config
+    settings = options.read_config(config, overrides, allow_code)
     from evofool.machines import tune
     from evofool.targets.training.provision import provide
 
-    settings = load_config(config, overrides)
     provide(config, settings, output.tell)
     result = tune.tune(settings, seconds=seconds, allow_code=allow_code, tell=output.tell)
     lines = tune.lines_of(result.best.numerics) if result.worth_it else []

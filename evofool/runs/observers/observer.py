@@ -74,6 +74,13 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Something takes seconds before the start."""
+
+    text: str  # what, and the way round it
+
+
+@dataclass(frozen=True)
 class RunStopped:
     """The run stops after its last commit. It does not come after an error; alone, where there was nothing to do."""
 
@@ -85,7 +92,7 @@ class RunEnded:
     """The last event of a session that started, whether it came to its end or to an error."""
 
 
-Event = RunStarted | GenerationPlaced | Committed | Warned | RunStopped | RunEnded
+Event = RunStarted | GenerationPlaced | Committed | Warned | Waiting | RunStopped | RunEnded
 
 
 class Observer:
@@ -112,6 +119,9 @@ class Observer:
     def on_warning(self, event: Warned) -> None:
         """Something a person should know."""
 
+    def on_wait(self, event: Waiting) -> None:
+        """Something takes seconds before the start."""
+
     def on_stop(self, event: RunStopped) -> None:
         """The run stops after its last commit."""
 
@@ -124,6 +134,7 @@ _METHODS = {
     GenerationPlaced: "on_generation",
     Committed: "on_commit",
     Warned: "on_warning",
+    Waiting: "on_wait",
     RunStopped: "on_stop",
     RunEnded: "on_end",
 }

@@ -13,7 +13,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from evofool.base import streams
-from evofool.runs.observers.observer import GenerationPlaced, Observer, RunEnded, RunStarted, RunStopped, Warned
+from evofool.runs.observers.observer import (
+    GenerationPlaced,
+    Observer,
+    RunEnded,
+    RunStarted,
+    RunStopped,
+    Waiting,
+    Warned,
+)
 
 __all__ = ["Lines", "LiveTable", "Notebook", "is_watched", "make_progress"]
 
@@ -78,6 +86,9 @@ class Lines(Observer):
     def _say(self, text: str) -> None:
         streams.stderr.write(f"{text}\n")
 
+    def on_wait(self, event: Waiting) -> None:
+        self._say(event.text)
+
     def on_start(self, event: RunStarted) -> None:
         self._say(_title(event))
 
@@ -114,6 +125,9 @@ class LiveTable(Observer):
 
     def _new_live(self) -> Live:
         return Live(self._bar, console=self._console, refresh_per_second=4)
+
+    def on_wait(self, event: Waiting) -> None:
+        self._say(event.text)
 
     def on_start(self, event: RunStarted) -> None:
         self._say(_title(event))

