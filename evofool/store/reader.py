@@ -203,7 +203,8 @@ class Run:
         """The row of `elites` of a class, by name or output index; of several bins, the one of highest log-odds.
 
         Raises, besides what `elites` does:
-            ClassNotFound: no such class, or the name of several, or its cell is empty.
+            ClassNotFound: no such class, or its cell is empty.
+            ConfigError: it is the name of several classes.
         """
         elites = self.elites(allow_code=allow_code)
         # A class may be named "3" and be at another index, so names come first.

@@ -467,7 +467,7 @@ def test_numbers_in_units_of_one_are_doubted_and_have_a_way_in(tmp_path: Path) -
         (4, "is a int; give a list"),
         (["a", "\ud800", "c", "d"], "class 1 is called '\\ud800', which holds half a character"),
     ],
-    ids=repr,
+    ids=["none", "float", "bytes", "dict", "set", "number", "half a character"],
 )
 def test_class_names_that_cannot_be_stored_are_refused_at_the_door(names: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
