@@ -216,7 +216,6 @@ def conduct(
         frame[column] = frame[by].map(names).fillna(frame[column])
     summary = [_plain(row) for row in study.summarise(frame)]
     svg, sentence = study.figure(summary, frame)
-    picture = table.put(f"{stem}.svg", svg.encode())
     facts = {
         "study": name,
         "question": question,
@@ -230,8 +229,26 @@ def conduct(
         "evofool": evofool.__version__,
     }
     text = json.dumps(facts, indent=1, default=lambda value: getattr(value, "spec", str(value)), allow_nan=False)
+    if other := _other_call(table.path.with_suffix(".json"), json.loads(text)):
+        tell(
+            f"{table.path.with_suffix('.json')} and .svg were the answer for {other}; they are this call's now, and the "
+            f"rows of both are in {table.path.name}. --out keeps calls apart."
+        )
+    picture = table.put(f"{stem}.svg", svg.encode())
     record = table.put(f"{stem}.json", (text + "\n").encode())
     return Outcome(question, sentence, summary, frame, (table.path, picture, record), work.left_out)
+
+
+def _other_call(record: Path, facts: Facts) -> str:
+    """What a record, if there is one, is the answer for, where it is of another subject or of other options; else ""."""
+    try:
+        stored = json.loads(record.read_bytes())
+        if all(stored[key] == facts[key] for key in ("subject", "options")):
+            return ""
+        options = " ".join(f"{name}={value}" for name, value in stored["options"].items() if value)
+        return ", ".join(map(str, [*stored["subject"], *([options] if options else [])]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # there is none, or it is no record
+        return ""
 
 
 def _compute(study: Study, work: Work, table: StudyTable) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -204,3 +205,15 @@ def test_conduct_refuses_what_makes_no_sense(made_up: None) -> None:
         conduct("made_up", ["x"], Options("a"), limit=0)
     assert len(conduct("made_up", ["x"], Options("a"), limit=1).frame) == 2
     assert not Path("studies/made_up/made_up.parquet").exists()
+
+
+def test_the_answer_to_another_call_is_not_replaced_in_silence_and_none_of_its_rows_is_lost(made_up: None) -> None:
+    said: list[str] = []
+    conduct("made_up", ["x"], Options("a"), tell=said.append)
+    conduct("made_up", ["x"], Options("a"), tell=said.append)
+    assert not said  # the same call, which may be repeated
+    conduct("made_up", ["y"], Options("b", many=("c",)), tell=said.append)
+    [sentence] = said
+    assert "made_up.json and .svg were the answer for x, must=a how_often=3 part=0.5;" in sentence and "--out" in sentence
+    assert set(pd.read_parquet("studies/made_up/made_up.parquet")["key"]) >= {"x", "y"}
+    assert json.loads(Path("studies/made_up/made_up.json").read_text())["subject"] == ["y"]
