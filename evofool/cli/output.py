@@ -153,7 +153,7 @@ def print_next(paths: Sequence[Path]) -> None:
     names = [plain(str(path)) for path in paths]
     where = names[-1]
     code = f"import pandas; print(pandas.read_parquet({json.dumps(f'{where}/elites')}).head())"
-    several = f"  evofool study compare {' '.join(map(quoted, names))}\n" if len(names) > 1 else ""
+    several = f"  evofool study compare {' '.join(quoted(name) for name in names)}\n" if len(names) > 1 else ""
     # Not by rich, which breaks lines that are longer than the terminal's.
     print(
         f"\n{'The archive is' if len(names) == 1 else 'The archives are'} in {', '.join(names)}. What next:\n{several}"

@@ -231,8 +231,8 @@ def conduct(
     text = json.dumps(facts, indent=1, default=lambda value: getattr(value, "spec", str(value)), allow_nan=False)
     if other := _other_call(table.path.with_suffix(".json"), json.loads(text)):
         tell(
-            f"{table.path.with_suffix('.json')} and .svg were the answer for {other}; they are this call's now, and the "
-            f"rows of both are in {table.path.name}. --out keeps calls apart."
+            f"{table.path.with_suffix('.json')} and .svg were the answer for {other}; they are this call's now, and "
+            f"{table.path.name} has the rows of both. --out keeps calls apart."
         )
     picture = table.put(f"{stem}.svg", svg.encode())
     record = table.put(f"{stem}.json", (text + "\n").encode())
@@ -240,7 +240,7 @@ def conduct(
 
 
 def _other_call(record: Path, facts: Facts) -> str:
-    """What a record, if there is one, is the answer for, where it is of another subject or of other options; else ""."""
+    """What a record is the answer for, where it is of another subject or of other options; "" if not, or there is none."""
     try:
         stored = json.loads(record.read_bytes())
         if all(stored[key] == facts[key] for key in ("subject", "options")):

@@ -96,7 +96,7 @@ def test_a_link_to_a_run_is_the_run(command: Command, config: Config, tmp_path: 
 
 def test_what_next_can_be_pasted_whatever_the_place_is_called(capsys: pytest.CaptureFixture[str]) -> None:
     place = 'my runs/it\'s #1; a $HOME `of` "its" own'
-    output.print_next(Path(place))
+    output.print_next([Path(place)])
     _, second, *others = capsys.readouterr().out.strip().splitlines()
     code = shlex.split(second)[2]
     assert shlex.split(second)[:2] == ["python", "-c"]

@@ -105,4 +105,4 @@ def test_a_run_is_shown_where_somebody_watches_or_as_it_is_told(
     config = load_config(config, [f"observers.progress={kind}", "search.generations=1"])
     evofool.run(config, out=tmp_path / "run", progress=progress)
     out, said = capsys.readouterr()
-    assert ("1 generations done" in said) == shown and (bool(said), out) == (shown, "")
+    assert ("1 generation done" in said) == shown and (bool(said), out) == (shown, "")

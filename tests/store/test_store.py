@@ -1335,8 +1335,8 @@ def test_readers_see_what_is_committed_though_the_view_on_disk_is_older_or_missi
         assert seen.elites().attrs == new.attrs and np.array_equal(seen.image("3"), run.image("3"))
         ids = [row["individual_id"] for row in json.loads(command("elites", run.path, "--json")[1])]
         assert ids == new["individual_id"].tolist()
-        rows = re.findall(r"^\d +\S.* ([0-9a-f]+)$", command("elites", run.path)[1], flags=re.MULTILINE)
-        assert rows == [f"{i:x}" for i in new["individual_id"]]
+        rows = re.findall(r"^\d +\S.* (\d+)$", command("elites", run.path)[1], flags=re.MULTILINE)
+        assert rows == [str(i) for i in new["individual_id"]]
         assert str(float(new["log_odds"][3])) in command("show", run.path, "3")[1]
         assert command("export", run.path, "--out", tmp_path / "empty", "--sheet-only")[0] == 0
         assert tree(run.path) == before, "readers never write"

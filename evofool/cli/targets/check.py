@@ -46,10 +46,10 @@ def check(
     """
     from evofool.base.source import Source
     from evofool.config import load_config
-    from evofool.evaluate.settings import applied
     from evofool.targets.specs import check_spec
 
     check_spec(spec, allow_code=allow_code)
+    from evofool.evaluate.settings import applied
     from evofool.targets.checking.checks import check
     from evofool.targets.families import unfolded
     from evofool.targets.numerics import default_numerics
