@@ -240,7 +240,7 @@ def conduct(
 
 
 def _other_call(record: Path, facts: Facts) -> str:
-    """What a record is the answer for, where it is of another subject or of other options; "" if not, or there is none."""
+    """What a record is the answer for, if it is of another subject or other options; "" if not, or there is none."""
     try:
         stored = json.loads(record.read_bytes())
         if all(stored[key] == facts[key] for key in ("subject", "options")):
