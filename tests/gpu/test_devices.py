@@ -157,6 +157,7 @@ def test_a_run_takes_the_gpu_that_there_is_and_does_not_go_on_without(tmp_path: 
     assert any("evaluators_per_gpu" in warning for warning in plan["warnings"])
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 @pytest.mark.ray
 def test_evaluators_share_a_gpu(tmp_path: Path, keys: list[object]) -> None:

@@ -352,6 +352,7 @@ def test_the_table_shows_both_figures_beside_each_ratio(
     assert json.loads(command("cluster", "bench", file, "--json")[1])["ratio"] == 0.5
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_the_command_measures_in_this_process_and_tidies_up(
     command: Command, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
