@@ -73,8 +73,8 @@ def combined(members: Sequence[NDArray[np.float64]], combine: str) -> NDArray[np
         members: (n, classes) each, of the classes that all members have. Their probabilities need not sum to 1, since a
             member may have other classes besides.
         combine: "mean": log(mean of p) - log(mean of 1 - p). "product": of the products q_c of the members' p_c,
-            log(q_c) - log(sum of q_j, j != c), so q is renormalised over these classes. "min": the least of the d, which
-            is no distribution's; its largest is the ensemble's answer all the same.
+            log(q_c) - log(sum of q_j, j != c), so q is renormalised over these classes. "min": the least of the d,
+            which is no distribution's; its largest is the ensemble's answer all the same.
 
     Returns:
         (n, classes) float32; NaN in every column of a row that is not finite for any member.

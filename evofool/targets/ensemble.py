@@ -179,7 +179,7 @@ def fitted(images: torch.Tensor, size: tuple[int, int], channels: int) -> torch.
     if tuple(images.shape[1:3]) != size:
         planes = images.to(torch.float32).movedim(-1, 1).contiguous()
         planes = torch.nn.functional.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
-        images = planes.round_().clamp_(0, 255).to(torch.uint8).movedim(1, -1)
+        images = planes.round_().clamp_(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
     return images.expand(*images.shape[:3], channels)
 
 
@@ -199,8 +199,8 @@ def _no_classes(members: Sequence[Target], shared: list[str]) -> str:
         f"{m.spec} has {', '.join(islice(m.class_names, 3))}{', ...' if len(m.class_names) > 3 else ''}"
         for m in members
     )
-    found = f"only {shared[0]}, and a search needs two classes" if shared else "none"
-    return f"target.spec: of the classes of these networks, matched by WordNet id or name, all have {found}: {names}."
+    found = f"only the class {shared[0]!r} in common, and a search needs two" if shared else "no class in common"
+    return f"target.spec: these networks have {found} (classes are matched by WordNet id, else by name): {names}."
 
 
 def _listed(entries: Sequence[str | int]) -> str:

@@ -52,13 +52,16 @@ def check_section(section: TargetConfig, *, allow_code: bool = False) -> None:
 
 def check_spec(spec: str, *, allow_code: bool = False) -> None:
     """As `check_section`, of the spec of one network."""
+    if _ENSEMBLE.fullmatch(spec):
+        networks = spec.partition("(")[2].removesuffix(")")
+        raise ConfigError(f"target.spec: {spec!r} is how an ensemble is shown; say target.spec=[{networks}].")
     if check := _CHECKS.get(scheme_of(spec)):
         check(Source(spec, allow_code))
 
 
 def refuse_combine(section: TargetConfig) -> None:
     """Raise ConfigError where one network is to be combined."""
-    if isinstance(section.spec, str) and section.combine != "mean":
+    if isinstance(section.spec, str) and section.combine != "mean" and not _ENSEMBLE.fullmatch(section.spec):
         raise ConfigError(
             f"target.combine: {section.combine} combines several networks, and target.spec names one; give a list, "
             f"target.spec=[{section.spec}, ...], or leave target.combine out."
