@@ -27,6 +27,7 @@ _HOMES = {
     "deap_mutation": "encoding.own",
     "load_config": "config",
     "load_target": "targets.families",
+    "make_ensemble": "targets.ensemble",
     "make_progress": "runs.observers.progress",
     "make_search": "search.asking",
     "matrix": "studies.transfer",

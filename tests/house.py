@@ -71,7 +71,7 @@ ROOMS = (
         3,
         "networks",
         _files(
-            "specs contents preprocessing target soundness family numerics readout "
+            "specs contents preprocessing target classes ensemble soundness family numerics readout "
             "zoo.imagenet zoo.weights zoo.folding zoo.lenet zoo.efficientnet_lite zoo.torchvision_networks "
             "zoo.timm_networks zoo.python families opening "
             "training.datasets training.train training.provision checking.photographs checking.checks"

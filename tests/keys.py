@@ -42,6 +42,7 @@ OTHER: dict[str, Any] = {
     "name": "other-{seed}",
     "seed": 99,
     "target.spec": "python:mynet.py:build",
+    "target.combine": "min",
     "target.classes": [0, "seven"],
     "target.geometry": "published",
     "target.output": "probabilities",

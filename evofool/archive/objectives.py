@@ -30,7 +30,8 @@ class Readings:
         log_odds: (n, outputs) float32, of all outputs of the target; a row that is not finite is NaN throughout.
         classes: (K,) int64, the outputs that have cells.
         logits: (n, outputs) float32 where asked for: what the target returned, as logits; of a target that returns
-            probabilities or their logarithms, the logarithms.
+            probabilities or their logarithms, the logarithms; of an ensemble, the logarithms of the probabilities that
+            its log-odds stand for.
         images: (n, height, width, channels) uint8 where asked for, as they were scored.
         layer: (n, ...) float32 where asked for: the outputs of one layer.
     """

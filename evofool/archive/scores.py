@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from evofool.archive.objectives import LOG_ODDS, Objective, Readings
 from evofool.records import Cells, Scores
 
-__all__ = ["OUTPUTS", "confidence", "log_odds", "score_outputs", "sums"]
+__all__ = ["COMBINE", "OUTPUTS", "combined", "confidence", "log_odds", "log_odds_float64", "score_outputs", "sums"]
 
 OUTPUTS = ("logits", "probabilities", "log_probabilities")  # what a network may return
+COMBINE = ("mean", "product", "min")  # ways to make one answer of several networks'
 
 _SMALLEST = 2.0**-149  # the smallest positive float32: a probability of 0 means "below this"
 
@@ -26,13 +28,22 @@ def log_odds(outputs: NDArray[np.floating], output: str) -> NDArray[np.float32]:
     Args:
         outputs: (n, classes), what the network returned.
         output: "logits", "probabilities" or "log_probabilities". Log-probabilities are logits; so are the logarithms
-            of probabilities, where 0 counts as the smallest positive float32.
+            of probabilities, where 0 counts as the smallest positive float32. "log_odds" are what they are; those of an
+            ensemble need not be any distribution's.
 
     Returns:
         (n, classes) float32; NaN in every column of a row that has a value that is not finite.
     """
+    return log_odds_float64(outputs, output).astype(np.float32)
+
+
+def log_odds_float64(outputs: NDArray[np.floating], output: str) -> NDArray[np.float64]:
+    """As `log_odds`, before it is rounded to float32."""
     z = outputs.astype(np.float64)
     bad = ~np.isfinite(z).all(axis=1)
+    if output == "log_odds":
+        z[bad] = np.nan
+        return z
     z[bad] = 0.0
     if output == "probabilities":
         z = np.log(np.maximum(z, _SMALLEST))
@@ -49,6 +60,35 @@ def log_odds(outputs: NDArray[np.floating], output: str) -> NDArray[np.float32]:
     second = others.max(axis=1)
     result[rows, top] = z[rows, top] - (second + np.log(np.exp(others - second[:, None]).sum(axis=1)))
     result[bad] = np.nan
+    return result
+
+
+def combined(members: Sequence[NDArray[np.float64]], combine: str) -> NDArray[np.float32]:
+    """The log-odds of an ensemble, from those of its members; float64 inside.
+
+    A member's log-odds d hold log p = -log(1 + exp(-d)) and log(1 - p) = -log(1 + exp(d)) to full precision, however
+    near to 0 or 1 its p is, so nothing here is ever subtracted from 1.
+
+    Args:
+        members: (n, classes) each, of the classes that all members have. Their probabilities need not sum to 1, since a
+            member may have other classes besides.
+        combine: "mean": log(mean of p) - log(mean of 1 - p). "product": of the products q_c of the members' p_c,
+            log(q_c) - log(sum of q_j, j != c), so q is renormalised over these classes. "min": the least of the d,
+            which is no distribution's; its largest is the ensemble's answer all the same.
+
+    Returns:
+        (n, classes) float32; NaN in every column of a row that is not finite for any member.
+    """
+    odds = np.stack(members)
+    bad = ~np.isfinite(odds).all(axis=(0, 2))
+    odds[:, bad] = 0.0
+    if combine == "min":
+        result = odds.min(axis=0)
+    elif combine == "product":
+        result = log_odds_float64(-np.logaddexp(0.0, -odds).sum(axis=0), "logits")
+    else:
+        result = np.logaddexp.reduce(-np.logaddexp(0.0, -odds)) - np.logaddexp.reduce(-np.logaddexp(0.0, odds))
+    result[bad] = np.nan
     return result.astype(np.float32)
 
 
@@ -57,9 +97,9 @@ def sums(outputs: NDArray[np.floating], output: str) -> tuple[NDArray[np.float64
 
     Args:
         outputs: (n, classes), finite.
-        output: see `log_odds`; anything may be logits, whose probabilities sum to 1.
+        output: see `log_odds`; anything may be logits, whose probabilities sum to 1, or log-odds, of which any will do.
     """
-    if output == "logits":
+    if output in ("logits", "log_odds"):
         return np.ones(len(outputs)), np.zeros(len(outputs), dtype=bool)
     rows = outputs.astype(np.float64)
     with np.errstate(over="ignore"):
@@ -79,6 +119,8 @@ def _logits(outputs: NDArray[np.floating], output: str) -> NDArray[np.float32]:
     """Outputs as logits, of which logarithms of probabilities are some."""
     if output == "probabilities":
         return np.log(np.maximum(outputs.astype(np.float64), _SMALLEST)).astype(np.float32)
+    if output == "log_odds":
+        return -np.logaddexp(0.0, -outputs.astype(np.float64)).astype(np.float32)
     return outputs.astype(np.float32)
 
 

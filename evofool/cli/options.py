@@ -44,14 +44,14 @@ def read_config(config: str | Path | Mapping[str, object], overrides: list[str] 
         ConfigError: it makes no sense, or its target is not there and will not be trained.
     """
     from evofool.config import load_config
-    from evofool.targets.specs import check_spec
+    from evofool.targets.specs import check_section
     from evofool.targets.training.provision import need_training_data, to_be_trained
 
     settings = load_config(config, overrides)
     if file := to_be_trained(config, settings):
         need_training_data(file)
     else:
-        check_spec(settings.target.spec, allow_code=allow_code)
+        check_section(settings.target, allow_code=allow_code)
     return settings
 
 

@@ -19,10 +19,10 @@ def resume(
     """Go on with a run; overrides may change stopping and operational keys, e.g. search.generations=500."""
     from evofool.config import load_config
     from evofool.store.run import stored_config
-    from evofool.targets.specs import check_spec
+    from evofool.targets.specs import check_section
 
     config = load_config(stored_config(path), overrides)
-    check_spec(config.target.spec, allow_code=allow_code)
+    check_section(config.target, allow_code=allow_code)
     from evofool.runs import runner
 
     with output.last_words(config, path):

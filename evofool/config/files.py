@@ -248,7 +248,9 @@ def _apply(data: Facts, override: str | Mapping[str, object]) -> dict[str, str]:
         kinds = _kinds(wanted)
         wanted = _below(kinds[0], name) if len(kinds) == 1 else None
     text = value.strip()
-    if text and all(map(_is_text, _kinds(wanted))) and not _QUOTED.fullmatch(text):
+    kinds = _kinds(wanted)
+    takes_text = all(map(_is_text, kinds)) or (str in kinds and not text.startswith("["))
+    if text and takes_text and not _QUOTED.fullmatch(text):
         text = "'" + text.replace("'", "''") + "'"
     _put(data, key, _parse_yaml(text, f"{key}=", wanted))
     return {key: _named(key, value)}

@@ -56,11 +56,28 @@ def parse_condition(text: str) -> tuple[str, str, float]:
         raise ValueError(f"{match[3]!r} in {text!r} is not a number") from None
 
 
+def _one_or_several(value: object) -> object:
+    """A spec, or those of an ensemble; a sentence for anything else."""
+    if isinstance(value, list) and all(isinstance(spec, str) for spec in value):
+        if len(value) < 2:
+            raise ValueError("a list is an ensemble, of two networks at least; of one, give its spec alone")
+    elif not isinstance(value, str):
+        raise ValueError("should be a text, or a list of texts")
+    return value
+
+
 class TargetConfig(Section):
     """The network under test."""
 
-    spec: str = key(
-        ..., "What to fool: lenet:FILE, efficientnet-lite:0, torchvision:NAME, timm:NAME or python:FILE.py:callable."
+    spec: Annotated[str | Annotated[list[str], Field(min_length=2)], BeforeValidator(_one_or_several)] = key(
+        ...,
+        "What to fool: lenet:FILE, efficientnet-lite:0, torchvision:NAME, timm:NAME or python:FILE.py:callable; a list "
+        "of these is an ensemble.",
+    )
+    combine: Literal["mean", "product", "min"] = key(
+        "mean",
+        "What an ensemble says of a class: log-odds of the mean probability, of the renormalised product of the "
+        "probabilities, or the least of the networks' log-odds.",
     )
     classes: Literal["all"] | Annotated[list[str | int], Field(min_length=1)] = key(
         "all", "Classes that get a cell: all, or a list of class names or output indices."
@@ -83,6 +100,16 @@ class TargetConfig(Section):
         if value not in (1, 10):
             raise ValueError("should be 1 or 10")
         return value
+
+    @property
+    def specs(self) -> list[str]:
+        """The spec of every network: several of an ensemble, else one."""
+        return [self.spec] if isinstance(self.spec, str) else self.spec
+
+    @property
+    def named(self) -> str:
+        """The spec as one text, e.g. "min(efficientnet-lite:0, efficientnet-lite:1)" for an ensemble."""
+        return self.spec if isinstance(self.spec, str) else f"{self.combine}({', '.join(self.spec)})"
 
 
 class EncodingConfig(Section):

@@ -123,14 +123,15 @@ def named_files(settings: Config) -> list[Path]:
     """The local files that keys name: Python files, and weights of the target; as named, each once."""
     modules = [name.rpartition(":")[0] for name in _code(settings)]
     files = [as_path(name) for name in modules if name.endswith(".py") or as_path(name).is_file()]
-    files += map(as_path, _family(settings).files(settings.target.spec.partition(":")[2]))
+    for spec, family in zip(settings.target.specs, _families(settings)):
+        files += map(as_path, family.files(spec.partition(":")[2]))
     return list(dict.fromkeys(files))
 
 
-def _family(settings: Config) -> Family:
+def _families(settings: Config) -> list[Family]:
     from evofool.targets.families import family_of  # with torch, which most kinds of launch files do without
 
-    return family_of(settings.target.spec)
+    return [family_of(spec) for spec in settings.target.specs]
 
 
 def node_for(settings: Config, nodes: int, cpus: int | None, gpus: int | None, free: int = CPUS) -> Node:
@@ -193,7 +194,8 @@ def fill(kind: str, config: Path, overrides: list[str], settings: Config, wishes
     text = template(kind)
     if kind == "docker":
         trackers = [load(TRACKERS[name]).extra for name in settings.observers.trackers]
-        extras = filter(None, ["fast", _family(settings).extra, *trackers])
+        families = [family.extra for family in _families(settings)]
+        extras = dict.fromkeys(filter(None, ["fast", *families, *trackers]))
         return Filled(_swap(text, r"^ARG EXTRAS=.*", f"ARG EXTRAS={','.join(extras)}"))
     check_settings(settings, wishes.allow_code, "the launched run")
     nodes = _nodes(kind, wishes)

@@ -23,6 +23,7 @@ from evofool.machines.probe import Probe, Reading, opened_problem
 from evofool.machines.rehearsal import MIB, BreedingMemory, FirstGenerations, Rehearsal
 from evofool.machines.sweep import passes, share_used
 from evofool.records import Facts, Numerics
+from evofool.targets.specs import source_of
 
 __all__ = ["Figure", "Plan", "generations_of", "plan"]
 
@@ -99,7 +100,7 @@ def plan(
         EvofoolError: what the run itself would stop with: no such target or class, code that may not run.
         ResourcesMissing: no cluster answers at the address.
     """
-    source = Source(config.target.spec, allow_code)
+    source = source_of(config.target, allow_code)
     problem = opened_problem(config, source)
     family, settings, search = problem.target.family, config.evaluation, config.search
     warnings: list[str] = []
@@ -210,11 +211,13 @@ def _measure(config: Config, source: Source, numerics: Numerics, several: bool) 
 def _work(result: Plan, config: Config, numerics: Numerics, generations: int) -> None:
     result.add("generations", generations, "", "exact")
     result.add("evaluations", evaluations_in(config, generations), "", "exact")
-    sizes, crops = _sizes(config, generations), config.target.crops
-    count = sum(passes(individuals, numerics) * number for individuals, number in sizes) * crops
+    sizes, each = _sizes(config, generations), config.target.crops * len(config.target.specs)
+    count = sum(passes(individuals, numerics) * number for individuals, number in sizes) * each
     result.add("forward passes", count, "", "exact")
     images = count * numerics.micro_batch
-    result.add("images through the network", images, "", "exact", rule="with padding, and crops")
+    result.add(
+        "images through the network", images, "", "exact", rule="with padding, crops, and every network of an ensemble"
+    )
 
 
 def _time(

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from evofool.base.source import Source
 from evofool.config import Config
 from evofool.errors import ConfigError
 from evofool.evaluate.memory import gpus
@@ -21,6 +20,7 @@ from evofool.evaluate.resolving import resolve_numerics
 from evofool.machines.probe import TOO_LARGE, opened_problem
 from evofool.machines.sweep import FINALISTS, SLOW, Choice, Machine, alternated, coarse, whole_chunk
 from evofool.records import Numerics
+from evofool.targets.specs import source_of
 
 __all__ = ["KEYS", "LEAST_GAIN", "Tuning", "lines_of", "tune"]
 
@@ -64,7 +64,7 @@ def tune(
     Raises:
         EvofoolError: the target cannot be built, or fails.
     """
-    source = Source(config.target.spec, allow_code)
+    source = source_of(config.target, allow_code)
     problem = opened_problem(config, source)
     numerics = resolve_numerics(config.evaluation, problem.target.family, gpus() > 0)
     with closing(Machine(config, source, numerics.device)) as machine:

@@ -15,6 +15,8 @@ from evofool.errors import IncompatibleRun
 from evofool.evaluate.problem import Problem
 from evofool.records import Facts, Numerics
 from evofool.store.run import RunStore
+from evofool.targets.ensemble import Ensemble
+from evofool.targets.target import Target
 
 __all__ = ["provenance_of", "refuse_changes", "stored_numerics", "warn_of_dropped_rows"]
 
@@ -68,6 +70,26 @@ def warn_of_dropped_rows(store: RunStore, config: Config, warn: Callable[[str], 
         )
 
 
+def _members(target: Target) -> Facts:
+    """Of an ensemble, how its networks are combined, and what each of them is and sees."""
+    if not isinstance(target, Ensemble):
+        return {}
+    members = [
+        {
+            "target": member.spec,
+            "target_fingerprint": member.fingerprint(),
+            "preprocessing": asdict(member.preprocessing),
+            "preprocessing_hash": member.preprocessing.sha256(),
+            "output": member.output,
+            "image_size": list(member.image_size),
+            "channels": member.channels,
+            "classes": len(member.class_names),
+        }
+        for member in target.members
+    ]
+    return {"combine": target.combine, "members": members}
+
+
 def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: list[Facts], **more: str) -> Facts:
     """What run.json says of a new run.
 
@@ -90,6 +112,7 @@ def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: li
         "geometry": target.geometry,
         "output": target.output,
         "crops": target.crops,
+        **_members(target),
         "image_size": list(target.image_size),
         "channels": target.channels,
         "cells": len(problem.cells),

@@ -31,6 +31,7 @@ from evofool.studies.shared.statistics import median_ranks, wilson
 from evofool.studies.study import Study, Work
 from evofool.targets.checking.photographs import fit
 from evofool.targets.opening import open_target
+from evofool.targets.specs import section_named
 from evofool.targets.target import Target
 
 __all__ = ["SCORES", "STUDY", "Options", "score"]
@@ -185,7 +186,7 @@ def _problem(work: Work) -> Problem:
     options = work.options
     live = options.target if isinstance(options.target, Target) else None
     view = {"geometry": options.geometry, "output": options.output, "crops": options.crops}
-    section = {"spec": "live" if live else options.target, **view}
+    section = {**({"spec": "live"} if live else section_named(str(options.target), "--target")), **view}
     config = load_config({"target": section, "evaluation": {"pool": work.pool or "inline"}})
     opened = open_target(config.target, live=live, allow_code=work.allow_code, key="--target")
     return picture_problem(config, opened)

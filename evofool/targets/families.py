@@ -9,6 +9,7 @@ from torch import nn
 from evofool.base.registry import FAMILIES, load
 from evofool.base.source import Source
 from evofool.errors import ConfigError
+from evofool.targets.ensemble import Ensemble
 from evofool.targets.family import Family
 from evofool.targets.specs import scheme_of
 from evofool.targets.target import Target
@@ -60,6 +61,17 @@ def unfolded(source: Source) -> nn.Module | None:
 
 
 def configured(target: Target, *, geometry: str, output: str, crops: int) -> Target:
-    """A target with what the section `target` of a configuration says of it; arguments as of `load_target`."""
+    """A target with what the section `target` of a configuration says of it; arguments as of `load_target`.
+
+    Raises:
+        ConfigError: it makes no sense for this target; the members of an ensemble have been configured already.
+    """
+    if isinstance(target, Ensemble):
+        if (geometry, output, crops) != ("native", "declared", 1):
+            raise ConfigError(
+                f"target: {target.spec} is an ensemble of targets that have their geometry, output and crops already; "
+                "leave these keys out, or give its networks other ones."
+            )
+        return target
     output = target.output if output == "declared" else output
     return replace(target, geometry=geometry, output=output, crops=crops)

@@ -14,7 +14,9 @@ from evofool.base.source import Source
 from evofool.config.sections import TargetConfig
 from evofool.errors import ConfigError, IncompatibleRun, TargetError, first_line
 from evofool.targets.contents import refuse_no_network
+from evofool.targets.ensemble import Ensemble, make_ensemble
 from evofool.targets.families import configured, load_target
+from evofool.targets.specs import refuse_combine, source_of, sources_of
 from evofool.targets.target import Preprocessing, Target, class_texts
 
 __all__ = ["OpenTarget", "built", "open_target", "refuse_other_target", "section_of"]
@@ -55,12 +57,13 @@ def open_target(
         ConfigError: no such target, its code may not run, or a live one is missing or lacks something.
         TargetError: it cannot be built.
     """
+    refuse_combine(section)
     if live is None:
         if section.spec == "live":
             raise ConfigError(
                 "target.spec: this run's target was a live module; give it again: evofool.run(config, target=...)."
             )
-        source = source or Source(section.spec, allow_code, key=key)
+        source = source or source_of(section, allow_code, key=key)
         target = built(source, section)
         return OpenTarget(section, target, source, target.fingerprint())
     if isinstance(live, Target):
@@ -86,12 +89,15 @@ def _copied(module: torch.nn.Module) -> torch.nn.Module:
 
 def section_of(target: Target) -> TargetConfig:
     """The section that leaves a live target as it is."""
-    return TargetConfig.model_validate({"spec": "live", **{key: getattr(target, key) for key in _VIEW}})
+    view = {} if isinstance(target, Ensemble) else {key: getattr(target, key) for key in _VIEW}
+    return TargetConfig.model_validate({"spec": "live", **view})
 
 
 def built(source: Source, section: TargetConfig) -> Target:
-    """The target of a source, whose files travel with it, in a section's view."""
-    return load_target(source, **section.model_dump(include=set(_VIEW)))
+    """The target of a source, whose files travel with it, in a section's view: an ensemble where it names several."""
+    view = section.model_dump(include=set(_VIEW))
+    members = [load_target(part, **view) for part in sources_of(section, source)]
+    return members[0] if isinstance(section.spec, str) else make_ensemble(members, section.combine)
 
 
 def refuse_other_target(fingerprint: str, place: Path, opened: OpenTarget) -> None:

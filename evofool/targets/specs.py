@@ -6,30 +6,94 @@ Families use the same checks when they load. What a network's own package knows,
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from evofool.base.registry import FAMILIES
 from evofool.base.source import Source
 from evofool.base.usercode import code_place
+from evofool.config.sections import TargetConfig
 from evofool.errors import ConfigError
 
-__all__ = ["LITE_SIZES", "check_spec", "lenet_file", "lite_variant", "scheme_of"]
+__all__ = [
+    "LITE_SIZES",
+    "check_section",
+    "check_spec",
+    "lenet_file",
+    "lite_variant",
+    "refuse_combine",
+    "scheme_of",
+    "section_named",
+    "source_of",
+    "sources_of",
+]
 
+_ENSEMBLE = re.compile(r"(mean|product|min)\((.*)\)")
 LITE_SIZES = {"0": 224, "1": 240, "2": 260}  # variant: side of the input, in pixels
 
 
-def check_spec(spec: str, *, allow_code: bool = False) -> None:
-    """Refuse a spec that cannot be opened, as far as that can be known quickly.
+def check_section(section: TargetConfig, *, allow_code: bool = False) -> None:
+    """Refuse a section whose networks cannot be opened, as far as that can be known quickly.
 
     Args:
-        spec: of `target.spec`; "live" is left to whoever has the network.
+        section: whose spec "live" is left to whoever has the network.
         allow_code: whether a python: spec may run its code; it does not run here.
 
     Raises:
-        ConfigError: it names no kind of target, a file that cannot be read, or code that may not run.
+        ConfigError: a spec names no kind of target, a file that cannot be read, or code that may not run; or
+            `combine` has nothing to combine.
     """
-    if spec != "live" and (check := _CHECKS.get(scheme_of(spec))):
+    refuse_combine(section)
+    if section.spec != "live":
+        for spec in section.specs:
+            check_spec(spec, allow_code=allow_code)
+
+
+def check_spec(spec: str, *, allow_code: bool = False) -> None:
+    """As `check_section`, of the spec of one network."""
+    if _ENSEMBLE.fullmatch(spec):
+        networks = spec.partition("(")[2].removesuffix(")")
+        raise ConfigError(f"target.spec: {spec!r} is how an ensemble is shown; say target.spec=[{networks}].")
+    if check := _CHECKS.get(scheme_of(spec)):
         check(Source(spec, allow_code))
+
+
+def refuse_combine(section: TargetConfig) -> None:
+    """Raise ConfigError where one network is to be combined."""
+    if isinstance(section.spec, str) and section.combine != "mean" and not _ENSEMBLE.fullmatch(section.spec):
+        raise ConfigError(
+            f"target.combine: {section.combine} combines several networks, and target.spec names one; give a list, "
+            f"target.spec=[{section.spec}, ...], or leave target.combine out."
+        )
+
+
+def source_of(section: TargetConfig, allow_code: bool, *, key: str = "target.spec") -> Source:
+    """What the target of a section is built from, in any process; that of an ensemble has the files of all members."""
+    return Source(section.named, allow_code, key=key)
+
+
+def sources_of(section: TargetConfig, source: Source) -> list[Source]:
+    """The source of each network of a section, which share the files of `source`."""
+    return [source] if isinstance(section.spec, str) else [replace(source, spec=spec) for spec in section.spec]
+
+
+def section_named(text: str, key: str) -> dict[str, str | list[str]]:
+    """The keys `spec` and `combine` of a section that a text names: a spec, or an ensemble as it is shown, e.g.
+    "min(efficientnet-lite:0, efficientnet-lite:1)".
+
+    Args:
+        key: of the configuration or the command line, for messages.
+
+    Raises:
+        ConfigError: an ensemble of fewer than two.
+    """
+    if not (found := _ENSEMBLE.fullmatch(text)):
+        return {"spec": text}
+    specs = [spec.strip() for spec in found[2].split(",")]
+    if len(specs) < 2 or not all(specs):
+        raise ConfigError(f"{key}: {text!r} is no ensemble; give two networks at least, {found[1]}(SPEC, SPEC).")
+    return {"spec": specs, "combine": found[1]}
 
 
 def scheme_of(spec: str) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -49,6 +50,8 @@ class Target:
         autocast: what the network computes in where that is less than float32; see `with_arithmetic`.
     """
 
+    KINDS: ClassVar[tuple[str, ...]] = OUTPUTS  # that `output` may be
+
     module: torch.nn.Module
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
@@ -63,7 +66,7 @@ class Target:
     files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.output not in OUTPUTS:
+        if self.output not in self.KINDS:
             raise ConfigError(f"target.output: {self.output!r} is not logits, probabilities or log_probabilities.")
         object.__setattr__(self, "class_names", class_texts(self.class_names))
         if len(self.class_names) < 2:
@@ -107,6 +110,11 @@ class Target:
     def channels(self) -> int:
         """1 (grey) or 3 (RGB)."""
         return self.preprocessing.channels
+
+    @property
+    def parts(self) -> tuple[Target, ...]:
+        """The targets that it asks: itself; of an ensemble, the members."""
+        return (self,)
 
     def fingerprint(self) -> str:
         """sha256 (hex) of weights and buffers, preprocessing, geometry, kind of output, class names and code."""
@@ -246,7 +254,11 @@ class Target:
         finite = np.isfinite(outputs).all(axis=1)
         if not finite.any():
             raise TargetError(f"{self.spec}: every output of the network is NaN or infinite; are its weights loaded?")
-        if sums(outputs[finite], self.returns)[1].any():
+        self.check_sums(outputs)
+
+    def check_sums(self, outputs: NDArray[np.float32]) -> None:
+        """Raise TargetError where a finite row, of (n, outputs), of probabilities or logarithms does not sum to 1."""
+        if sums(outputs[np.isfinite(outputs).all(axis=1)], self.returns)[1].any():
             raise TargetError(
                 f"{self.spec}: target.output is {self.output}, but the network's outputs do not sum to 1; "
                 "say target.output=logits if they are raw scores."

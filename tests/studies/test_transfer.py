@@ -23,8 +23,8 @@ from evofool.evaluate import problem
 from evofool.evaluate.evaluator import Evaluator
 from evofool.evaluate.inline import InlinePool
 from evofool.studies.shared import pictures, statistics
-from evofool.studies.shared.elites import match
 from evofool.studies.transfer import STUDY, summarise
+from evofool.targets.classes import match
 from evofool.targets.numerics import default_numerics
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`

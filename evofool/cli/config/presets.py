@@ -37,8 +37,8 @@ def presets(
         return
     rows = []
     for preset in preset_names():
-        spec = load_config(preset).target.spec
-        rows.append((preset, preset_about(preset), spec, WEIGHTS[spec.partition(":")[0]]))
+        target = load_config(preset).target
+        rows.append((preset, preset_about(preset), target.named, WEIGHTS[target.specs[0].partition(":")[0]]))
     columns = ["preset", "about", "network", "weights"]
     if as_json:
         output.print_json([dict(zip(columns, row)) for row in rows])

@@ -11,6 +11,7 @@ from typer import Argument, Exit, Option
 from evofool.cli import output
 from evofool.cli.options import AllowCode, Crops, Geometry, Json, Output, file_path
 from evofool.cli.targets import targets_app
+from evofool.errors import ConfigError
 
 if TYPE_CHECKING:
     from evofool.base.source import Source
@@ -46,8 +47,10 @@ def check(
     """
     from evofool.base.source import Source
     from evofool.config import load_config
-    from evofool.targets.specs import check_spec
+    from evofool.targets.specs import check_spec, section_named
 
+    if not isinstance(section_named(spec, "SPEC")["spec"], str):
+        raise ConfigError(f"SPEC: {spec} is an ensemble; check its networks one at a time.")
     check_spec(spec, allow_code=allow_code)
     from evofool.evaluate.settings import applied
     from evofool.targets.checking.checks import check

@@ -18,6 +18,7 @@ from ray import cloudpickle
 from evofool.base.source import Source
 from evofool.errors import ConfigError
 from evofool.evaluate.problem import Problem
+from evofool.targets.specs import sources_of
 
 __all__ = ["is_imported_from", "refuse_missing"]
 
@@ -57,7 +58,7 @@ def _needed(problem: Problem) -> Iterator[tuple[str, str]]:
     source = problem.opened.source
     sources = [problem.objective, *problem.activations]
     if isinstance(source, Source):
-        sources.append(source)
+        sources += sources_of(problem.opened.section, source)
     else:
         by_value = cloudpickle.list_registry_pickle_by_value() | {"__main__"}
         for module in {type(part).__module__ for part in source.module.modules()} - by_value:

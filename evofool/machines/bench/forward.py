@@ -32,14 +32,16 @@ class Rival(Subject):
         torch.set_num_threads(numerics.threads)
         self.rows, self.device = numerics.micro_batch, numerics.device
         layout = torch.channels_last if numerics.memory_format == "channels_last" else torch.contiguous_format
-        p = self.target.preprocessing
         random = np.random.default_rng(0)
         self.target = self.target.to(numerics.device, numerics.memory_format)
-        shape = (self.rows, *self.target.image_size, p.channels)
+        shape = (self.rows, *self.target.image_size, self.target.channels)
         self.images = torch.from_numpy(random.integers(0, 256, shape, dtype=np.uint8)).to(numerics.device)
-        pixels = torch.from_numpy(random.random((self.rows, p.channels, *p.image_size), dtype=np.float32)) * 255
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (p.mean, p.std))
-        self.input = ((pixels - mean) / std).to(device=numerics.device, memory_format=layout)
+        self.inputs = []  # of each network
+        for part in self.target.parts:
+            p = part.preprocessing
+            pixels = torch.from_numpy(random.random((self.rows, p.channels, *p.image_size), dtype=np.float32)) * 255
+            mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (p.mean, p.std))
+            self.inputs.append(((pixels - mean) / std).to(device=numerics.device, memory_format=layout))
         self.measure(0.0)
 
     def measure(self, seconds: float) -> Reading:
@@ -47,7 +49,8 @@ class Rival(Subject):
 
         def work() -> None:
             for _ in range(self.target.crops):
-                self.target.module(self.input)
+                for part, given in zip(self.target.parts, self.inputs):
+                    part.module(given)
             if self.device == "cuda":  # which works on after the call has returned
                 torch.cuda.synchronize()
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from evofool.base import provenance
 from evofool.base.places import as_path, as_url
-from evofool.base.source import Source
 from evofool.config import Config
 from evofool.errors import ConfigError
 from evofool.evaluate.memory import gpus
@@ -29,6 +28,7 @@ from evofool.machines.sweep import FINALISTS, Choice, alternated, coarse
 from evofool.records import Facts, Numerics
 from evofool.store import files
 from evofool.store.run import stored_config
+from evofool.targets.specs import source_of
 
 __all__ = ["bench", "in_turns"]
 
@@ -62,7 +62,7 @@ def bench(
     """
     if repeats < 1 or not seconds > 0:
         raise ConfigError(f"bench needs at least one round and some time, not --repeats {repeats} --seconds {seconds}.")
-    source = Source(config.target.spec, allow_code)
+    source = source_of(config.target, allow_code)
     problem = opened_problem(config, source)
     numerics = resolve_numerics(config.evaluation, problem.target.family, gpus() > 0)
     if run is not None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -15,10 +14,11 @@ from evofool.evaluate.pool import Pool, stream
 from evofool.records import Scores
 from evofool.store.reader import Run, encoding_of
 from evofool.studies.shared import pictures, tables
+from evofool.targets.classes import match
 from evofool.targets.opening import OpenTarget
 from evofool.targets.target import Target
 
-__all__ = ["VARIANTS", "Elites", "match", "score"]
+__all__ = ["VARIANTS", "Elites", "score"]
 
 VARIANTS = ("same_pixels", "re_rendered")
 BATCH, BATCH_BYTES = 256, 64 << 20  # pictures drawn at a time, and the room they may take
@@ -79,27 +79,6 @@ class Elites:
     def shared(self, target: Target) -> int:
         """How many elites were evolved for a class that the target has."""
         return int((self.outputs(target, "class_index") >= 0).sum())
-
-
-def match(source: dict[int, str], names: Sequence[str]) -> dict[int, int]:
-    """Which output of a target is which class of the source, by name: {source index: target index}.
-
-    A name that several outputs of either bear does not say which of them is meant: such a class is matched with the
-    output at its own index where that has the same name, else with none.
-
-    Args:
-        source: {index: name}.
-        names: of the target's outputs.
-    """
-    in_source, in_target = Counter(source.values()), Counter(names)
-    outputs = {name: output for output, name in enumerate(names)}
-    matches = {}
-    for index, name in source.items():
-        if in_source[name] == in_target[name] == 1:
-            matches[index] = outputs[name]
-        elif index < len(names) and names[index] == name:
-            matches[index] = index
-    return matches
 
 
 def score(elites: Elites, by: OpenTarget, variant: str, pool: Pool) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from evofool.evaluate.pool import Pool
 from evofool.evaluate.problem import picture_problem
 from evofool.store.reader import Run
 from evofool.targets.opening import OpenTarget, open_target, refuse_other_target, section_of
+from evofool.targets.specs import section_named
 from evofool.targets.target import Target
 
 __all__ = ["Tell", "cluster", "judge", "judge_of", "picture_pool", "settings_of"]
@@ -21,7 +22,7 @@ Tell = Callable[[str], None]  # takes a sentence of progress
 
 
 def judge(target: str | Target, *, allow_code: bool) -> OpenTarget:
-    """A target to score with, by its spec, or a live one, which is copied.
+    """A target to score with, by its spec or as an ensemble is shown, or a live one, which is copied.
 
     Raises:
         ConfigError: no such target, or its code may not run.
@@ -29,7 +30,8 @@ def judge(target: str | Target, *, allow_code: bool) -> OpenTarget:
     """
     if isinstance(target, Target):
         return open_target(section_of(target), live=target)
-    return open_target(TargetConfig(spec=target), allow_code=allow_code, key="--to")
+    section = TargetConfig.model_validate(section_named(target, "--to"))
+    return open_target(section, allow_code=allow_code, key="--to")
 
 
 def judge_of(run: Run, live: Sequence[Target], *, allow_code: bool) -> OpenTarget:

@@ -24,9 +24,10 @@ def to_be_trained(source: object, settings: Config) -> Path | None:
         source: what `settings` were loaded from.
     """
     preset = preset_named(source)
-    if preset is None or settings.target.spec != load_config(preset).target.spec:
+    spec = settings.target.spec
+    if preset is None or not isinstance(spec, str) or spec != load_config(preset).target.spec:
         return None
-    scheme, _, file = settings.target.spec.partition(":")
+    scheme, _, file = spec.partition(":")
     return Path(file) if scheme == "lenet" and not Path(file).exists() else None
 
 
