@@ -120,6 +120,7 @@ def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: li
         "class_names": [target.class_names[i] for i in classes],
         **({"bins": problem.cells.bins} if problem.cells.bins > 1 else {}),
         "output_names": list(target.class_names),
+        **({"imagenet_ids": list(target.imagenet_ids)} if target.imagenet_ids else {}),
         "encoding": problem.genomes.kind,
         "code": dict(problem.code),
         "numerics": {**asdict(numerics), "canary": canary, "epoch": 0, **more},

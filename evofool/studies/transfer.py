@@ -2,7 +2,11 @@
 
 Every elite of a run is scored by every other target twice: as the pixels that were archived, fitted to the target's
 size (`same_pixels`), and as its genome drawn at that size (`re_rendered`). What the elite's own target says of it is
-read from the elites table. Classes are matched by name. Of several runs without --to, the others' networks are asked.
+read from the elites table. Classes are matched by WordNet id where both networks know theirs, else by name. Of several
+runs without --to, the others' networks are asked.
+
+What chance gives stands beside each share: the evolved classes permuted over the elites of a run, or over those of one
+super-class (some forty kinds of things, of ImageNet's classes); and, if asked for, what photographs give.
 """
 
 from __future__ import annotations
@@ -14,30 +18,33 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from evofool.config.sections import EvaluationConfig
 from evofool.errors import ConfigError
 from evofool.evaluate.pool import Pool
 from evofool.records import Facts
 from evofool.store.reader import Run
 from evofool.store.schemas import SCHEMA_VERSION
+from evofool.studies.shared.chance import by_chance
 from evofool.studies.shared.charts import Panel, dots, heat_maps
-from evofool.studies.shared.elites import VARIANTS, Elites, score
+from evofool.studies.shared.elites import PHOTOGRAPHS, VARIANTS, Elites, Photographs, Shown, score
 from evofool.studies.shared.judging import Tell, cluster, judge, judge_of, picture_pool, settings_of
 from evofool.studies.shared.statistics import median_ranks, wilson
 from evofool.studies.study import Study, Work, conduct
 from evofool.targets.opening import OpenTarget
 from evofool.targets.target import Target
+from evofool.targets.zoo.imagenet import super_classes
 
 __all__ = ["STUDY", "Options", "matrix", "summarise", "transfer"]
 
 KEYS = ("run_id", "archive_hash", "to_fingerprint", "variant")
 TOLD = 3  # targets in a sentence
-SURE = 0.9  # confidence at the source above which elites are also summed up by themselves
+SURE = (0.9, 0.99, 0.9999)  # confidences at the source above which elites are also summed up by themselves
 SHARES = {
     "same_top1": "same answer as the source",
     "class_is_top1": "the answer is the evolved class",
@@ -101,6 +108,9 @@ class Options:
         "same_pixels, as archived, or re_rendered, drawn at each target's size; may be repeated. By "
         "default both with --to, same_pixels without.",
     ] = ()
+    photographs: Annotated[
+        bool, "Show the networks labelled photographs, too, which packages of evofool[imagenet] bring."
+    ] = False
 
 
 def transfer(
@@ -152,6 +162,7 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
     everyone = [Elites(run, allow_code=work.allow_code, limit=work.limit) for run in runs]
     judges = _others(work, everyone) if options.to else _own(work, runs)
     work.show_as("to", "to_fingerprint", {by.fingerprint: by.target.spec for by in judges})
+    photographed: set[str] = set()  # fingerprints of the sources whose photographs were shown, once for all their runs
     with contextlib.ExitStack() as stack:
         for elites, evaluation in zip(everyone, settings):
             stack.enter_context(cluster(evaluation, work.address))
@@ -165,9 +176,12 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
                         with picture_pool(elites.run, by, evaluation, address=work.address, warn=work.tell) as pool:
                             yield from _scored(elites, by, [group[-1] for group in groups], pool)
                     work.tell(f"{by.target.spec}: {_progress(elites, by, [group[-1] for group in groups])}")
+            if options.photographs and (home := elites.run.provenance["target_fingerprint"]) not in photographed:
+                photographed.add(home)
+                yield from _photographed(work, elites, judges, evaluation)
 
 
-def _groups(elites: Elites, by: OpenTarget, variants: Sequence[str]) -> list[tuple[str, ...]]:
+def _groups(elites: Shown, by: OpenTarget, variants: Sequence[str]) -> list[tuple[str, ...]]:
     """The values of KEYS."""
     who = elites.run.provenance["run_id"], elites.archive_hash, by.fingerprint
     return [(*who, variant) for variant in dict.fromkeys(variants)]
@@ -214,6 +228,21 @@ def _scored(elites: Elites, by: OpenTarget, variants: list[str], pool: Pool) -> 
         yield rows
 
 
+def _photographed(
+    work: Work, elites: Elites, judges: list[OpenTarget], evaluation: EvaluationConfig
+) -> Generator[pd.DataFrame]:
+    """Rows of photographs in the place of elites, for every target, the source's own among them where it is asked."""
+    if not (missing := [by for by in judges if work.missing(_groups(elites, by, [PHOTOGRAPHS]))]):
+        return
+    home = judge_of(elites.run, work.live, allow_code=work.allow_code)
+    with picture_pool(elites.run, home, evaluation, address=work.address, warn=work.tell) as pool:
+        shown = Photographs(elites, home, pool, work.limit)
+    for by in missing:
+        with picture_pool(elites.run, by, evaluation, address=work.address, warn=work.tell) as pool:
+            yield score(shown, by, PHOTOGRAPHS, pool)
+        work.tell(f"{by.target.spec}: {len(shown.frame)} photographs scored")
+
+
 def _at_home(elites: Elites, by: OpenTarget) -> pd.DataFrame:
     """The rows of the source against itself, from the archive, which has neither margins nor ranks."""
     frame, (height, width) = elites.frame, elites.run.provenance["image_size"]
@@ -244,20 +273,28 @@ def summarise(frame: pd.DataFrame) -> list[Facts]:
         frame: as `transfer` gives it.
 
     Returns:
-        Dicts: to, to_fingerprint, variant, elites ("all" or "source >= 0.9"), n of them, the `individuals` they are,
-        how many are without_class or not_finite at the target, median_confidence with its median_interval (of ranks),
-        and {share, low, high, count, n} of `same_top1`, `class_is_top1`, `both_99` and `both_9999` (confidence of the
-        evolved class at least 0.99 or 0.9999 by both), and `source_surer` (of those with the same top-1, the source has
-        the higher log-odds, which unlike confidence do not saturate). The intervals (95 %; of shares Wilson's) take
-        elites for independent. An image that the target gives no finite scores counts as not transferred; one whose
-        class the target lacks is left out.
+        Dicts: to, to_fingerprint, variant, elites ("all", or "source >= 0.9", 0.99 or 0.9999), n of them, the
+        `individuals` they are, how many are without_class or not_finite at the target, median_confidence with its
+        median_interval (of ranks), and {share, low, high, count, n} of `same_top1`, `class_is_top1`, `both_99` and
+        `both_9999` (confidence of the evolved class at least 0.99 or 0.9999 by both), and `source_surer` (of those with
+        the same top-1, the source has the higher log-odds, which unlike confidence do not saturate); and `besides`,
+        tidy rows of what chance gives, of super-classes, and of rank and log-odds. The intervals (95 %; of shares
+        Wilson's) take elites for independent. An image that the target gives no finite scores counts as not
+        transferred; one whose class the target lacks is left out.
     """
     result = []
     for (to, fingerprint, variant), group in frame.groupby(["to", "to_fingerprint", "variant"], sort=False):
         facts = {"to": to, "to_fingerprint": fingerprint, "variant": variant}
-        for label, part in (("all", group), (f"source >= {SURE}", group[group["source_confidence"] >= SURE])):
+        for label, part in _by_confidence(group):
             result.append({**facts, "elites": label, "n": len(part), **_figures(part)})
     return result
+
+
+def _by_confidence(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """All rows, and those of which the source is sure at several levels."""
+    yield "all", group
+    for level in SURE:
+        yield f"source >= {level}", group[group["source_confidence"] >= level]
 
 
 def _figures(part: pd.DataFrame) -> Facts:
@@ -275,7 +312,45 @@ def _figures(part: pd.DataFrame) -> Facts:
         "both_99": _share(lower >= 0.99),
         "both_9999": _share(lower >= 0.9999),
         "source_surer": _share(same["source_log_odds"] > same["log_odds"]),
+        "besides": list(_beside_chance(with_class)),
     }
+
+
+def _beside_chance(part: pd.DataFrame) -> Iterator[Facts]:
+    """Of elites whose class the target has: what `class_is_top1` is by chance and by how much it is more, overall and
+    within super-classes; answers of the right super-class, likewise; the median rank and log-odds of the class.
+
+    Every row names its null. The interval of an excess is Wilson's, less what is expected by chance.
+    """
+    runs = part["run_id"].tolist()
+    answers = part["top1_class_index"].astype(object).where(part["top1_class_index"].notna(), None)
+    kinds = super_classes()
+    made, said = ([kinds.get(name) for name in part[key]] for key in ("class_name", "top1_class_name"))
+    nulls: dict[str, tuple[str, list[Any]]] = {"chance": ("classes permuted", runs)}
+    if all(made):
+        nulls["chance_in_super_class"] = ("permuted within super-class", list(zip(runs, made)))
+    observed = _share(part["class_is_top1"])
+    for name, (null, blocks) in nulls.items():
+        by = by_chance(part["target_class_index"].tolist(), answers.tolist(), blocks)
+        yield {"figure": name, **by, "null": null}
+        yield {"figure": name.replace("chance", "excess"), **_excess(observed, by), "null": null}
+    if all(made):
+        right = _share(pd.Series([a == b for a, b in zip(made, said)], dtype=bool))
+        by = by_chance(made, said, runs)
+        yield _share_row("same_super_class", right)
+        yield {"figure": "excess_of_super_class", **_excess(right, by), "null": "classes permuted"}
+    for name, column in (("median_rank", "rank"), ("median_log_odds", "log_odds")):
+        values = part[column].dropna().to_numpy(dtype=float)
+        low, high = median_ranks(values)
+        yield {"figure": name, "value": _median(part[column]), "low": low, "high": high, "n": len(values)}
+
+
+def _excess(observed: Facts, chance: Facts) -> Facts:
+    """By how much a share is more than by chance; values of `_share` and `by_chance`."""
+    if not observed["n"]:
+        return {"value": None, "low": None, "high": None, "n": 0}
+    value, low, high = (observed[key] - chance["value"] for key in ("share", "low", "high"))
+    return {"value": value, "low": low, "high": high, "p": chance["p"], "n": observed["n"]}
 
 
 def _share(values: pd.Series) -> Facts:
@@ -330,6 +405,8 @@ def matrix(
     )
     pairs: dict[tuple[str, str], Facts] = {}
     for row in _tidy_pairs(outcome.frame):
+        if row["elites"] != "all":
+            continue
         head = {name: row[name] for name in ("source", "to", "source_fingerprint", "to_fingerprint", "runs")}
         entry = pairs.setdefault((row["source_fingerprint"], row["to_fingerprint"]), head)
         entry[row["figure"]] = row["value"]
@@ -350,12 +427,13 @@ def _tidy(frame: pd.DataFrame) -> list[Facts]:
     """The summary of the study: of every pair of networks where the runs' own are among them, else of every target."""
     if (frame["source_fingerprint"] == frame["to_fingerprint"]).any() and frame["source_fingerprint"].nunique() > 1:
         return list(_tidy_pairs(frame))
-    entries = summarise(frame)
-    totals = {(entry["to_fingerprint"], entry["variant"]): entry["n"] for entry in entries if entry["elites"] == "all"}
     # Where the source is sure of all its elites, a summary of the sure ones would repeat that of all; of none, there is
     # nothing to say.
-    told = [e for e in entries if e["elites"] == "all" or 0 < e["n"] < totals[e["to_fingerprint"], e["variant"]]]
-    return [row for entry in told for row in _tidy_entry(entry)]
+    told: dict[tuple[str, str, int], Facts] = {}
+    for entry in summarise(frame):
+        if entry["n"]:
+            told.setdefault((entry["to_fingerprint"], entry["variant"], entry["n"]), entry)
+    return [row for entry in told.values() for row in _tidy_entry(entry)]
 
 
 def _tidy_entry(entry: Facts) -> Iterator[Facts]:
@@ -368,6 +446,7 @@ def _tidy_entry(entry: Facts) -> Iterator[Facts]:
     yield {**head, **facts, "n": entry["n"] - entry["without_class"]}
     for name in SHARES:
         yield {**head, **_share_row(name, entry[name])}
+    yield from ({**head, **row} for row in entry["besides"])
 
 
 def _tidy_pairs(frame: pd.DataFrame) -> Iterator[Facts]:
@@ -375,16 +454,25 @@ def _tidy_pairs(frame: pd.DataFrame) -> Iterator[Facts]:
     labels = _labels(dict(zip(frame["to_fingerprint"], frame["to"])))
     for variant, rows in frame.groupby("variant", sort=False):
         for a, b in itertools.product(labels, labels):
-            part = rows[(rows["source_fingerprint"] == a) & (rows["to_fingerprint"] == b)]
+            pair = rows[(rows["source_fingerprint"] == a) & (rows["to_fingerprint"] == b)]
             head = {"source": labels[a], "to": labels[b], "source_fingerprint": a, "to_fingerprint": b}
-            head |= {"variant": variant, "runs": part["run_id"].nunique()}
-            with_class = part[part["class_is_top1"].notna()]
-            for name, values in (("class_is_top1", with_class["class_is_top1"]), ("same_top1", part["same_top1"])):
-                yield {**head, **_share_row(name, _share(values.dropna()))}
-            confidences = with_class["confidence"].dropna().to_numpy(dtype=float)
-            low, high = median_ranks(confidences)
-            facts = {"figure": "median_confidence", "value": _median(with_class["confidence"])}
-            yield {**head, **facts, "low": low, "high": high, "n": len(confidences)}
+            head |= {"variant": variant, "runs": pair["run_id"].nunique()}
+            told: dict[int, str] = {}  # the first label of as many elites
+            for label, part in _by_confidence(pair):
+                if label == "all" or (len(part) and len(part) not in told):
+                    told[len(part)] = label
+                    yield from ({**head, "elites": label, **row} for row in _of_pair(part))
+
+
+def _of_pair(part: pd.DataFrame) -> Iterator[Facts]:
+    with_class = part[part["class_is_top1"].notna()]
+    for name, values in (("class_is_top1", with_class["class_is_top1"]), ("same_top1", part["same_top1"])):
+        yield _share_row(name, _share(values.dropna()))
+    confidences = with_class["confidence"].dropna().to_numpy(dtype=float)
+    low, high = median_ranks(confidences)
+    facts = {"figure": "median_confidence", "value": _median(with_class["confidence"])}
+    yield {**facts, "low": low, "high": high, "n": len(confidences)}
+    yield from _beside_chance(with_class)
 
 
 def _share_row(name: str, share: Facts) -> Facts:
@@ -397,7 +485,7 @@ def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
             f"{title} ({variant})": {
                 (row["source"], row["to"]): row["value"]
                 for row in summary
-                if row["figure"] == name and row["variant"] == variant
+                if row["figure"] == name and row["variant"] == variant and row["elites"] == "all"
             }
             for variant in dict.fromkeys(row["variant"] for row in summary)
             for name, title in PANELS.items()
@@ -423,20 +511,28 @@ def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
 
 def _told(summary: list[Facts]) -> str:
     """What each target, as many as a sentence holds, says of the elites, as the first variant has them."""
-    rows = [r for r in summary if r["figure"] == "class_is_top1" and r["variant"] == summary[0]["variant"]]
-    told = "; ".join(f"{row['to']} gives it to {_interval(row)}" for row in rows[:TOLD])
+    first = [r for r in summary if r["variant"] == summary[0]["variant"]]
+    rows = [r for r in first if r["figure"] == "class_is_top1"]
+    chance = {r["to_fingerprint"]: f", by chance {r['value']:.1%}" for r in first if r["figure"] == "chance" and r["n"]}
+    told = "; ".join(
+        f"{row['to']} gives it to {_interval(row)}{chance.get(row['to_fingerprint'], '')}" for row in rows[:TOLD]
+    )
     more = f"; {len(rows) - TOLD} others are in the table" if len(rows) > TOLD else ""
     return f"The answer that elites were evolved for, as {summary[0]['variant']}: {told}{more}."
 
 
 def _most(summary: list[Facts]) -> str:
     """The pairs of networks between which most transfers, and least."""
-    rows = [r for r in summary if r["figure"] == "class_is_top1" and r["source"] != r["to"] and r["n"]]
+    pairs = [r for r in summary if r["source"] != r["to"] and r["elites"] == "all" and r["n"]]
+    pairs = [r for r in pairs if r["variant"] == summary[0]["variant"]]
+    rows = [r for r in pairs if r["figure"] == "class_is_top1"]
     if not rows:
         return "No two of these networks have a class in common, so nothing could be compared."
     rows.sort(key=lambda row: row["value"])
     least, most = (f"{row['to']} gives it to {_interval(row)} of {row['source']}" for row in (rows[0], rows[-1]))
-    return f"The answer that elites were evolved for: {least}, the fewest; {most}, the most."
+    chance = max(r["value"] for r in pairs if r["figure"] == "chance")
+    told = f"{least}, the fewest; {most}, the most; by chance {chance:.1%} at most"
+    return f"The answer that elites were evolved for: {told}."
 
 
 def _interval(row: Facts) -> str:

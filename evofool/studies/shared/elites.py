@@ -1,7 +1,11 @@
-"""A run's elites scored by some target: who they are, which of its classes are theirs, and what it makes of them."""
+"""A run's elites scored by some target: who they are, which of its classes are theirs, and what it makes of them.
+
+In their place labelled photographs can be shown, for what real pictures give between the same networks.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -10,23 +14,66 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence
+from evofool.errors import ConfigError
 from evofool.evaluate.pool import Pool, stream
 from evofool.records import Scores
 from evofool.store.reader import Run, encoding_of
 from evofool.studies.shared import pictures, tables
+from evofool.targets.checking.photographs import fit, photographs
 from evofool.targets.classes import match
 from evofool.targets.opening import OpenTarget
 from evofool.targets.target import Target
+from evofool.targets.zoo.imagenet import ids_of
 
-__all__ = ["VARIANTS", "Elites", "score"]
+__all__ = ["PHOTOGRAPHS", "VARIANTS", "Elites", "Photographs", "Shown", "score"]
 
 VARIANTS = ("same_pixels", "re_rendered")
+PHOTOGRAPHS = "photographs"  # in the column of variants
 BATCH, BATCH_BYTES = 256, 64 << 20  # pictures drawn at a time, and the room they may take
 
 
-class Elites:
-    """The elites of a run at one moment: `frame` is their table, `rows` what the study says of them for any target, and
-    `names` are the source's class names by output index.
+class Shown(ABC):
+    """Pictures of a run: `frame` is their table, `rows` what a study says of them for any target, and `names` are the
+    source's class names by output index, as far as these are known.
+
+    Args:
+        frame: with the columns of the elites table that `rows` is made of.
+    """
+
+    def __init__(self, run: Run, frame: pd.DataFrame, archive_hash: str) -> None:
+        self.run, self.frame, self.archive_hash = run, frame, archive_hash
+        provenance = run.provenance
+        outputs = provenance.get("output_names", [])
+        self.names: dict[int, str] = dict(zip(provenance["class_indices"], provenance["class_names"]))
+        self.names |= dict(enumerate(outputs))  # also of classes without a cell
+        self._ids = dict(enumerate(provenance.get("imagenet_ids") or ids_of(outputs)))
+        self.rows = frame[["run_id", "as_of_generation", "class_index", "class_name", "individual_id"]].assign(
+            archive_hash=archive_hash,
+            source=frame["target"],
+            source_fingerprint=frame["target_fingerprint"],
+            source_confidence=frame["confidence"],
+            source_log_odds=frame["log_odds"],
+            source_top1_class_index=frame["top1_class_index"],
+            source_top1_class_name=[self.names.get(i) for i in frame["top1_class_index"]],
+            source_top1_confidence=frame["top1_confidence"],
+        )
+
+    @abstractmethod
+    def picture(self, row: int, variant: str, target: Target) -> NDArray[np.uint8]:
+        """A picture as a target takes it, by its row of `frame`: (height, width, channels) uint8."""
+
+    def outputs(self, target: Target, column: str) -> NDArray[np.int64]:
+        """(pictures,) the target's output for the class in a column of indices; -1 where it has none."""
+        outputs = match(self.names, target.class_names, self._ids, target.imagenet_ids)
+        return np.array([outputs.get(int(index), -1) for index in self.frame[column]], dtype=np.int64)
+
+    def shared(self, target: Target) -> int:
+        """How many pictures are of a class that the target has."""
+        return int((self.outputs(target, "class_index") >= 0).sum())
+
+
+class Elites(Shown):
+    """The elites of a run at one moment.
 
     Args:
         allow_code: whether activations of the user's own may run, where genomes that have some are drawn.
@@ -34,22 +81,9 @@ class Elites:
     """
 
     def __init__(self, run: Run, *, allow_code: bool = False, limit: int | None = None) -> None:
-        self.run, self._allow_code = run, allow_code
-        frame, self.archive_hash = tables.read_elites(run, allow_code=allow_code)
-        self.frame = frame[:limit]
-        provenance = run.provenance
-        self.names: dict[int, str] = dict(zip(provenance["class_indices"], provenance["class_names"]))
-        self.names |= dict(enumerate(provenance.get("output_names", [])))  # also of classes without a cell
-        self.rows = self.frame[["run_id", "as_of_generation", "class_index", "class_name", "individual_id"]].assign(
-            archive_hash=self.archive_hash,
-            source=self.frame["target"],
-            source_fingerprint=self.frame["target_fingerprint"],
-            source_confidence=self.frame["confidence"],
-            source_log_odds=self.frame["log_odds"],
-            source_top1_class_index=self.frame["top1_class_index"],
-            source_top1_class_name=[self.names.get(i) for i in self.frame["top1_class_index"]],
-            source_top1_confidence=self.frame["top1_confidence"],
-        )
+        self._allow_code = allow_code
+        frame, archive_hash = tables.read_elites(run, allow_code=allow_code)
+        super().__init__(run, frame[:limit], archive_hash)
 
     @cached_property
     def code(self) -> dict[str, str]:
@@ -71,17 +105,56 @@ class Elites:
             image = pictures.archived(elite)
         return pictures.fitted(image, target.image_size, target.channels)
 
-    def outputs(self, target: Target, column: str) -> NDArray[np.int64]:
-        """(elites,) the target's output for the class in a column of indices; -1 where it has none."""
-        outputs = match(self.names, target.class_names)
-        return np.array([outputs.get(int(index), -1) for index in self.frame[column]], dtype=np.int64)
 
-    def shared(self, target: Target) -> int:
-        """How many elites were evolved for a class that the target has."""
-        return int((self.outputs(target, "class_index") >= 0).sum())
+class Photographs(Shown):
+    """Labelled photographs that installed packages bring, in the place of a run's elites: the class of each is its
+    label, and what the run's own network says of it is what the source says.
+
+    Args:
+        home: the network that the run was made with.
+        pool: that scores pictures by it.
+        limit: of how many, the first in their order; None for all.
+
+    Raises:
+        ConfigError: no package that brings some is installed, or they are of no class that the network has.
+    """
+
+    def __init__(self, elites: Elites, home: OpenTarget, pool: Pool, limit: int | None = None) -> None:
+        target = home.target
+        self._samples = [p for p in photographs() if len(p.accepted) == len(p.right_classes(target.class_names)) == 1]
+        self._samples = self._samples[:limit]
+        if not self._samples:
+            raise ConfigError(
+                f"--photographs: there is none of a class of {target.spec}; foolbox brings twenty of ImageNet's: "
+                "pip install 'evofool[imagenet]'."
+            )
+        labels = np.array([p.right_classes(target.class_names)[0] for p in self._samples])
+        images = np.stack([fit(target, sample.image) for sample in self._samples])
+        [scores] = stream(pool, "score_images", iter([images]))
+        own = scores.log_odds[np.arange(len(labels)), labels]
+        frame = pd.DataFrame(
+            {
+                "run_id": elites.run.provenance["run_id"],
+                "as_of_generation": int(elites.frame["as_of_generation"].iloc[0]),
+                "class_index": labels,
+                "class_name": [target.class_names[label] for label in labels],
+                "individual_id": np.arange(len(labels)),
+                "target": target.spec,
+                "target_fingerprint": home.fingerprint,
+                "confidence": confidence(own),
+                "log_odds": own,
+                "top1_class_index": scores.top1_class,
+                "top1_confidence": scores.top1_confidence,
+            }
+        )
+        super().__init__(elites.run, frame, elites.archive_hash)
+
+    def picture(self, row: int, variant: str, target: Target) -> NDArray[np.uint8]:
+        """A photograph as a target takes it, as its publisher would: (height, width, channels) uint8."""
+        return fit(target, self._samples[row].image)
 
 
-def score(elites: Elites, by: OpenTarget, variant: str, pool: Pool) -> pd.DataFrame:
+def score(elites: Shown, by: OpenTarget, variant: str, pool: Pool) -> pd.DataFrame:
     """The rows of one target and variant, in the order of the elites: the columns of `evofool.transfer`."""
     target = by.target
     classes, top1 = elites.outputs(target, "class_index"), elites.outputs(target, "top1_class_index")

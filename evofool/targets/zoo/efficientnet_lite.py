@@ -75,7 +75,8 @@ def build(module: nn.Module, side: int, class_names: tuple[str, ...], spec: str)
         crop=side,
         interpolation="bicubic",
     )
-    return Target(module, preprocessing, class_names, output="logits", spec=spec, family="efficientnet-lite")
+    ids = imagenet.ids_of(class_names)
+    return Target(module, preprocessing, class_names, spec=spec, family="efficientnet-lite", imagenet_ids=ids)
 
 
 def fold(module: nn.Module) -> nn.Module:

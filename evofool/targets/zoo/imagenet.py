@@ -1,14 +1,39 @@
-"""The thousand classes of ILSVRC 2012, in the order of every network's outputs."""
+"""The thousand classes of ILSVRC 2012, in the order of every network's outputs: names, WordNet's ids, super-classes."""
 
 from __future__ import annotations
 
-__all__ = ["CLASSES", "class_names"]
+import csv
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+
+__all__ = ["CLASSES", "class_names", "ids_of", "super_classes"]
 
 CLASSES = 1000
 
 
 def class_names() -> tuple[str, ...]:
-    """Names as torchvision has them, all different; the package carries them, so nothing is fetched."""
-    from torchvision.models import AlexNet_Weights
+    """Names as torchvision has them, all different."""
+    return tuple(row["name"] for row in _table())
 
-    return tuple(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
+
+def ids_of(names: Sequence[str]) -> tuple[str, ...]:
+    """WordNet's ids of a network's classes, where these are the thousand under torchvision's names; else ()."""
+    if len(names) != CLASSES or tuple(names) != class_names():
+        return ()
+    return tuple(row["wordnet_id"] for row in _table())
+
+
+def super_classes() -> dict[str, str]:
+    """What kind of thing each of the thousand is, by its name: {"Chihuahua": "dog"}; some forty kinds.
+
+    A kind is all that lies below one synset of WordNet 3.0, the special before the general ones
+    (tests/targets/wordnet.py wrote the table).
+    """
+    return {row["name"]: row["super_class"] for row in _table()}
+
+
+@cache
+def _table() -> tuple[dict[str, str], ...]:
+    text = (resources.files(__package__) / "imagenet_classes.csv").read_text(encoding="utf-8")
+    return tuple(csv.DictReader(text.splitlines()))

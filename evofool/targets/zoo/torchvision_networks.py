@@ -94,7 +94,15 @@ def load(source: Source) -> Target:
         load_into(module, tensors, file)
     for head in _WITH_HEADS.get(name, ()):
         setattr(module, head, None)
-    return said.applied(Target(module, _preprocessing(weights), class_names, spec=source.spec, family="torchvision"))
+    target = Target(
+        module,
+        _preprocessing(weights),
+        class_names,
+        spec=source.spec,
+        family="torchvision",
+        imagenet_ids=imagenet.ids_of(class_names),
+    )
+    return said.applied(target)
 
 
 def _files(argument: str) -> list[str]:
