@@ -125,8 +125,8 @@ ROOMS = (
         7,
         "one question a file, named as its command; a study never imports another",
         _files(
-            "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance shared.elites study "
-            "compare score transfer"
+            "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance shared.elites "
+            "study compare score transfer"
         ),
     ),
     Room(

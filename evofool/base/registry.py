@@ -40,6 +40,7 @@ TRACKERS = {  # observers.trackers: makes a runs.observers.observer.Observer
 STUDIES = {  # `evofool study NAME`, its question: a studies.study.Study
     "transfer": ("Are other networks as sure of the elites?", "evofool.studies.transfer:STUDY"),
     "compare": ("Which of several configurations fools the network sooner or better?", "evofool.studies.compare:STUDY"),
+    "siblings": ("Are classes that have many like them harder to fool for?", "evofool.studies.siblings:STUDY"),
     "score": ("What does a network say of any pictures?", "evofool.studies.score:STUDY"),
 }
 

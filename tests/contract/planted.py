@@ -8,7 +8,7 @@ There should be two groups of rows or more, so that a stop between them can be t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import evofool
 from evofool.records import Facts
 from evofool.studies import score, transfer
 from evofool.studies.study import NoOptions
+from evofool.targets.zoo.imagenet import super_classes
 
 NASTY = ("<script>alert(1)</script>", "a & b", '"quoted"', "]]>", "bell\x07", "lone \udc80")
 SIZE = (8, 8)
@@ -33,6 +34,7 @@ class Planted:
     subject: list[Any]
     found: Callable[[list[Facts]], bool]
     options: Any = field(default_factory=NoOptions)
+    live: list[evofool.Target] = field(default_factory=list)  # that the subject was made with, where it is asked
 
 
 class Seen(nn.Module):
@@ -103,8 +105,27 @@ def of_score(folder: Path, effect: bool) -> Planted:
     return Planted([folder], found, score.Options(by))  # type: ignore[arg-type]
 
 
+def of_siblings(folder: Path, effect: bool) -> Planted:
+    """Runs against a network to which all dogs look nearly alike; without the effect, they differ as other classes do."""
+    kinds = super_classes()
+    dogs = [name for name, kind in kinds.items() if kind == "dog"][:12]
+    others = [name for name, kind in kinds.items() if kind in ("fish", "snake", "building")][:18]
+    weight = random_weight(1)
+    if effect:
+        weight[:12] = weight[0] + 0.02 * weight[:12]
+    by = replace(target(weight), class_names=(*dogs, *others))
+    runs = [evolve(folder / f"<&{seed}>", by, f"seed={seed}") for seed in (1, 2)]
+
+    def found(summary: list[Facts]) -> bool:
+        gaps = [r for r in summary if (r["figure"], r["super_class"]) == ("more_than_others", "dog")]
+        return next(bool(r["high"] < 0 and r["p"] < 0.01) for r in gaps if r["measure"] == "log_odds")
+
+    return Planted(runs, found, live=[by])
+
+
 FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {
     "transfer": of_transfer,
     "compare": of_compare,
     "score": of_score,
+    "siblings": of_siblings,
 }

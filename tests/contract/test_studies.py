@@ -57,7 +57,9 @@ def made(name: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool]
 def whole(name: str, made: Callable[[bool], Planted], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """The study, conducted without a stop on what has the effect."""
     planted = made(True)
-    return conduct(name, planted.subject, planted.options, out=tmp_path_factory.mktemp("whole") / "out")
+    return conduct(
+        name, planted.subject, planted.options, live=planted.live, out=tmp_path_factory.mktemp("whole") / "out"
+    )
 
 
 def test_it_asks_a_question_and_its_options_have_help(name: str) -> None:
@@ -83,7 +85,9 @@ def test_a_planted_effect_is_found_and_none_where_there_is_none(
 ) -> None:
     assert made(True).found(whole.summary) is True
     planted = made(False)
-    assert planted.found(conduct(name, planted.subject, planted.options, out=tmp_path).summary) is False
+    assert (
+        planted.found(conduct(name, planted.subject, planted.options, live=planted.live, out=tmp_path).summary) is False
+    )
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[int]:
@@ -115,17 +119,17 @@ def test_stopped_and_begun_again_it_gives_the_same_table(
     with monkeypatch.context() as patch:
         first = watch(patch, stop_after=1)
         with pytest.raises(Stopped) as stopped:
-            conduct(name, planted.subject, planted.options, out=tmp_path)
+            conduct(name, planted.subject, planted.options, live=planted.live, out=tmp_path)
     assert str(tmp_path) in str(stopped.value.safe) and not (tmp_path / f"{name}.json").exists()
     assert len(pd.read_parquet(tmp_path / f"{name}.parts")) == first[0]
     with monkeypatch.context() as patch:
         rest = watch(patch)
-        outcome = conduct(name, planted.subject, planted.options, out=tmp_path)
+        outcome = conduct(name, planted.subject, planted.options, live=planted.live, out=tmp_path)
         assert first[0] + sum(rest) == rows.num_rows and pq.read_table(outcome.files[0]).equals(rows)
         assert outcome.summary == whole.summary and outcome.sentence == whole.sentence
         before = outcome.files[0].read_bytes()
         rest.clear()
-        again = conduct(name, planted.subject, planted.options, out=tmp_path)
+        again = conduct(name, planted.subject, planted.options, live=planted.live, out=tmp_path)
         assert rest == [] and again.files[0].read_bytes() == before and again.summary == whole.summary
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{name}.{k}" for k in ("parquet", "svg", "json"))
 
@@ -135,12 +139,12 @@ def test_a_limit_gives_fewer_rows_apart_from_the_others(
 ) -> None:
     planted, (study, _) = made(True), load_study(name)
     before = whole.files[0].read_bytes()
-    one = conduct(name, planted.subject, planted.options, out=whole.files[0].parent, limit=1)
+    one = conduct(name, planted.subject, planted.options, live=planted.live, out=whole.files[0].parent, limit=1)
     assert 0 < len(one.frame) < len(whole.frame)
     assert {path.name for path in one.files} == {f"{name}-limit1.{kind}" for kind in ("parquet", "svg", "json")}
     assert whole.files[0].read_bytes() == before and json.loads(one.files[2].read_text())["limit"] == 1
     started = time.monotonic()
-    conduct(name, planted.subject, planted.options, out=tmp_path, limit=study.smoke)
+    conduct(name, planted.subject, planted.options, live=planted.live, out=tmp_path, limit=study.smoke)
     assert time.monotonic() - started < 20
 
 

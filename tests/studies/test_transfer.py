@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -22,8 +23,12 @@ from evofool.errors import ConfigError, CorruptData, IncompatibleRun, Stopped, T
 from evofool.evaluate import problem
 from evofool.evaluate.evaluator import Evaluator
 from evofool.evaluate.inline import InlinePool
+from evofool.studies.shared import elites as shared_elites
 from evofool.studies.shared import pictures, statistics
-from evofool.studies.transfer import STUDY, summarise
+from evofool.studies.shared.chance import by_chance
+from evofool.studies.study import conduct
+from evofool.studies.transfer import STUDY, Options, summarise
+from evofool.targets.checking.photographs import Photograph, fit
 from evofool.targets.classes import match
 from evofool.targets.numerics import default_numerics
 
@@ -242,6 +247,8 @@ def test_names_decide_which_class_is_which() -> None:
     assert match({0: "crane", 1: "b"}, ("b", "crane", "crane")) == {1: 0}
     assert match({0: "crane", 1: "crane"}, ("b", "crane")) == {1: 1}
     assert match({0: "a"}, ("b",)) == {}
+    # Where both know their ids in WordNet, these decide.
+    assert match({0: "crane", 1: "b"}, ("b", "crane"), {0: "n1", 1: "n2"}, ("n1", "n3")) == {0: 0}
 
 
 # -------------------------------------------------------------------------------------------------------- the pictures
@@ -412,6 +419,9 @@ def test_the_summary_counts_what_it_says() -> None:
         variant="same_pixels",
         run_id="r",
         individual_id=[1, 1, 2, 3, 4, 5],
+        class_name=list("abcdef"),
+        top1_class_name=list("abcaaa"),
+        rank=pd.array([1, 1, 1, 3, None, 2], dtype="Int32"),
         target_class_index=pd.array([0, 1, 2, 3, None, 5], dtype="Int32"),
         top1_class_index=pd.array([0, 1, 2, 0, 0, 0], dtype="Int32"),
         class_is_top1=pd.array([True, True, True, False, None, False], dtype="boolean"),
@@ -419,7 +429,7 @@ def test_the_summary_counts_what_it_says() -> None:
         source_log_odds=[9.9, 2.9, 5.3, 0.0, 3.4, 2.3],
         log_odds=[9.8, 6.9, 4.8, -2.2, None, -1.4],
     )
-    everything, sure = summarise(rows)
+    everything, sure, *_ = summarise(rows)
     assert (everything["elites"], everything["n"], everything["individuals"]) == ("all", 6, 5)
     assert everything["without_class"] == 1 and everything["median_confidence"] == pytest.approx(0.992)
     counts = {name: (everything[name]["count"], everything[name]["n"]) for name in SHARES}
@@ -433,6 +443,55 @@ def test_the_summary_counts_what_it_says() -> None:
     assert (sure["n"], sure["class_is_top1"]["n"]) == (5, 4)
     empty = summarise(rows[rows["source_confidence"] < 0.9])[1]
     assert empty["n"] == 0 and empty["class_is_top1"] == {"share": None, "low": None, "high": None, "count": 0, "n": 0}
+
+
+def test_chance_is_what_permuted_classes_give() -> None:
+    made, said, runs = list("aabbcc"), list("aabbca"), [1] * 6
+    facts = by_chance(made, said, runs)
+    everything = [np.mean([a == b for a, b in zip(order, said)]) for order in itertools.permutations(made)]
+    assert facts["value"] == pytest.approx(np.mean(everything)) and facts["low"] <= facts["value"] <= facts["high"]
+    assert facts["p"] == pytest.approx(np.mean(np.array(everything) >= 5 / 6), abs=0.03)
+    # Within blocks of one class nothing can be exchanged, and all that agrees is chance.
+    assert by_chance(made, said, made)["value"] == 5 / 6 and by_chance(made, said, made)["p"] == 1
+    assert by_chance(made, [None] * 6, runs)["value"] == 0 and by_chance([], [], [])["value"] is None
+
+
+def test_one_network_for_another_agrees_in_all_and_two_halves_by_chance(tmp_path: Path) -> None:
+    """studies.md, A9: identical networks, and two that see disjoint halves of the picture."""
+    names = [f"c{i}" for i in range(40)]
+    left, right = network(names, columns=slice(0, 6)), network(names, columns=slice(6, 12), seed=2)
+    run = evolve(tmp_path / "run", left, "search.objective=top1_required", generations=25)
+    same, other = (
+        {r["figure"]: r for r in summarise(evofool.transfer(run, by, variants=["same_pixels"]))[0]["besides"]}
+        for by in (left, right)
+    )
+    top1 = float((run.elites()["class_index"] == run.elites()["top1_class_index"]).mean())
+    assert same["excess"]["value"] + same["chance"]["value"] == pytest.approx(top1) and same["excess"]["p"] < 0.01
+    assert other["chance"]["low"] <= other["excess"]["value"] + other["chance"]["value"] <= other["chance"]["high"]
+    assert "same_super_class" not in other  # of which nothing is known here
+
+
+def test_photographs_stand_in_the_place_of_elites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    samples = [
+        Photograph(f"{name}.png", generator.integers(0, 256, (30, 40, 3), dtype=np.uint8), (name,)) for name in "abdz"
+    ]
+    samples.append(Photograph("two.png", samples[0].image, ("a", "b")))  # no label: either is right
+    monkeypatch.setattr(shared_elites, "photographs", lambda: samples)
+    one, two = network(channels=3), network(names="bac", channels=3, size=(10, 10), seed=5)
+    run = evolve(tmp_path / "run", one)
+    options = Options((two,), ("same_pixels",), photographs=True)  # type: ignore[arg-type]
+    outcome = conduct("transfer", [run], options, live=[one])
+    rows = outcome.frame[outcome.frame["variant"] == "photographs"].reset_index()
+    assert list(rows["class_name"]) == ["a", "b", "d"] and rows["target_class_index"].tolist()[:2] == [1, 0]
+    for row, sample in zip(rows.itertuples(), samples):
+        assert row.source_top1_class_index == one.outputs(torch.from_numpy(fit(one, sample.image))[None])[0].argmax()
+        assert row.top1_class_index == two.outputs(torch.from_numpy(fit(two, sample.image))[None])[0].argmax()
+    assert pd.isna(rows["target_class_index"][2]) and pd.isna(rows["rank"][2])
+    assert {r["variant"] for r in outcome.summary} == {"same_pixels", "photographs"}
+    monkeypatch.setattr(shared_elites, "photographs", lambda: samples[3:])
+    with pytest.raises(ConfigError, match="--photographs: there is none of a class of live; foolbox"):
+        conduct("transfer", [run], replace(options, to=(network(channels=3, seed=9),)), live=[one])
 
 
 # ------------------------------------------------------------------------------------------------------------ matrix
@@ -567,7 +626,7 @@ def test_the_command_writes_the_matrix_of_several_runs(command: Command, nets: P
     assert len(pd.read_parquet(tmp_path / "matrix" / "transfer.parquet")) == 16
     assert not (paths[0] / "_studies").exists()
     code, out, _ = command("study", "transfer", *paths, *keys, "--json", "--variant", "re_rendered")
-    shares = [r["n"] for r in json.loads(out)["summary"] if r["figure"] == "class_is_top1"]
+    shares = [r["n"] for r in json.loads(out)["summary"] if (r["figure"], r["elites"]) == ("class_is_top1", "all")]
     assert code == 0 and shares == [4, 3, 3, 4]
     nets.write_text(NET.replace("* 0.2", "* 0.3"))
     code, _, err = command("study", "transfer", *paths, *keys)

@@ -25,7 +25,7 @@ from evofool.targets.opening import OpenTarget
 from evofool.targets.target import Target
 from evofool.targets.zoo.imagenet import ids_of
 
-__all__ = ["PHOTOGRAPHS", "VARIANTS", "Elites", "Photographs", "Shown", "score"]
+__all__ = ["PHOTOGRAPHS", "VARIANTS", "Elites", "Photographs", "Shown", "passes", "score"]
 
 VARIANTS = ("same_pixels", "re_rendered")
 PHOTOGRAPHS = "photographs"  # in the column of variants
@@ -154,23 +154,33 @@ class Photographs(Shown):
         return fit(target, self._samples[row].image)
 
 
-def score(elites: Shown, by: OpenTarget, variant: str, pool: Pool) -> pd.DataFrame:
-    """The rows of one target and variant, in the order of the elites: the columns of `evofool.transfer`."""
-    target = by.target
-    classes, top1 = elites.outputs(target, "class_index"), elites.outputs(target, "top1_class_index")
+def passes(
+    shown: Shown, target: Target, variant: str, pool: Pool
+) -> Iterator[tuple[Scores, NDArray[np.int64], NDArray[np.int64]]]:
+    """Scores of all pictures by a pool of the target, some at a time.
+
+    Yields:
+        Scores of some pictures against all outputs; (m,) which of them each of m rows of `frame` is; these rows.
+    """
     # One individual may hold many cells; it is drawn and scored once.
-    _, first, holder = np.unique(elites.frame["individual_id"], return_index=True, return_inverse=True)
+    _, first, holder = np.unique(shown.frame["individual_id"], return_index=True, return_inverse=True)
     height, width = target.image_size
     size = max(1, min(BATCH, BATCH_BYTES // (height * width * target.channels)))
 
     def batches() -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(first), size):
-            yield np.stack([elites.picture(row, variant, target) for row in first[start : start + size]])
+            yield np.stack([shown.picture(row, variant, target) for row in first[start : start + size]])
 
-    parts = []
     for number, scores in enumerate(stream(pool, "score_images", batches())):
         rows = np.nonzero(holder // size == number)[0]
-        parts.append(_verdicts(scores, holder[rows] % size, classes[rows], rows))
+        yield scores, holder[rows] % size, rows
+
+
+def score(elites: Shown, by: OpenTarget, variant: str, pool: Pool) -> pd.DataFrame:
+    """The rows of one target and variant, in the order of the elites: the columns of `evofool.transfer`."""
+    target = by.target
+    classes, top1 = elites.outputs(target, "class_index"), elites.outputs(target, "top1_class_index")
+    parts = [_verdicts(scores, at, classes[rows], rows) for scores, at, rows in passes(elites, target, variant, pool)]
     verdicts = pd.concat(parts).sort_index()
     verdicts["class_is_top1"] = _nullable(verdicts["top1"] == classes, "boolean", classes >= 0)
     verdicts["same_top1"] = _nullable(verdicts["top1"] == top1, "boolean", top1 >= 0)
@@ -178,8 +188,8 @@ def score(elites: Shown, by: OpenTarget, variant: str, pool: Pool) -> pd.DataFra
         to=target.spec,
         to_fingerprint=by.fingerprint,
         variant=variant,
-        height=height,
-        width=width,
+        height=target.image_size[0],
+        width=target.image_size[1],
         channels=target.channels,
         target_class_index=_nullable(pd.Series(classes), "Int32", classes >= 0),
         top1_class_index=_nullable(verdicts["top1"], "Int32", verdicts["top1"] >= 0),
