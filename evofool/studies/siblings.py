@@ -1,9 +1,9 @@
 """Siblings: are classes that have many like them, such as ImageNet's 118 dogs, harder to fool a network for?
 
-Nguyen et al. 2015 (section 3.3) find dogs and cats the hardest, and offer two reasons: there are more pictures of them to
-learn from, and images of one dog breed are hard to make without also raising the scores of others, which softmax counts
-against them. So each elite is scored by its own network three ways: the confidence, the log-odds, and both as they would
-be if only the classes of its super-class competed. If siblings are the reason, the last shows no gap.
+Nguyen et al. 2015 (section 3.3) find dogs and cats the hardest, and offer two reasons: there are more pictures of them
+to learn from, and images of one dog breed are hard to make without also raising the scores of others, which softmax
+counts against them. So each elite is scored by its own network three ways: the confidence, the log-odds, and both as
+they would be if only the classes of its super-class competed: how much of the gap is that competition?
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
         elites = Elites(run, allow_code=work.allow_code, limit=work.limit)
         if not any(name in super_classes() for name in elites.frame["class_name"]):
             raise ConfigError(
-                f"{run.path}: none of its classes is one of ImageNet's thousand, of which alone super-classes are known."
+                f"{run.path}: none of its classes is one of ImageNet's thousand; of no others super-classes are known."
             )
         if not work.missing([(run.provenance["run_id"], elites.archive_hash)]):
             continue
@@ -171,15 +171,14 @@ def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
     parts = []
     for group in told:
         by = {row["measure"]: row for row in gaps if (row["target"], row["super_class"]) == (target, group)}
-        parts.append(
-            f"the {by['log_odds']['n']} classes of {group} have log-odds {_told(by['log_odds'])} of all others, and among "
-            f"siblings alone {_told(by['sibling_log_odds']) if 'sibling_log_odds' in by else 'none'}"
-        )
+        alone = f", and among siblings alone {_told(by['sibling_log_odds'])}" if "sibling_log_odds" in by else ""
+        parts.append(f"the {by['log_odds']['n']} classes of {group} have log-odds {_told(by['log_odds'])}{alone}")
     return dots("Elites among their siblings, 95 % intervals", panels), f"On {target}, {'; '.join(parts)}."
 
 
 def _told(row: Facts) -> str:
-    return f"{row['value']:+.2f} (95 % interval {row['low']:+.2f} to {row['high']:+.2f}, p {row['p']:.2g}) beside those"
+    interval = f"{row['low']:+.2f} to {row['high']:+.2f}"
+    return f"{row['value']:+.2f} from those of all others (95 % interval {interval}, p {row['p']:.2g})"
 
 
 STUDY = Study(

@@ -106,7 +106,7 @@ def of_score(folder: Path, effect: bool) -> Planted:
 
 
 def of_siblings(folder: Path, effect: bool) -> Planted:
-    """Runs against a network to which all dogs look nearly alike; without the effect, they differ as other classes do."""
+    """Runs against a network to which all dogs look nearly alike; without the effect, as different as other classes."""
     kinds = super_classes()
     dogs = [name for name, kind in kinds.items() if kind == "dog"][:12]
     others = [name for name, kind in kinds.items() if kind in ("fish", "snake", "building")][:18]
