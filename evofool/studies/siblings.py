@@ -2,8 +2,9 @@
 
 Nguyen et al. 2015 (section 3.3) find dogs and cats the hardest, and offer two reasons: there are more pictures of them
 to learn from, and images of one dog breed are hard to make without also raising the scores of others, which softmax
-counts against them. So each elite is scored by its own network three ways: the confidence, the log-odds, and both as
-they would be if only the classes of its super-class competed: how much of the gap is that competition?
+counts against them. So of each elite, its own network tells the confidence and the log-odds; both as they would be if
+only the classes of its super-class competed; and the log-odds if all others did and these did not. Where competition
+among siblings is the reason, the last shows no gap. (Among themselves, many are harder to beat than few.)
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ from evofool.studies.study import Study, Work
 from evofool.targets.target import Target
 from evofool.targets.zoo.imagenet import super_classes
 
-__all__ = ["SIBLINGS", "STUDY", "among_siblings"]
+__all__ = ["SIBLINGS", "STUDY", "against"]
 
 CLASSES = 3  # of a super-class, and of all others, at least, to set the one against the others
 TOLD = ("dog", "cat")  # in the sentence, where they are there: the paper's
 MEASURES = {
     "confidence": "confidence",
     "log_odds": "log-odds",
-    "sibling_confidence": "confidence among siblings",
-    "sibling_log_odds": "log-odds among siblings",
+    "confidence_among_siblings": "confidence among siblings",
+    "log_odds_among_siblings": "log-odds among siblings",
+    "log_odds_without_siblings": "log-odds without siblings",
 }
 
 SIBLINGS = pa.schema(
@@ -54,26 +56,27 @@ SIBLINGS = pa.schema(
         ("siblings", pa.int32()),  # outputs of the super-class, the class among them
         ("confidence", pa.float32()),
         ("log_odds", pa.float32()),
-        ("sibling_confidence", pa.float32()),  # null: the class has no other siblings
-        ("sibling_log_odds", pa.float32()),
+        ("confidence_among_siblings", pa.float32()),  # null: the class has no other siblings
+        ("log_odds_among_siblings", pa.float32()),  # likewise
+        ("log_odds_without_siblings", pa.float32()),
     ],
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )
 
 
-def among_siblings(log_odds: NDArray[np.float32], output: int, siblings: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The log-odds that a class would have if only it and its siblings were outputs of the softmax.
+def against(log_odds: NDArray[np.float32], output: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The log-odds that a class would have if only it and some others were outputs of the softmax.
 
     Args:
         log_odds: (n, outputs) of all classes.
         output: of the class.
-        siblings: (k,) outputs, without its own; at least one.
+        others: (k,) outputs, without its own.
 
     Returns:
-        (n,) float64.
+        (n,) float64; infinite without others.
     """
     log_p = -np.logaddexp(0.0, -log_odds.astype(np.float64))
-    result: NDArray[np.float64] = log_p[:, output] - np.logaddexp.reduce(log_p[:, siblings], axis=1)
+    result: NDArray[np.float64] = log_p[:, output] - np.logaddexp.reduce(log_p[:, others], axis=1)
     return result
 
 
@@ -104,22 +107,23 @@ def _of_run(elites: Elites, target: Target, pool: Pool) -> pd.DataFrame:
     frame = elites.frame[[*columns, "target_fingerprint", "confidence", "log_odds"]].assign(
         archive_hash=elites.archive_hash,
         super_class=[kinds.get(name) for name in elites.frame["class_name"]],
-        siblings=0,
-        sibling_log_odds=np.float32(np.nan),
     )
+    siblings = np.zeros(len(frame), dtype=np.int32)
+    among, without = (np.full(len(frame), np.inf) for _ in range(2))
     for scores, at, rows in passes(elites, target, VARIANTS[0], pool):
         for place, row in zip(at, rows):
             output = int(frame["class_index"].iloc[row])
-            all_alike = np.flatnonzero(kind_of == kind_of[output]) if kind_of[output] else np.array([output])
-            others = all_alike[all_alike != output]
-            frame.iloc[row, frame.columns.get_loc("siblings")] = len(all_alike)
-            if len(others):
-                odds = among_siblings(scores.log_odds[place : place + 1], output, others)[0]
-                frame.iloc[row, frame.columns.get_loc("sibling_log_odds")] = np.float32(odds)
-    odds = frame["sibling_log_odds"].to_numpy(dtype=np.float32)
-    alone = np.isnan(odds)
-    frame["sibling_confidence"] = pd.Series(confidence(odds), index=frame.index, dtype="Float32").mask(alone)
-    frame["sibling_log_odds"] = pd.Series(odds, index=frame.index, dtype="Float32").mask(alone)
+            alike = kind_of == kind_of[output]
+            siblings[row] = alike.sum()
+            odds, own = scores.log_odds[place : place + 1], np.arange(len(alike)) == output
+            among[row], without[row] = (against(odds, output, np.flatnonzero(m))[0] for m in (alike & ~own, ~alike))
+    frame["siblings"] = siblings
+    for name, values in (("among", among), ("without", without)):
+        odds = pd.Series(values, index=frame.index, dtype="Float32").mask(np.isinf(values))
+        frame[f"log_odds_{name}_siblings"] = odds
+    frame["confidence_among_siblings"] = pd.Series(confidence(among.astype(np.float32)), index=frame.index).where(
+        np.isfinite(among)
+    )
     return frame[frame["super_class"].notna()]
 
 
@@ -171,8 +175,11 @@ def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
     parts = []
     for group in told:
         by = {row["measure"]: row for row in gaps if (row["target"], row["super_class"]) == (target, group)}
-        alone = f", and among siblings alone {_told(by['sibling_log_odds'])}" if "sibling_log_odds" in by else ""
-        parts.append(f"the {by['log_odds']['n']} classes of {group} have log-odds {_told(by['log_odds'])}{alone}")
+        apart = by["log_odds_without_siblings"]
+        parts.append(
+            f"the {apart['n']} classes of {group} have log-odds {_told(by['log_odds'])}; if the others of {group} "
+            f"did not compete, {_told(apart)}"
+        )
     return dots("Elites among their siblings, 95 % intervals", panels), f"On {target}, {'; '.join(parts)}."
 
 

@@ -118,7 +118,8 @@ def of_siblings(folder: Path, effect: bool) -> Planted:
 
     def found(summary: list[Facts]) -> bool:
         gaps = [r for r in summary if (r["figure"], r["super_class"]) == ("more_than_others", "dog")]
-        return next(bool(r["high"] < 0 and r["p"] < 0.01) for r in gaps if r["measure"] == "log_odds")
+        measured = {r["measure"]: bool(r["high"] < 0 and r["p"] < 0.01) for r in gaps}
+        return measured["log_odds"] and not measured["log_odds_without_siblings"]
 
     return Planted(runs, found, live=[by])
 

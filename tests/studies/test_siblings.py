@@ -7,7 +7,7 @@ import pytest
 
 from evofool.archive.scores import log_odds
 from evofool.studies.shared.statistics import difference_of_medians
-from evofool.studies.siblings import among_siblings
+from evofool.studies.siblings import against
 
 
 def test_log_odds_among_siblings_are_those_of_a_softmax_over_them() -> None:
@@ -17,7 +17,7 @@ def test_log_odds_among_siblings_are_those_of_a_softmax_over_them() -> None:
     expected = (
         alone[:, 0] - np.log(np.exp(alone[:, 1:] - alone[:, 1:].max(1, keepdims=True)).sum(1)) - alone[:, 1:].max(1)
     )
-    assert among_siblings(odds, 2, siblings) == pytest.approx(expected, rel=1e-4, abs=1e-3)
+    assert against(odds, 2, siblings) == pytest.approx(expected, rel=1e-4, abs=1e-3)
 
 
 def test_a_difference_of_medians_has_its_interval_and_is_rare_where_there_is_one() -> None:
