@@ -95,13 +95,13 @@ def exact(members: list[list[float]], combine: str) -> list[float]:
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_combined_log_odds_are_exact_however_near_to_one_a_probability_is(combine: str, data: st.DataObject) -> None:
-    scale = data.draw(st.sampled_from([0.1, 5.0, 60.0, 350.0]))  # e^-350 is far below what 1 - p can tell from 1
+    scale = data.draw(st.sampled_from([0.1, 5.0, 100.0]))  # with p = 1 - e^-100 there are probabilities of 1 in float64
     logit = st.floats(-1, 1).map(lambda z: float(np.float32(z * scale)))
     members = data.draw(st.lists(st.lists(logit, min_size=3, max_size=3), min_size=2, max_size=3))
     found = combined([log_odds_float64(np.array([row]), "logits") for row in members], combine)
     assert found.dtype == np.float32
     expected = np.array([exact(members, combine)])
-    np.testing.assert_allclose(found, expected, rtol=2.0**-23, atol=max(1.0, scale) * 1e-14)
+    np.testing.assert_allclose(found, expected, rtol=2.0**-23, atol=max(1.0, scale) * 1e-13)  # sums of six such
 
 
 @pytest.mark.parametrize("combine", COMBINE)
