@@ -319,6 +319,17 @@ def test_objectives_read_log_odds_and_logarithms_of_probabilities_and_a_members_
     np.testing.assert_allclose(seen["layer"], together.members[1].outputs(images()), rtol=1e-5, atol=1e-5)
 
 
+def test_a_spec_stands_as_it_is_typed_and_a_list_of_them_is_yaml() -> None:
+    for text in ("lenet:run #3: new.safetensors", "python:{x}.py:build"):
+        assert load_config({"target": {"spec": "live"}}, f"target.spec={text}").target.spec == text
+    typed = "target.spec=[efficientnet-lite:0,'lenet:run #3.safetensors', 007]"
+    assert load_config({"target": {"spec": "live"}}, typed).target.specs == [
+        "efficientnet-lite:0",
+        "lenet:run #3.safetensors",
+        "007",
+    ]
+
+
 # ------------------------------------------------------------------------------------------------------------ bad input
 
 
