@@ -1,7 +1,8 @@
 """Photographs to try networks on: those that installed packages ship as files, and folders of a user's own.
 
 scikit-learn, scikit-image and matplotlib carry a few. With each goes what a person would accept as its name among
-ImageNet's classes, and some plain words for networks that know other classes. No network decided the names.
+ImageNet's classes, and some plain words for networks that know other classes. No network decided the names. foolbox
+carries twenty of ImageNet's own, each with its label, which alone counts as right.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from evofool.targets.training.datasets import load_dataset
 
 __all__ = ["LabelledPictures", "Photograph", "choose", "fit", "held_out", "labelled_folder", "photographs"]
 
-# package, file in it, accepted names. The flower is a dahlia, which ImageNet's thousand classes do not have.
+# package, file in it, accepted names; of foolbox the file's last number is the label. The flower is a dahlia, which ImageNet's thousand classes do not have.
 _SHIPPED = (
     ("sklearn", "datasets/images/china.jpg", ("palace", "monastery", "bell cote", "stupa")),
     ("sklearn", "datasets/images/flower.jpg", ("dahlia", "flower")),
@@ -31,6 +32,31 @@ _SHIPPED = (
     ("skimage", "data/camera.png", ("tripod", "camera")),
     ("skimage", "data/motorcycle_left.png", ("moped", "motor scooter", "disk brake", "motorcycle")),
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", ("military uniform", "uniform")),
+    *(
+        ("foolbox", f"data/imagenet_{file}.jpg", (label,))
+        for file, label in {
+            "00_243": "bull mastiff",
+            "01_559": "folding chair",
+            "02_438": "beaker",
+            "03_990": "buckeye",
+            "04_949": "strawberry",
+            "05_853": "thatch",
+            "06_609": "jeep",
+            "07_609": "jeep",
+            "08_915": "yurt",
+            "09_455": "bottlecap",
+            "10_541": "drum",
+            "11_630": "Loafer",
+            "12_741": "prayer rug",
+            "13_471": "cannon",
+            "14_129": "spoonbill",
+            "15_99": "goose",
+            "16_251": "dalmatian",
+            "17_22": "bald eagle",
+            "18_317": "leafhopper",
+            "19_305": "dung beetle",
+        }.items()
+    ),
 )
 
 
