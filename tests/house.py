@@ -72,9 +72,10 @@ ROOMS = (
         "networks",
         _files(
             "specs contents preprocessing target soundness family numerics readout "
-            "zoo.imagenet zoo.weights zoo.folding zoo.lenet zoo.efficientnet_lite zoo.torchvision_networks "
-            "zoo.timm_networks zoo.python families opening "
-            "training.datasets training.train training.provision checking.photographs checking.checks"
+            "zoo.imagenet zoo.weights zoo.writing zoo.folding zoo.trained zoo.lenet zoo.mlp zoo.resnet zoo.bagnet "
+            "zoo.efficientnet_lite zoo.squeezenet zoo.torchvision_networks zoo.timm_networks zoo.python "
+            "families opening zoo.head training.datasets training.train training.provision checking.photographs "
+            "training.heads checking.checks"
         ),
     ),
     Room(

@@ -13,7 +13,7 @@ from evofool.base.source import Source
 from evofool.base.usercode import code_place
 from evofool.errors import ConfigError
 
-__all__ = ["LITE_SIZES", "check_spec", "lenet_file", "lite_variant", "scheme_of"]
+__all__ = ["LITE_SIZES", "check_spec", "lite_variant", "scheme_of", "trained_file"]
 
 LITE_SIZES = {"0": 224, "1": 240, "2": 260}  # variant: side of the input, in pixels
 
@@ -46,9 +46,10 @@ def scheme_of(spec: str) -> str:
     return scheme
 
 
-def lenet_file(source: Source) -> bytes:
-    """The bytes of a LeNet's file; raises ConfigError where it cannot be read."""
-    return source.read(source.argument, "make one with `evofool targets train lenet --dataset mnist-5k --out FILE`")
+def trained_file(source: Source) -> bytes:
+    """The bytes of a file that `evofool targets train` wrote; raises ConfigError where it cannot be read."""
+    taught = "--base SPEC" if source.scheme == "head" else "--dataset mnist-5k"
+    return source.read(source.argument, f"make one with `evofool targets train {source.scheme} {taught} --out FILE`")
 
 
 def lite_variant(source: Source) -> str:
@@ -65,7 +66,7 @@ def _code(source: Source) -> None:
 
 
 _CHECKS: dict[str, Callable[[Source], object]] = {
-    "lenet": lenet_file,
+    **dict.fromkeys(("lenet", "mlp", "resnet", "bagnet", "head"), trained_file),
     "efficientnet-lite": lite_variant,
     "python": _code,
 }

@@ -18,11 +18,12 @@ from PIL import Image
 from evofool.base import picture_files, rng
 from evofool.errors import ConfigError, nearest
 from evofool.targets.target import Target
-from evofool.targets.training.datasets import load_dataset
+from evofool.targets.training.datasets import load_dataset, of_classes
 
 __all__ = ["LabelledPictures", "Photograph", "choose", "fit", "held_out", "labelled_folder", "photographs"]
 
-# package, file in it, accepted names; of foolbox the file's last number is the label. The flower is a dahlia, which ImageNet's thousand classes do not have.
+# package, file in it, accepted names; of foolbox's, the last number is the label. The flower is a dahlia, which
+# ImageNet's thousand classes do not have.
 _SHIPPED = (
     ("sklearn", "datasets/images/china.jpg", ("palace", "monastery", "bell cote", "stupa")),
     ("sklearn", "datasets/images/flower.jpg", ("dahlia", "flower")),
@@ -176,16 +177,18 @@ def labelled_folder(target: Target, folder: Path, limit: int) -> LabelledPicture
 
 
 def held_out(target: Target, dataset: str, seed: int, folder: Path | None, limit: int) -> LabelledPictures:
-    """Held-out images of a data set (datasets.py), fitted to a target that has its classes.
+    """Held-out images of a data set (datasets.py), of the classes that a target has, fitted to it.
 
     Raises:
-        ConfigError: the data set is not there, or has a class that the target has not.
+        ConfigError: the data set is not there, or the target has fewer than two of its classes.
         CorruptData: a file that is not what it should be.
     """
     data = load_dataset(dataset, seed, folder)
     missing = [name for name in data.class_names if name not in target.class_names]
-    if missing:
+    if len(missing) > len(data.class_names) - 2:
         raise ConfigError(f"--dataset {dataset}: {target.spec} has no class {missing[0]!r}; choose another.")
+    if missing:
+        data = of_classes(data, [name for name in data.class_names if name not in missing])
     index = np.array([target.class_names.index(name) for name in data.class_names])
     sample = choose(len(data.held_out_labels), limit)
     images = np.stack([fit(target, image) for image in data.held_out_images[sample]])

@@ -1,4 +1,4 @@
-"""Files of weights as evofool writes them: safetensors, whole or not at all, and the same bytes for the same weights."""
+"""Files of weights as evofool writes them: safetensors, whole or not at all, the same bytes for the same weights."""
 
 from __future__ import annotations
 
