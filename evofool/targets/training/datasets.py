@@ -89,13 +89,17 @@ def of_classes(data: LabelledImages, classes: list[str]) -> LabelledImages:
     if len(kept) < max(2, len(numbers)):
         raise ConfigError(f"--classes: {','.join(classes)!r} does not name two classes or more, each once.")
 
-    def part(name: str) -> dict[str, NDArray[np.int64]]:
-        labels = getattr(data, f"{name}_labels")
-        rows = np.isin(labels, kept)
-        fields = {f"{name}_{kind}": getattr(data, f"{name}_{kind}")[rows] for kind in ("images", "indices")}
-        return {**fields, f"{name}_labels": np.searchsorted(kept, labels[rows])}
-
-    return replace(data, class_names=tuple(data.class_names[i] for i in kept), **part("train"), **part("held_out"))
+    train, held_out = (np.isin(labels, kept) for labels in (data.train_labels, data.held_out_labels))
+    return LabelledImages(
+        data.name,
+        tuple(data.class_names[number] for number in kept),
+        data.train_images[train],
+        np.searchsorted(kept, data.train_labels[train]),
+        data.train_indices[train],
+        data.held_out_images[held_out],
+        np.searchsorted(kept, data.held_out_labels[held_out]),
+        data.held_out_indices[held_out],
+    )
 
 
 def limited(data: LabelledImages, limit: int, seed: int) -> LabelledImages:
@@ -113,8 +117,12 @@ def limited(data: LabelledImages, limit: int, seed: int) -> LabelledImages:
         order = np.argsort(rng.uniforms(seed, f"limit.{label}", 0, (len(members),)), kind="stable")
         place[members[order]] = (np.arange(len(members)) + 0.5) / len(members)
     rows = np.sort(np.argsort(place, kind="stable")[:limit])
-    parts = {name: getattr(data, name)[rows] for name in ("train_images", "train_labels", "train_indices")}
-    return replace(data, **parts)
+    return replace(
+        data,
+        train_images=data.train_images[rows],
+        train_labels=labels[rows],
+        train_indices=data.train_indices[rows],
+    )
 
 
 def with_random_labels(data: LabelledImages, seed: int) -> LabelledImages:

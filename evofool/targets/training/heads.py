@@ -93,7 +93,7 @@ def train_head(
 
 
 def _knn(given: NDArray[np.float32], labels: NDArray[np.int64], classes: int, neighbours: int) -> nn.Module:
-    layer = head.Neighbours(*given.shape, classes)
+    layer = head.Neighbours(len(given), given.shape[1], classes)
     layer.features.copy_(functional.normalize(torch.from_numpy(given), dim=1))
     layer.labels.copy_(torch.from_numpy(labels))
     layer.count.fill_(neighbours)
