@@ -219,7 +219,7 @@ def test_a_head_goes_with_its_base_and_no_other(base: Path, tmp_path: Path) -> N
     base.write_bytes(before)
     facts = {"format": "evofool.head.1", "class_names": '["a", "b"]', "head": "logistic"}
     save_file(load_file(out), tmp_path / "evil.safetensors", {**facts, "base": "python:evil.py:build"})
-    with pytest.raises(ConfigError, match="evil.safetensors: its base: 'python:evil.py:build' can bear no head"):
+    with pytest.raises(ConfigError, match=r"evil\.safetensors: its base: 'python:evil.py:build' can bear no head"):
         load_target(Source(f"head:{tmp_path / 'evil.safetensors'}", allow_code=True))
 
 
@@ -295,6 +295,7 @@ def test_train_makes_what_a_spec_opens(command: Command, tmp_path: Path) -> None
 
 @pytest.mark.needs_mnist5k
 @pytest.mark.slow
+@pytest.mark.proof
 def test_a_network_of_some_classes_is_checked_on_these(command: Command, tmp_path: Path) -> None:
     path = saved(tmp_path, "mlp", mlp.network(2), 2, dataset="mnist-5k", seed="1", class_names='["3", "8"]')
     _, out, _ = command("targets", "check", f"mlp:{path}", "--json")
@@ -373,6 +374,7 @@ def test_import_wants_a_file_to_read_and_a_new_one_to_write(command: Command, tm
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.needs_squeezenet
 @pytest.mark.usefixtures("one_thread", "as_declared")
 def test_the_published_squeezenet_sees_foolboxs_photographs(command: Command, tmp_path: Path) -> None:
@@ -394,6 +396,7 @@ def test_the_published_squeezenet_sees_foolboxs_photographs(command: Command, tm
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.usefixtures("one_thread", "as_declared")
 def test_efficientnet_lite0_sees_foolboxs_photographs() -> None:
     pytest.importorskip("foolbox")
