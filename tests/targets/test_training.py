@@ -288,8 +288,10 @@ def test_train_makes_what_a_spec_opens(command: Command, tmp_path: Path) -> None
     code, printed, _ = command("targets", "train", "mlp", *options, "--out", out)
     assert code == 0 and printed.rstrip().endswith(f"it is the target mlp:{out}")
     assert load_target(f"mlp:{out}").class_names == ("top", "low")
-    code, printed, _ = command("targets", "train", "head", "--base", f"mlp:{out}", "--out", tmp_path / "h", "--json")
-    assert code == 0 and json.loads(printed)["train_images"] == "100" and json.loads(printed)["head"] == "logistic"
+    options = ["--base", f"mlp:{out}", "--labels", "random", "--out", tmp_path / "h"]
+    code, printed, _ = command("targets", "train", "head", *options, "--json")
+    said = json.loads(printed)
+    assert code == 0 and (said["train_images"], said["head"], said["labels"]) == ("100", "logistic", "random")
     assert load_target(f"head:{tmp_path / 'h'}").class_names == ("top", "middle", "low")
 
 

@@ -105,7 +105,9 @@ def train(
     if labels == "random":
         images = with_random_labels(images, seed)
     if network == "head":
-        result = train_head(kind or "logistic", str(base), images, seed, out, output.tell, neighbours or NEIGHBOURS)
+        result = train_head(
+            kind or "logistic", str(base), images, seed, out, output.tell, neighbours or NEIGHBOURS, labels
+        )
     else:
         recipe = Recipe(network, width or 1.0, patch, labels, epochs, not no_augment)
         result = train_network(recipe, images, seed, out, output.tell)

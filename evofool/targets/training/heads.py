@@ -37,6 +37,7 @@ def train_head(
     out: str | Path,
     tell: Callable[[str], None],
     neighbours: int = NEIGHBOURS,
+    labels: str = "true",
 ) -> Facts:
     """Make a head and write it as safetensors.
 
@@ -48,6 +49,7 @@ def train_head(
         seed: of the split of the data, for the metadata; nothing is drawn here.
         tell: receives a sentence before the features are computed.
         neighbours: that vote, of "knn".
+        labels: "true", or "random" where the data's were drawn at random; for the metadata.
 
     Returns:
         The metadata written into the file, all of it text, and the target's fingerprint.
@@ -81,6 +83,7 @@ def train_head(
     metadata = {
         "format": "evofool.head.1",
         "head": kind,
+        "labels": labels,
         "base": base,
         "base_fingerprint": target.fingerprint(),
         **facts_of(data, seed),
