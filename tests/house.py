@@ -72,9 +72,10 @@ ROOMS = (
         "networks",
         _files(
             "specs contents preprocessing target classes ensemble soundness family numerics readout "
-            "zoo.imagenet zoo.weights zoo.folding zoo.lenet zoo.efficientnet_lite zoo.torchvision_networks "
-            "zoo.timm_networks zoo.python families opening "
-            "training.datasets training.train training.provision checking.photographs checking.checks"
+            "zoo.imagenet zoo.weights zoo.writing zoo.folding zoo.trained zoo.lenet zoo.mlp zoo.resnet zoo.bagnet "
+            "zoo.efficientnet_lite zoo.squeezenet zoo.torchvision_networks zoo.timm_networks zoo.python "
+            "families opening zoo.head training.datasets training.train training.provision checking.photographs "
+            "training.heads checking.checks"
         ),
     ),
     Room(
@@ -145,7 +146,7 @@ ROOMS = (
         "typing, printing",
         _files(
             "output completion options run resume status elites show verify export merge compact "
-            "study targets targets.list targets.check targets.train "
+            "study targets targets.list targets.check targets.import targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
         ),

@@ -78,7 +78,7 @@ def test_the_page_is_the_table() -> None:
 MAKERS = {
     "load_target": {"targets.opening"},
     "configured": {"targets.opening"},
-    "family_of": {"cli.targets.check", "cli.targets.list", "machines.launch"},
+    "family_of": {"cli.targets.check", "cli.targets.list", "machines.launch", "targets.zoo.head"},
     "make_encoding": {"evaluate.problem", "store.reader"},
 }
 

@@ -25,6 +25,10 @@ OBJECTIVES = {  # search.objective: an archive.objectives.Objective
 }
 FAMILIES = {  # the scheme of target.spec: a targets.family.Family
     "lenet": "evofool.targets.zoo.lenet:FAMILY",
+    "mlp": "evofool.targets.zoo.mlp:FAMILY",
+    "resnet": "evofool.targets.zoo.resnet:FAMILY",
+    "bagnet": "evofool.targets.zoo.bagnet:FAMILY",
+    "head": "evofool.targets.zoo.head:FAMILY",
     "efficientnet-lite": "evofool.targets.zoo.efficientnet_lite:FAMILY",
     "torchvision": "evofool.targets.zoo.torchvision_networks:FAMILY",
     "timm": "evofool.targets.zoo.timm_networks:FAMILY",

@@ -20,13 +20,13 @@ __all__ = [
     "LITE_SIZES",
     "check_section",
     "check_spec",
-    "lenet_file",
     "lite_variant",
     "refuse_combine",
     "scheme_of",
     "section_named",
     "source_of",
     "sources_of",
+    "trained_file",
 ]
 
 _ENSEMBLE = re.compile(r"(mean|product|min)\((.*)\)")
@@ -110,9 +110,10 @@ def scheme_of(spec: str) -> str:
     return scheme
 
 
-def lenet_file(source: Source) -> bytes:
-    """The bytes of a LeNet's file; raises ConfigError where it cannot be read."""
-    return source.read(source.argument, "make one with `evofool targets train lenet --dataset mnist-5k --out FILE`")
+def trained_file(source: Source) -> bytes:
+    """The bytes of a file that `evofool targets train` wrote; raises ConfigError where it cannot be read."""
+    taught = "--base SPEC" if source.scheme == "head" else "--dataset mnist-5k"
+    return source.read(source.argument, f"make one with `evofool targets train {source.scheme} {taught} --out FILE`")
 
 
 def lite_variant(source: Source) -> str:
@@ -129,7 +130,7 @@ def _code(source: Source) -> None:
 
 
 _CHECKS: dict[str, Callable[[Source], object]] = {
-    "lenet": lenet_file,
+    **dict.fromkeys(("lenet", "mlp", "resnet", "bagnet", "head"), trained_file),
     "efficientnet-lite": lite_variant,
     "python": _code,
 }

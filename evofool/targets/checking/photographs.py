@@ -1,7 +1,8 @@
 """Photographs to try networks on: those that installed packages ship as files, and folders of a user's own.
 
 scikit-learn, scikit-image and matplotlib carry a few. With each goes what a person would accept as its name among
-ImageNet's classes, and some plain words for networks that know other classes. No network decided the names.
+ImageNet's classes, and some plain words for networks that know other classes. No network decided the names. foolbox
+carries twenty of ImageNet's own, each with its label, which alone counts as right.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from PIL import Image
 from evofool.base import picture_files, rng
 from evofool.errors import ConfigError, nearest
 from evofool.targets.target import Target
-from evofool.targets.training.datasets import load_dataset
+from evofool.targets.training.datasets import load_dataset, of_classes
 
 __all__ = ["LabelledPictures", "Photograph", "choose", "fit", "held_out", "labelled_folder", "photographs"]
 
-# package, file in it, accepted names. The flower is a dahlia, which ImageNet's thousand classes do not have.
+# package, file in it, accepted names; of foolbox's, the last number is the label. The flower is a dahlia, which
+# ImageNet's thousand classes do not have.
 _SHIPPED = (
     ("sklearn", "datasets/images/china.jpg", ("palace", "monastery", "bell cote", "stupa")),
     ("sklearn", "datasets/images/flower.jpg", ("dahlia", "flower")),
@@ -31,6 +33,31 @@ _SHIPPED = (
     ("skimage", "data/camera.png", ("tripod", "camera")),
     ("skimage", "data/motorcycle_left.png", ("moped", "motor scooter", "disk brake", "motorcycle")),
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", ("military uniform", "uniform")),
+    *(
+        ("foolbox", f"data/imagenet_{file}.jpg", (label,))
+        for file, label in {
+            "00_243": "bull mastiff",
+            "01_559": "folding chair",
+            "02_438": "beaker",
+            "03_990": "buckeye",
+            "04_949": "strawberry",
+            "05_853": "thatch",
+            "06_609": "jeep",
+            "07_609": "jeep",
+            "08_915": "yurt",
+            "09_455": "bottlecap",
+            "10_541": "drum",
+            "11_630": "Loafer",
+            "12_741": "prayer rug",
+            "13_471": "cannon",
+            "14_129": "spoonbill",
+            "15_99": "goose",
+            "16_251": "dalmatian",
+            "17_22": "bald eagle",
+            "18_317": "leafhopper",
+            "19_305": "dung beetle",
+        }.items()
+    ),
 )
 
 
@@ -150,16 +177,18 @@ def labelled_folder(target: Target, folder: Path, limit: int) -> LabelledPicture
 
 
 def held_out(target: Target, dataset: str, seed: int, folder: Path | None, limit: int) -> LabelledPictures:
-    """Held-out images of a data set (datasets.py), fitted to a target that has its classes.
+    """Held-out images of a data set (datasets.py), of the classes that a target has, fitted to it.
 
     Raises:
-        ConfigError: the data set is not there, or has a class that the target has not.
+        ConfigError: the data set is not there, or the target has fewer than two of its classes.
         CorruptData: a file that is not what it should be.
     """
     data = load_dataset(dataset, seed, folder)
     missing = [name for name in data.class_names if name not in target.class_names]
-    if missing:
+    if len(missing) > len(data.class_names) - 2:
         raise ConfigError(f"--dataset {dataset}: {target.spec} has no class {missing[0]!r}; choose another.")
+    if missing:
+        data = of_classes(data, [name for name in data.class_names if name not in missing])
     index = np.array([target.class_names.index(name) for name in data.class_names])
     sample = choose(len(data.held_out_labels), limit)
     images = np.stack([fit(target, image) for image in data.held_out_images[sample]])

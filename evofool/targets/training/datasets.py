@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 
 from evofool.base import rng
 from evofool.base.places import as_path
-from evofool.errors import ConfigError, CorruptData
+from evofool.errors import ConfigError, CorruptData, nearest
 
-__all__ = ["DATASETS", "LabelledImages", "load_dataset"]
+__all__ = [
+    "DATASETS",
+    "LabelledImages",
+    "limited",
+    "load_dataset",
+    "of_classes",
+    "stratified_split",
+    "with_random_labels",
+]
 
 DATASETS = ("mnist-5k", "mnist", "fashion-mnist")
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -58,6 +66,72 @@ def load_dataset(name: str, seed: int, folder: str | Path | None = None) -> Labe
     folder = _folder_of(name, folder)
     class_names = DIGITS if name == "mnist" else FASHION
     return LabelledImages(name, class_names, *_read_part(folder, "train"), *_read_part(folder, "t10k"))
+
+
+def of_classes(data: LabelledImages, classes: list[str]) -> LabelledImages:
+    """The images of some classes only, with labels that count these, in the data set's order.
+
+    Args:
+        classes: names, or numbers of classes from 0.
+
+    Raises:
+        ConfigError: a class that there is not, or that is named twice, or fewer than two.
+    """
+    numbers = []
+    for entry in classes:
+        names = data.class_names
+        number = names.index(entry) if entry in names else int(entry) if entry.isdecimal() else -1
+        if not 0 <= number < len(names):
+            hint = nearest(entry, names, f"there are {', '.join(names)}")
+            raise ConfigError(f"--classes: {data.name} has no class {entry!r}; {hint}.")
+        numbers.append(number)
+    kept = sorted(set(numbers))
+    if len(kept) < max(2, len(numbers)):
+        raise ConfigError(f"--classes: {','.join(classes)!r} does not name two classes or more, each once.")
+
+    train, held_out = (np.isin(labels, kept) for labels in (data.train_labels, data.held_out_labels))
+    return LabelledImages(
+        data.name,
+        tuple(data.class_names[number] for number in kept),
+        data.train_images[train],
+        np.searchsorted(kept, data.train_labels[train]),
+        data.train_indices[train],
+        data.held_out_images[held_out],
+        np.searchsorted(kept, data.held_out_labels[held_out]),
+        data.held_out_indices[held_out],
+    )
+
+
+def limited(data: LabelledImages, limit: int, seed: int) -> LabelledImages:
+    """So many of the training images, of each class its share; the images of a smaller limit are among them.
+
+    Raises:
+        ConfigError: there are not as many.
+    """
+    labels = data.train_labels
+    if limit > len(labels):
+        raise ConfigError(f"--limit: {data.name} has {len(labels)} training images, not {limit}; ask for fewer.")
+    place = np.zeros(len(labels))  # of each image in the order of its class, from 0 to 1
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = np.argsort(rng.uniforms(seed, f"limit.{label}", 0, (len(members),)), kind="stable")
+        place[members[order]] = (np.arange(len(members)) + 0.5) / len(members)
+    rows = np.sort(np.argsort(place, kind="stable")[:limit])
+    return replace(
+        data,
+        train_images=data.train_images[rows],
+        train_labels=labels[rows],
+        train_indices=data.train_indices[rows],
+    )
+
+
+def with_random_labels(data: LabelledImages, seed: int) -> LabelledImages:
+    """Training images with labels that have nothing to do with them, all equally likely; held-out ones keep theirs.
+
+    Zhang et al. 2017 (ICLR, "Understanding deep learning requires rethinking generalization"), section 2.
+    """
+    draws = rng.uniforms(seed, "labels.random", 0, (len(data.train_labels),))
+    return replace(data, train_labels=(draws * len(data.class_names)).astype(np.int64))
 
 
 def stratified_split(
