@@ -288,7 +288,8 @@ def _sentences(error: pydantic.ValidationError, source: str, said: Mapping[str, 
         made = (
             text
             for key, text in said.items()
-            if f"{path}.".startswith(f"{key}.") or (key.startswith(f"{path}.") and (whole or key in problem["msg"]))
+            if f"{path}.".startswith(f"{key}.")
+            or (key.startswith(f"{path}." if path else "") and (whole or key in problem["msg"]))
         )
         where = next(made, source)
         # pydantic's path may go on below a key, to an item of a list or to one kind of several.
@@ -305,7 +306,8 @@ def _sentences(error: pydantic.ValidationError, source: str, said: Mapping[str, 
         else:
             message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
             suffix = f" (got {_shown(problem['input'])})" if key in keys else ""
-            yield f"{where}: {key}: {message[:LONGEST]}{suffix}"
+            # A mistake of the whole names its key itself.
+            yield ": ".join(filter(None, (where, key, f"{message[:LONGEST]}{suffix}")))
 
 
 def _shown(value: object, form: Callable[[object], str] = repr) -> str:

@@ -73,4 +73,5 @@ INTRODUCED: Facts = {
     "storage.snapshot_every": 30.0,
     "observers.progress": "auto",
     "observers.trackers": [],
+    "search.mode": "map_elites",
 }
