@@ -214,8 +214,6 @@ def test_the_answer_to_another_call_is_not_replaced_in_silence_and_none_of_its_r
     assert not said  # the same call, which may be repeated
     conduct("made_up", ["y"], Options("b", many=("c",)), tell=said.append)
     [sentence] = said
-    assert (
-        "made_up.json and .svg were the answer for x, must=a how_often=3 part=0.5;" in sentence and "--out" in sentence
-    )
+    assert "made_up.json and .svg were the answer for x, must=a how_often=3 part=0.5;" in sentence and "--out" in sentence
     assert set(pd.read_parquet("studies/made_up/made_up.parquet")["key"]) >= {"x", "y"}
     assert json.loads(Path("studies/made_up/made_up.json").read_text())["subject"] == ["y"]
