@@ -66,16 +66,12 @@ def seed_numbers(text: str, name: str) -> list[int]:
     """
     if "{seed}" not in name:
         raise ConfigError("--seeds needs {seed} in the name; say for instance name=quickstart-{seed}.")
+    from evofool.config.designs import parse_seeds
+
     try:
-        numbers: list[int] = []
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            numbers += range(int(first), int(last) + 1) if dash else [int(first)]
-        if not numbers:
-            raise ValueError
+        return parse_seeds(text)
     except ValueError:
         raise ConfigError(f"--seeds: {text!r} is not a list of seeds such as 1-5 or 1,3,8.") from None
-    return numbers
 
 
 def run_path(text: str) -> Path:
@@ -101,15 +97,14 @@ RunPath = Annotated[
         autocompletion=completion.runs,
     ),
 ]
-ConfigPath = Annotated[
-    Path,
-    Argument(
-        metavar="CONFIG",
-        help="YAML file, or the name of a preset (`evofool config presets`).",
-        parser=file_path,
-        autocompletion=completion.configs,
-    ),
-]
+_CONFIG = Argument(
+    metavar="CONFIG",
+    help="YAML file, or the name of a preset (`evofool config presets`).",
+    parser=file_path,
+    autocompletion=completion.configs,
+)
+ConfigPath = Annotated[Path, _CONFIG]
+ConfigOrNone = Annotated[Path | None, _CONFIG]
 Overrides = Annotated[
     list[str] | None, Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. search.generations=50.")
 ]
