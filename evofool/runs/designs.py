@@ -23,8 +23,9 @@ __all__ = ["run_trials"]
 
 def run_trials(
     design: Design, trials: Sequence[Trial], *, tell: Callable[[str], None], **options: Any
-) -> Iterator[tuple[Trial, Run]]:
-    """Make the runs of a design that are missing, or go on with them; each with its trial as soon as it is finished.
+) -> Iterator[tuple[Trial, Run, bool]]:
+    """Make the runs of a design that are missing, or go on with them; each with its trial as soon as it is finished, and
+    whether that was now.
 
     Those that need the same evaluators follow each other, and these are opened once (evaluate/sharing.py).
 
@@ -51,7 +52,7 @@ def run_trials(
                     f"{path}: was scored by another network than {where}, though both name {trial.config.target.spec}; "
                     f"put the old file back, or remove one of the two: rm -r {quoted(path)}."
                 )
-            yield trial, run
+            yield trial, run, finished is None
 
 
 def _alike_together(trials: Sequence[Trial]) -> list[Trial]:

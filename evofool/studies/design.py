@@ -27,6 +27,7 @@ from evofool.records import Facts
 from evofool.runs.designs import run_trials
 from evofool.store import files, schemas
 from evofool.store.reader import Run
+from evofool.store.remote.working_copy import named
 from evofool.studies.shared.charts import Panel, dots
 from evofool.studies.shared.statistics import mean_interval
 
@@ -42,7 +43,7 @@ FIGURES = {  # what effects are upon: columns of the table
     "evaluations": "images scored until the run ended",
 }
 FIRST = "median"  # of which the sentence is
-NULL = "no difference: 0"
+NULL = "no difference"
 COLUMNS = {  # of the table beside the factors, and the seed
     "run": pa.string(),
     "seed": pa.string(),  # seeds have up to 256 bits
@@ -102,18 +103,17 @@ def run_design(
         ConfigError: the file is no design, or one of its runs has no configuration: nothing is run then.
         EvofoolError: as `evofool.run`; finished runs, and commits of the others, are kept.
     """
-    design = load_design(path, overrides, out=out)
+    design = load_design(path, overrides, out=None if out is None else named(str(out)))
     if taken := [factor for factor in design.factors if factor in COLUMNS]:
-        raise ConfigError(
-            f"{path}: factors: {taken[0]} is a column of the table already; give the factor another name."
-        )
+        raise ConfigError(f"{path}: factors: {taken[0]} is a column of the table; give the factor another name.")
     trials = design.trials()
-    rows: dict[tuple[str, int], Facts] = {}
+    rows: dict[str, Facts] = {}  # by run
     try:
-        for trial, run in run_trials(design, trials, tell=tell, **options):
-            rows[trial.run_name, trial.seed] = _row(trial, run)
-            frame = _table(design, [rows[key] for key in ((t.run_name, t.seed) for t in trials) if key in rows])
-            written = _write_table(design, frame)
+        for trial, run, is_new in run_trials(design, trials, tell=tell, **options):
+            rows[trial.run_name] = _row(trial, run)
+            if is_new or len(rows) == len(trials):
+                frame = _table(design, [rows[t.run_name] for t in trials if t.run_name in rows])
+                written = _write_table(design, frame)
         found = effects(frame, {factor: list(levels) for factor, levels in design.factors.items()})
         sentence = _sentence(found)
         return Designed(frame, found, sentence, (*written, *_write_answer(design, found, sentence, len(frame))))
