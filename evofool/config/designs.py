@@ -19,7 +19,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -186,7 +187,7 @@ def _factors(where: str, given: object) -> dict[str, dict[str, Facts]]:
                     "of several keys has levels by name, each with the keys that it sets."
                 )
             names = [value if isinstance(value, str) else json.dumps(value) for value in levels]
-            if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+            if twice := _twice(names):
                 raise ConfigError(f"{place}: the level {twice[0]} is there twice.")
             levels = {name: {factor: value} for name, value in zip(names, levels)}
         if not isinstance(levels, dict) or len(levels) < 2:
@@ -244,9 +245,13 @@ def _seeds(where: str, given: object) -> tuple[int, ...]:
             raise ValueError
     except ValueError:
         raise ConfigError(f"{where}: seeds: {given!r} is not a list of seeds such as [1, 2, 3] or 1-3.") from None
-    if twice := [seed for i, seed in enumerate(seeds) if seed in seeds[:i]]:
+    if twice := _twice(seeds):
         raise ConfigError(f"{where}: seeds: {twice[0]} is there twice, and would be the same run.")
     return tuple(seeds)
+
+
+def _twice(things: Sequence[object]) -> list[object]:
+    return [thing for thing, count in Counter(things).items() if count > 1]
 
 
 def _overlap(key: str, other: str) -> bool:

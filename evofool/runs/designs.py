@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ __all__ = ["run_trials"]
 
 def run_trials(
     design: Design, trials: Sequence[Trial], *, tell: Callable[[str], None], **options: Any
-) -> Iterator[tuple[Trial, Run, bool]]:
-    """Make the runs of a design that are missing, or go on with them; each with its trial as soon as it is finished, and
-    whether that was now.
+) -> Generator[tuple[Trial, Run, bool]]:
+    """Make the runs of a design that are missing, or go on with them; each as soon as it is finished, after its trial
+    and before whether that was now.
 
     Those that need the same evaluators follow each other, and these are opened once (evaluate/sharing.py).
 

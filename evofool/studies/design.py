@@ -8,6 +8,7 @@ factors do to each other's effects is not estimated, and no allowance is made fo
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -109,11 +110,12 @@ def run_design(
     trials = design.trials()
     rows: dict[str, Facts] = {}  # by run
     try:
-        for trial, run, is_new in run_trials(design, trials, tell=tell, **options):
-            rows[trial.run_name] = _row(trial, run)
-            if is_new or len(rows) == len(trials):
-                frame = _table(design, [rows[t.run_name] for t in trials if t.run_name in rows])
-                written = _write_table(design, frame)
+        with contextlib.closing(run_trials(design, trials, tell=tell, **options)) as made:
+            for trial, run, is_new in made:
+                rows[trial.run_name] = _row(trial, run)
+                if is_new or len(rows) == len(trials):
+                    frame = _table(design, [rows[t.run_name] for t in trials if t.run_name in rows])
+                    written = _write_table(design, frame)
         found = effects(frame, {factor: list(levels) for factor, levels in design.factors.items()})
         sentence = _sentence(found)
         return Designed(frame, found, sentence, (*written, *_write_answer(design, found, sentence, len(frame))))
