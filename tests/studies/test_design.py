@@ -169,7 +169,7 @@ def test_what_stops_a_design_costs_nothing_that_was_done(design: Path, monkeypat
         real = os.fsync
 
         def full(handle: int) -> None:
-            if next(calls) > 12:
+            if next(calls) > 4:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             real(handle)
 
