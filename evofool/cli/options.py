@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +37,11 @@ def cluster(address: str | None, insecure: bool) -> str | None:
     return OpenCluster(address or "") if insecure else address
 
 
-def read_config(config: str | Path | Mapping[str, object], overrides: list[str] | None, allow_code: bool) -> Config:
+def read_config(
+    config: str | Path | Mapping[str, object],
+    overrides: Sequence[str | Mapping[str, object]] | None,
+    allow_code: bool,
+) -> Config:
     """The configuration that the arguments of a command mean; what is wrong with its target is said before torch loads.
 
     Raises:

@@ -53,12 +53,9 @@ def run(
             raise ConfigError(f"--seeds: {design} has its own seeds; change `seeds` there.")
         if resume != "auto":
             raise ConfigError("--resume: a design goes on with the runs that are there; leave it out.")
-        changes = [str(config)] * (config is not None) + list(overrides or [])
         if config is not None and "=" not in str(config):
             raise ConfigError(f"{config}: {design} names its configuration itself; change `config` there.")
-        from evofool.studies.design import run_design
-
-        _print_design(run_design(design, changes, out=out, tell=output.tell, **given))
+        _run_design(design, [str(config)] * (config is not None) + list(overrides or []), out, given)
         return
     if config is None:
         raise ConfigError("evofool run takes a CONFIG, such as quickstart, or --design FILE; see evofool run --help.")
@@ -78,6 +75,25 @@ def run(
         output.print_elites(finished)
         made.append(finished.path)
     output.print_next(made)
+
+
+def _run_design(design: Path, overrides: list[str], out: Path | None, given: dict[str, Any]) -> None:
+    """Make the runs of a design, and print what comes of them."""
+    from evofool.config.designs import load_design
+
+    if out is not None:
+        from evofool.store.remote.working_copy import named
+
+        out = Path(named(str(out)))
+    planned = load_design(design, overrides, out=out)
+    trials = planned.trials()
+    for trial in {trial.config.target.spec: trial for trial in trials}.values():
+        options.read_config(planned.config, trial.overrides, given["allow_code"])
+    from evofool.studies.design import AGAIN, run_design
+
+    with output.last_words(trials[0].config, planned.folder, AGAIN):
+        done = run_design(design, overrides, out=out, tell=output.tell, **given)
+    _print_design(done)
 
 
 def _print_design(done: Designed) -> None:

@@ -32,7 +32,7 @@ from evofool.store.remote.working_copy import named
 from evofool.studies.shared.charts import Panel, dots
 from evofool.studies.shared.statistics import mean_interval
 
-__all__ = ["FIGURES", "Designed", "effects", "run_design"]
+__all__ = ["AGAIN", "FIGURES", "Designed", "effects", "run_design"]
 
 FIGURES = {  # what effects are upon: columns of the table
     "median": "median confidence over classes that have an elite",

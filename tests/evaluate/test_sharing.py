@@ -74,7 +74,7 @@ def test_a_pool_is_kept_for_runs_that_need_the_same_evaluators(config: Config, o
         ([], {}, 1),
         (["seed=2", "search.mode=random", "variation.mutation_rate=0.5", "search.generations=2"], {}, 1),
         (["encoding.coordinates=raw"], {}, 2),
-        (["target.classes=[1, 2]"], {}, 3),
+        (["encoding.coordinates=raw", "target.classes=[1, 2]"], {}, 3),
         (["target.classes=[1, 2]", "evaluation.micro_batch=10"], {}, 4),
         (["target.classes=[1, 2]", "evaluation.micro_batch=10"], {"stored": stored}, 5),
         (["target.classes=[1, 2]", "evaluation.micro_batch=10"], {"stored": stored, "canary": "c"}, 5),
