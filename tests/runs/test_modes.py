@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import evofool
+from evofool.archive.cells import Archive
 from evofool.config import Config, load_config
 from evofool.encoding.names import operator_bit
 from evofool.errors import ConfigError
-from evofool.records import NO_PARENT, GenerationResult, individual_id
+from evofool.records import NO_PARENT, Cells, GenerationResult, individual_id
 from evofool.targets.opening import open_target
 
 FEW = ["search.offspring=17", "search.initial=4", "search.generations=7", "storage.commit_every=1"]  # 10 classes
@@ -53,6 +54,17 @@ def test_a_class_searched_alone_breeds_from_its_own_elite_and_has_an_equal_share
         holders.append({**(holders or [{}])[-1], **{c: int(individual_id(generation, s)) for c, s in now}})
     assert bred[True] > 50 and bred[False] > 2 * 4  # ten classes, of which the first eight images leave some empty
     assert len(holders[-1]) == 10
+
+
+def test_of_a_class_with_bins_each_filled_cell_may_be_the_parent(config: Config) -> None:
+    breeder = evofool.make_search(in_mode(config, "single_class", "search.offspring=90"))._breeder
+    breeder.cells = Cells(np.arange(3), bins=3)
+    elites = np.array([-1, 7, -1, -1, -1, -1, 5, 6, 5])  # of class 0 one cell, of class 1 none, of class 2 all
+    odds = np.zeros(9, dtype=np.float32)
+    parents = breeder.select(Archive(elites, odds, odds, odds > 0), 2, 90).reshape(30, 3, 2)  # classes in turn
+    turn = (np.arange(3) - 2 * 4) % 3  # eight images came before, so generation 2 begins with class 2
+    assert set(parents[:, turn[0]].flat) == {7} and set(parents[:, turn[1]].flat) == {NO_PARENT}
+    assert set(parents[:, turn[2]].flat) == {5, 6} and np.ptp(parents[:, turn[2]], axis=1).any()
 
 
 def test_a_random_search_breeds_nothing_and_its_archive_keeps_the_best(config: Config) -> None:
