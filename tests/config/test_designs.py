@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Command
+from conftest import ROOT, Command
 
 from evofool.config.designs import Design, load_design, parse_seeds
 from evofool.errors import ConfigError
@@ -126,6 +126,13 @@ def test_what_contradicts_a_design_on_the_command_line_is_refused(
     code, _, said = command("run", "--design", written(tmp_path), *arguments)
     assert code == 2 and len(said.splitlines()) == 1
     assert re.search(words, said), said
+
+
+def test_the_examples_are_designs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = {path.stem: load_design(path) for path in (ROOT / "configs" / "designs").iterdir()}
+    assert {name: len(design.trials()) for name, design in examples.items()} == {"controls": 60, "cppn": 30}
+    assert all(design.name == name for name, design in examples.items())
 
 
 def test_a_run_needs_a_config_or_a_design(tmp_path: Path, command: Command) -> None:
