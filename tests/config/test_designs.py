@@ -145,5 +145,5 @@ def test_a_run_needs_a_config_or_a_design(tmp_path: Path, command: Command) -> N
 def test_seeds_are_numbers_and_ranges() -> None:
     assert parse_seeds("1-3,8") == [1, 2, 3, 8]
     for wrong in ("", "3-1", "a", "1,,2"):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             parse_seeds(wrong)
