@@ -38,6 +38,7 @@ _HOMES = {
     "resume": "runs.runner",
     "rng": "base.rng",
     "run": "runs.runner",
+    "run_design": "studies.design",
     "score": "studies.score",
     "transfer": "studies.transfer",
     "verify": "runs.verify",

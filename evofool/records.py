@@ -104,6 +104,7 @@ class Offspring:
     parents: NDArray[np.int64]  # (n, 2) individual ids; NO_PARENT in place of a missing one
     operators: NDArray[np.uint32]  # (n,) bit set over the encoding's operator names
     origins: tuple[str, ...] | None = None  # "RUN_ID:INDIVIDUAL_ID" of seeded individuals
+    own: NDArray[np.int64] | None = None  # (n,) which of the K classes each is tried for; None: all of them
 
     def __len__(self) -> int:
         return len(self.parents)

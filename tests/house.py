@@ -52,7 +52,7 @@ ROOMS = (
         "what knows nothing of the search",
         _files("streams addresses places provenance picture_files png jit registry rng_compiled rng source usercode"),
     ),
-    Room("config", 2, "one YAML", _files("fields schedules sections introduced keys presets files")),
+    Room("config", 2, "one YAML", _files("fields schedules sections introduced keys presets files designs")),
     Room("archive", 2, "what counts, and who holds which cell", _files("objectives scores cells state")),
     Room(
         "encoding",
@@ -85,7 +85,7 @@ ROOMS = (
         _files(
             "memory settings room pool evaluator problem resolving inline "
             "over_ray.imports over_ray.cluster over_ray.nodes over_ray.failures over_ray.chunks over_ray.actor "
-            "over_ray.roster over_ray.pool over_ray.opening opening"
+            "over_ray.roster over_ray.pool over_ray.opening opening sharing"
         ),
     ),
     Room(
@@ -117,7 +117,7 @@ ROOMS = (
         "a run from beginning to end",
         _files(
             "observers.observer observers.progress observers.tensorboard "
-            "seeding agreement recording session runner replay verify"
+            "seeding agreement recording session runner designs replay verify"
         ),
         never=("report",),
     ),
@@ -127,7 +127,7 @@ ROOMS = (
         "one question a file, named as its command; a study never imports another",
         _files(
             "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance shared.elites "
-            "study compare score transfer"
+            "study compare score transfer design"
         ),
     ),
     Room(

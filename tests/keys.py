@@ -70,6 +70,7 @@ OTHER: dict[str, Any] = {
     "variation.delete_node": 0.25,
     "variation.operators": {"mutate": "python:mine.py:mutate"},
     "variation.schedules": {"mutation_rate": {"kind": "halving", "every": 1000, "floor": 0.0}},
+    "search.mode": "single_class",
     "search.offspring": 31,
     "search.initial": 32,
     "search.lag": 3,

@@ -52,6 +52,7 @@ def place(
     generation: int,
     cells: Cells,
     insertion: str = "every_class",
+    own: NDArray[np.int64] | None = None,
 ) -> tuple[Archive, Placements]:
     """Let one generation compete for the cells.
 
@@ -66,6 +67,7 @@ def place(
         cells: the C cells of the archive.
         insertion: "every_class", or "argmax": an individual competes only for the class of its greatest objective
             (on a tie, for the first of them).
+        own: (n,) the class, 0 .. K - 1, that each individual is tried for, and for no other; None: all of them.
 
     Returns:
         The new archive and its placements, in cell order. `archive` is left as it is.
@@ -73,9 +75,9 @@ def place(
     sound = np.isfinite(scores.log_odds).all(axis=1, keepdims=True)
     sound &= ~np.isnan(scores.objective).any(axis=1, keepdims=True)
     values = np.where(sound, scores.objective, np.float32(-np.inf))
-    if insertion == "argmax":
-        own = values.argmax(axis=1)[:, None] == np.arange(values.shape[1])
-        values = np.where(own, values, np.float32(-np.inf))
+    for only in (values.argmax(axis=1) if insertion == "argmax" else None, own):
+        if only is not None:
+            values = np.where(only[:, None] == np.arange(values.shape[1]), values, np.float32(-np.inf))
     columns = cells.columns
     if scores.bins is not None:
         values = np.where(scores.bins[:, None] == cells.bin_indices, values[:, columns], np.float32(-np.inf))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +37,11 @@ def cluster(address: str | None, insecure: bool) -> str | None:
     return OpenCluster(address or "") if insecure else address
 
 
-def read_config(config: str | Path | Mapping[str, object], overrides: list[str] | None, allow_code: bool) -> Config:
+def read_config(
+    config: str | Path | Mapping[str, object],
+    overrides: Sequence[str | Mapping[str, object]] | None,
+    allow_code: bool,
+) -> Config:
     """The configuration that the arguments of a command mean; what is wrong with its target is said before torch loads.
 
     Raises:
@@ -66,16 +70,12 @@ def seed_numbers(text: str, name: str) -> list[int]:
     """
     if "{seed}" not in name:
         raise ConfigError("--seeds needs {seed} in the name; say for instance name=quickstart-{seed}.")
+    from evofool.config.designs import parse_seeds
+
     try:
-        numbers: list[int] = []
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            numbers += range(int(first), int(last) + 1) if dash else [int(first)]
-        if not numbers:
-            raise ValueError
+        return parse_seeds(text)
     except ValueError:
         raise ConfigError(f"--seeds: {text!r} is not a list of seeds such as 1-5 or 1,3,8.") from None
-    return numbers
 
 
 def run_path(text: str) -> Path:
@@ -101,15 +101,14 @@ RunPath = Annotated[
         autocompletion=completion.runs,
     ),
 ]
-ConfigPath = Annotated[
-    Path,
-    Argument(
-        metavar="CONFIG",
-        help="YAML file, or the name of a preset (`evofool config presets`).",
-        parser=file_path,
-        autocompletion=completion.configs,
-    ),
-]
+_CONFIG = Argument(
+    metavar="CONFIG",
+    help="YAML file, or the name of a preset (`evofool config presets`).",
+    parser=file_path,
+    autocompletion=completion.configs,
+)
+ConfigPath = Annotated[Path, _CONFIG]
+ConfigOrNone = Annotated[Path | None, _CONFIG]
 Overrides = Annotated[
     list[str] | None, Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. search.generations=50.")
 ]

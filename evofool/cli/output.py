@@ -121,12 +121,13 @@ def print_elites(run: Run, sort: str = "class_index", limit: int | None = None) 
 
 
 @contextlib.contextmanager
-def last_words(config: Config, out: Path | None) -> Iterator[None]:
+def last_words(config: Config, out: Path | None, go_on: str | None = None) -> Iterator[None]:
     """Where Ray ends this process without a word inside the `with`, another process says how to go on.
 
     Args:
         config: of the run; one that does without Ray needs no last words.
         out: the run directory if it is not the configuration's.
+        go_on: what to go on with; `evofool resume` of that directory by default.
     """
     from evofool.store.remote.working_copy import named
 
@@ -136,7 +137,8 @@ def last_words(config: Config, out: Path | None) -> Iterator[None]:
     path = named(str(out)) if out else f"{config.storage.path}/{config.run_name}"
     words = (
         "evofool: this process was ended without a word: by Ray, where its cluster is gone, or by the system, perhaps "
-        f"for want of memory.\non disk: everything committed, in {path}\ngo on with: evofool resume {quoted(path)}\n"
+        f"for want of memory.\non disk: everything committed, in {path}\n"
+        f"go on with: {go_on or f'evofool resume {quoted(path)}'}\n"
     )
     code = "import sys; sys.stdin.read() or sys.stderr.write(sys.argv[1])"
     command = [sys.executable, "-I", "-S", "-c", code, words]

@@ -23,7 +23,7 @@ from evofool.config.sections import Config
 from evofool.errors import ConfigError
 from evofool.records import Facts
 
-__all__ = ["MAX_FILE", "Overrides", "listed", "load_config", "to_yaml"]
+__all__ = ["MAX_FILE", "Overrides", "listed", "load_config", "parse_yaml", "read_text", "to_yaml"]
 
 Overrides: TypeAlias = str | Mapping[str, object] | Sequence[str | Mapping[str, object]]
 
@@ -70,8 +70,12 @@ for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver(_REAL, re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), _BEGIN)
 
 
-def _parse_yaml(text: str, where: str, wanted: object) -> object:
-    """The value of a YAML text, in which the scalars that are to be texts (`wanted`: a type) are taken as written."""
+def parse_yaml(text: str, where: str, wanted: object) -> object:
+    """The value of a YAML text, in which the scalars that are to be texts (`wanted`: a type) are taken as written.
+
+    Raises:
+        ConfigError: it is no YAML, or too large; the sentence begins with `where`.
+    """
     try:
         if len(text.encode()) > MAX_FILE:
             raise ConfigError(f"{where}: larger than {MAX_FILE} bytes, so not a configuration.")
@@ -153,11 +157,16 @@ def _deepest(text: str) -> int:
     return max(accumulate((1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text)), initial=0))
 
 
-def _read(path: Path, where: str) -> str:
+def read_text(path: Path, where: str) -> str:
+    """The text of a configuration, cut off after MAX_FILE bytes.
+
+    Raises:
+        ConfigError: there is no such file, or it cannot be read as text; the sentence begins with `where`.
+    """
     try:
         with path.open("rb") as file:
             blob = file.read(MAX_FILE + 1)
-        # Cut off in the middle of a character, perhaps; _parse_yaml refuses it for its length.
+        # Cut off in the middle of a character, perhaps; parse_yaml refuses it for its length.
         return blob.decode(errors="strict" if len(blob) <= MAX_FILE else "replace")
     except FileNotFoundError:
         names = preset_names()
@@ -202,8 +211,8 @@ def load_config(
     else:
         where = str(source)
         preset = preset_named(source)
-        text = preset_text(preset) if preset else _read(as_path(source), where)
-        data = _parse_yaml(text, where, Config)
+        text = preset_text(preset) if preset else read_text(as_path(source), where)
+        data = parse_yaml(text, where, Config)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: a config is a mapping of sections; see `evofool config schema`.")
     if stored:
@@ -252,7 +261,7 @@ def _apply(data: Facts, override: str | Mapping[str, object]) -> dict[str, str]:
     takes_text = all(map(_is_text, kinds)) or (str in kinds and not text.startswith("["))
     if text and takes_text and not _QUOTED.fullmatch(text):
         text = "'" + text.replace("'", "''") + "'"
-    _put(data, key, _parse_yaml(text, f"{key}=", wanted))
+    _put(data, key, parse_yaml(text, f"{key}=", wanted))
     return {key: _named(key, value)}
 
 
@@ -290,7 +299,8 @@ def _sentences(error: pydantic.ValidationError, source: str, said: Mapping[str, 
         made = (
             text
             for key, text in said.items()
-            if f"{path}.".startswith(f"{key}.") or (key.startswith(f"{path}.") and (whole or key in problem["msg"]))
+            if f"{path}.".startswith(f"{key}.")
+            or (key.startswith(f"{path}." if path else "") and (whole or key in problem["msg"]))
         )
         where = next(made, source)
         # pydantic's path may go on below a key, to an item of a list or to one kind of several.
@@ -307,7 +317,8 @@ def _sentences(error: pydantic.ValidationError, source: str, said: Mapping[str, 
         else:
             message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
             suffix = f" (got {_shown(problem['input'])})" if key in keys else ""
-            yield f"{where}: {key}: {message[:LONGEST]}{suffix}"
+            # A mistake of the whole names its key itself.
+            yield ": ".join(filter(None, (where, key, f"{message[:LONGEST]}{suffix}")))
 
 
 def _shown(value: object, form: Callable[[object], str] = repr) -> str:

@@ -74,4 +74,5 @@ INTRODUCED: Facts = {
     "observers.progress": "auto",
     "observers.trackers": [],
     "target.combine": "mean",
+    "search.mode": "map_elites",
 }

@@ -204,8 +204,13 @@ class VariationConfig(Section):
 
 
 class SearchConfig(Section):
-    """MAP-Elites with one cell for each class."""
+    """MAP-Elites with one cell for each class, and controls that lack a part of it."""
 
+    mode: Literal["map_elites", "single_class", "random"] = key(
+        "map_elites",
+        "map_elites: an elite breeds for every class; single_class: each class is a search of its own, with an equal "
+        "share of the offspring; random: nothing is bred, every generation is random anew.",
+    )
     offspring: Individuals = key(200, "Individuals bred in each generation.")
     initial: Individuals = key(200, "Random individuals in each of the first `lag` generations.")
     lag: Annotated[int, Field(ge=1, le=64), BeforeValidator(refuse_bool)] = key(
@@ -337,6 +342,18 @@ class Config(Section):
                 "a name has 1 to 64 letters, digits, '.', '_', '-' or {seed}, and begins with a letter or digit"
             )
         return value
+
+    @pydantic.model_validator(mode="after")
+    def _operators_are_used(self) -> Config:
+        own, mode = self.variation.operators, self.search.mode
+        if own and mode == "random":
+            raise ValueError("variation.operators: search.mode=random breeds nothing; leave operators of your own out")
+        if "select" in own and mode == "single_class":
+            raise ValueError(
+                "variation.operators: search.mode=single_class takes each class's own elites as parents; leave "
+                "`select` out"
+            )
+        return self
 
     @property
     def run_name(self) -> str:

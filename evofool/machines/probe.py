@@ -114,7 +114,8 @@ class EvaluatorSubject(Subject):
     def __init__(self, config: Config, source: Source, index: int) -> None:
         super().__init__(config, source, index)
         self.problem = opened_problem(config, source)
-        breeder, operators = Breeder(config, self.problem.genomes, 1, None), self.problem.operators
+        breeder = Breeder(config, self.problem.genomes, self.problem.cells, None)
+        operators = self.problem.operators
         self.mate, self.mutate = (operators.get(name, getattr(breeder, name)) for name in ("mate", "mutate"))
         # Those that do not grow, such as pixels, stay as large whatever happens to them, and may take long to mutate.
         rows, generations = (256, MUTATIONS) if kind_of(self.problem.genomes).grows else (16, 1)

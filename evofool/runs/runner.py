@@ -13,6 +13,7 @@ from evofool.base.registry import POOLS, TRACKERS, known, load
 from evofool.config import Config, load_config
 from evofool.config.files import Overrides, listed
 from evofool.errors import ConfigError, RunNotFound
+from evofool.evaluate.sharing import SharedPool
 from evofool.runs.observers.observer import Audience, Observer
 from evofool.runs.observers.progress import is_watched, make_progress
 from evofool.runs.session import Session
@@ -46,6 +47,7 @@ def run(
     observers: Sequence[Observer] = (),
     progress: bool | None = None,
     grace: float = 10.0,
+    shared: SharedPool | None = None,
 ) -> Run:
     """Run a search, or go on with one.
 
@@ -67,6 +69,7 @@ def run(
         progress: whether the run is shown as `observers.progress` says, by a last observer; None: in a notebook, or
             where stderr is a terminal.
         grace: seconds after SIGINT or SIGTERM until the generation under way is abandoned.
+        shared: takes the evaluators from here, where another run may have left the same ones.
 
     Returns:
         The run, with `logbook` of this session.
@@ -98,7 +101,9 @@ def run(
         opened = open_target(
             settings.target, live=target, preprocessing=preprocessing, class_names=class_names, allow_code=allow_code
         )
-        session = Session(settings, path, opened, address, allow_numerics_change, audience, allow_code, grace, pool)
+        session = Session(
+            settings, path, opened, address, allow_numerics_change, audience, allow_code, grace, pool, shared
+        )
         return session.resume() if exists else session.create([locate(p) for p in seed_from])
 
 

@@ -22,6 +22,7 @@ from evofool.evaluate.memory import keep_freed_memory, peak_rss_mib
 from evofool.evaluate.opening import SLOW, open_pool
 from evofool.evaluate.pool import Overdue, Pool
 from evofool.evaluate.problem import Problem, problem_of
+from evofool.evaluate.sharing import SharedPool
 from evofool.records import Facts, GenerationResult, Numerics
 from evofool.runs.agreement import provenance_of, refuse_changes, stored_numerics, warn_of_dropped_rows
 from evofool.runs.observers.observer import (
@@ -65,6 +66,7 @@ class Session:
     allow_code: bool
     grace: float  # seconds that a generation may still take after a signal
     pool: str | None = None  # in place of evaluation.pool, of which the run keeps its own
+    shared: SharedPool | None = None  # evaluators that other runs have before and after this one
 
     # In sentences for people, runs in object stores are called by their URLs.
 
@@ -84,9 +86,11 @@ class Session:
     def _open_pool(
         self, problem: Problem, stored: Facts | None = None, canary: str | None = None
     ) -> AbstractContextManager[tuple[Pool, Numerics, Facts]]:
-        if text := SLOW.get(problem.config.evaluation.pool):
+        text = SLOW.get(problem.config.evaluation.pool)
+        if text and not (self.shared and self.shared.is_open):
             self.observers.tell(Waiting(text))
-        return open_pool(problem, address=self.address, stored=stored, canary=canary, warn=self.warn)
+        opener = self.shared.open if self.shared else open_pool
+        return opener(problem, address=self.address, stored=stored, canary=canary, warn=self.warn)
 
     def create(self, seed_from: list[Path]) -> Run:
         """Make a run, and search."""

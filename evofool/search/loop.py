@@ -11,7 +11,8 @@ best so far, by default the one whose image the target is surest to be of that c
 Generations 0 to lag - 1 are random; any later generation g is bred from the archive that generation g - lag left. With
 a lag of 2, generation 5 is bred once 3 is placed, while 4 is being scored. So what is bred depends on the seed and on
 scores alone, never on the number of evaluators or on which was faster. `generate` and `update` are DEAP's ask and
-tell: `deap.algorithms.eaGenerateUpdate(search.toolbox, ngen)` runs this search unmodified.
+tell: `deap.algorithms.eaGenerateUpdate(search.toolbox, ngen)` runs this search unmodified. The controls of
+`search.mode`, in which classes exchange nothing or nothing is selected, differ in breeding.py alone.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Search:
         self.in_flight: deque[Offspring] = deque()
         self._next = 0  # the generation to be bred next
         self._scores: Scores | None = None  # of the oldest in flight, once collected
-        self._breeder = Breeder(config, encoding, len(cells), seeds)
+        self._breeder = Breeder(config, encoding, cells, seeds)
         self.toolbox = base.Toolbox()
         for method in (self.generate, self.map, self.evaluate, self.update):
             self.toolbox.register(method.__name__, method)
@@ -111,7 +112,7 @@ class Search:
         offspring, scores, self._scores = self.in_flight.popleft(), self._scores, None
         generation, insertion, batch = offspring.generation, self.config.search.insertion, offspring.genomes
         self.archive, placements = place(
-            self.archive, scores, generation=generation, cells=self.cells, insertion=insertion
+            self.archive, scores, generation=generation, cells=self.cells, insertion=insertion, own=offspring.own
         )
         slots = np.unique(placements.slots).astype(np.int64)
         genomes = {slot: self.encoding.to_bytes(batch, slot) for slot in slots.tolist()}

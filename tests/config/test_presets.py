@@ -21,7 +21,7 @@ def refusal(source: str | Path) -> str:
 
 def test_a_preset_goes_by_its_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert preset_names() == sorted(path.stem for path in (ROOT / "configs").iterdir())
+    assert preset_names() == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
     for name in preset_names():
         assert load_config(name) == load_config(Path(name)) == load_config(ROOT / "configs" / f"{name}.yaml")
     assert load_config("quickstart", ["seed=7"]).seed == 7

@@ -36,6 +36,7 @@ from evofool.encoding.drawing import reference
 from evofool.encoding.drawing import render as renderer
 from evofool.encoding.names import OPERATORS, operator_bit, operator_names
 from evofool.errors import InvalidGenome
+from evofool.records import Cells
 from evofool.search.breeding import Breeder
 
 GREY = CppnEncoding(16, 16, "grey")
@@ -1000,7 +1001,7 @@ def test_breeding_changes_no_elite_and_gives_operators_what_they_may_look_at(
 ) -> None:
     given_keys = {"variation": {"crossover_rate": rate}, "search": {"offspring": 8}}
     config = load_config({"target": {"spec": "lenet:x"}, **given_keys})
-    breeder = Breeder(config, encoding, 4, None)
+    breeder = Breeder(config, encoding, Cells(np.arange(4)), None)
     elites, ids = evolved(encoding), np.arange(4)
     archive = replace(archives.empty(4), elites=ids, log_odds=np.zeros(4, dtype=np.float32))
     breeder.keep(archive, ids, elites, ids)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evofool.base import rng
 from evofool.records import Facts
 
-__all__ = ["difference_of_medians", "mann_whitney", "median_interval", "median_ranks", "wilson"]
+__all__ = ["difference_of_medians", "mann_whitney", "mean_interval", "median_interval", "median_ranks", "wilson"]
 
 RESAMPLES = 10_000
 _Z95 = 1.959963984540054  # the normal quantile of 0.975
@@ -41,6 +41,17 @@ def median_ranks(values: NDArray[np.float64]) -> tuple[float | None, float | Non
         return None, None
     rank = math.floor((n - 1 - _Z95 * math.sqrt(n)) / 2)  # the binomial's quantile, by the normal, on the safe side
     return float(ranked[rank]), float(ranked[n - 1 - rank])
+
+
+def mean_interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """The 95 % interval of the mean of (n,) numbers by Student's t (Biometrika 6, 1908, p. 1); (None, None) of one."""
+    from scipy.special import stdtrit  # the quantile of Student's t; not imported by commands that need none
+
+    n = len(values)
+    if n < 2:
+        return None, None
+    mean, half = float(values.mean()), float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n))
+    return mean - half, mean + half
 
 
 def difference_of_medians(first: NDArray[np.float64], second: NDArray[np.float64]) -> Facts:
