@@ -9,6 +9,8 @@
 # make figures  the figures of docs/results.md that take minutes; prints Markdown
 # make figures-transfer  those of transfer between LeNets; a quarter of an hour
 # make figures-imagenet  those on ImageNet networks; hours
+# make figures-families SQUEEZENET=FILE  transfer between four ImageNet networks, and ensembles; hours, into docs/results
+# make figures-fashion  fooling against training size, classes, width, labels; three quarters of an hour, into docs/results
 # make test NEWEST=1  in a new venv with the newest versions there are instead of those of constraints.txt; likewise others
 # make constraints  writes constraints.txt anew, from such a venv in which all tests passed
 PYTHON ?= python3
@@ -19,7 +21,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet clean
+.PHONY: demo test proofs check house constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-families figures-fashion clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -77,6 +79,15 @@ figures-transfer: $(STAMP)
 
 figures-imagenet: $(STAMP)
 	$(BIN)/python tests/figures/imagenet.py
+
+weights/squeezenet.safetensors: | $(STAMP)
+	$(BIN)/evofool targets import "$(SQUEEZENET)" --out $@
+
+figures-families: $(STAMP) weights/squeezenet.safetensors
+	$(BIN)/python tests/figures/families.py
+
+figures-fashion: $(STAMP)
+	$(BIN)/python tests/figures/fashion.py
 
 clean:
 	rm -rf .venv .venv-newest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,104 @@
+"""Transfer between four ImageNet networks, and ensembles of three: `make figures-families SQUEEZENET=FILE`.
+
+Fifty classes in seven families; 10,000 evaluations, three seeds. Hours on two cores, so it goes on where it stopped:
+runs lie in runs/families/, and every finished run adds its row to docs/results/families_runs.csv at once. The matrix,
+its photographs and its chance are in docs/results/families_transfer.csv, dogs and cats in families_siblings.csv;
+ensembles, with the network that each leaves out, in families_ensembles.csv.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from mnist import machine
+
+import evofool
+from evofool.studies.study import conduct
+from evofool.studies.transfer import Options
+
+RUNS, RESULTS = Path("runs/families"), Path("docs/results")
+SQUEEZENET = "weights/squeezenet.safetensors"  # `evofool targets import` writes it
+NETWORKS = {
+    "lite0": "efficientnet-lite:0",
+    "lite1": "efficientnet-lite:1",
+    "lite2": "efficientnet-lite:2",
+    "squeezenet": f"torchvision:squeezenet1_0/{SQUEEZENET}",
+}
+FAMILIES = {
+    "dog": "Chihuahua, beagle, borzoi, Border terrier, golden retriever, collie, boxer, Siberian husky, pug, dalmatian",
+    "cat": "tabby, Persian cat, Siamese cat, lynx, leopard, lion",
+    "bird": "cock, ostrich, robin, bald eagle, peacock, macaw, flamingo, king penguin",
+    "snake": "king snake, green mamba, sea snake, sidewinder, rock python, Indian cobra",
+    "wheeled vehicle": "ambulance, cab, fire engine, freight car, jeep, racer, tank, tractor",
+    "musical instrument": "accordion, electric guitar, grand piano, harp, sax, violin",
+    "fruit": "Granny Smith, strawberry, orange, lemon, pineapple, banana",
+}
+CLASSES = [name for names in FAMILIES.values() for name in names.split(", ")]
+SEEDS, GENERATIONS, OFFSPRING = (1, 2, 3), 50, 200
+COMBINE = ("mean", "min")
+
+
+def run(name: str, spec: str | list[str], seed: int, combine: str = "mean") -> evofool.Run:
+    """One run, made or gone on with; its row is written once it is whole."""
+    config = {
+        "name": name,
+        "seed": seed,
+        "target": {"spec": spec, "classes": CLASSES, "combine": combine},
+        "encoding": {"kind": "cppn", "coordinates": "unit", "colour": "hsv", "arithmetic": "portable"},
+        "search": {"offspring": OFFSPRING, "initial": OFFSPRING, "generations": GENERATIONS},
+    }
+    made = evofool.run(config, out=RUNS / f"{name}-{seed}")
+    last = made.history().iloc[-1]
+    row = {
+        "run": name,
+        "seed": seed,
+        "target": made.provenance["target"],
+        "evaluations": int(last["evaluations"]),
+        "median": float(last["median"]),
+        "classes_99": int(last["classes_99"]),
+        "seconds": round(sum(session["seconds"] for session in made.provenance["sessions"])),
+        "archive_hash": made.archive_hash,
+    }
+    place = RESULTS / "families_runs.csv"
+    rows = pd.read_csv(place).to_dict("records") if place.is_file() else []
+    if (name, seed) not in {(r["run"], r["seed"]) for r in rows}:
+        pd.DataFrame([*rows, row]).to_csv(place, index=False)
+    return made
+
+
+def answers(name: str, runs: list[evofool.Run], out: str, options: object = None) -> None:
+    """Ask a study of runs; its summary becomes a table of docs/results, its sentence is printed."""
+    outcome = conduct(name, runs, options, out=RUNS / out, pool="ray", tell=print)
+    frame = pd.DataFrame(outcome.summary)
+    frame = frame.drop(columns=[column for column in frame if column.endswith("_fingerprint")])
+    frame.to_csv(RESULTS / f"{out}.csv", index=False, float_format="%.6g")
+    print(f"\n{outcome.sentence}\n")
+
+
+def main() -> None:
+    """The networks by themselves, the matrix, dogs and cats; then ensembles of three."""
+    RESULTS.mkdir(exist_ok=True)
+    alone = {(name, seed): run(name, NETWORKS[name], seed) for seed in SEEDS for name in NETWORKS}
+    runs = list(alone.values())
+    answers("transfer", runs, "families_transfer", Options(variant=("same_pixels",), photographs=True))
+    answers("siblings", runs, "families_siblings")
+    if "--no-ensembles" in sys.argv:
+        return
+    parts = []
+    for combine in COMBINE:
+        for left_out, spec in NETWORKS.items():
+            members = [other for name, other in NETWORKS.items() if name != left_out]
+            made = run(f"{combine}-without-{left_out}", members, 1, combine)
+            frame = evofool.transfer(made, list(NETWORKS.values()), variants=["same_pixels"], pool="ray")
+            for to, rows in frame.groupby("to", sort=False):
+                facts = {"combine": combine, "left_out": left_out, "to": to, "is_left_out": to == spec, "n": len(rows)}
+                facts["class_is_top1"] = rows["class_is_top1"].mean()
+                parts.append(facts | {"median_confidence": rows["confidence"].median()})
+            pd.DataFrame(parts).to_csv(RESULTS / "families_ensembles.csv", index=False, float_format="%.6g")
+
+
+if __name__ == "__main__":
+    machine()
+    main()
