@@ -1,9 +1,9 @@
 """Fooling against what a LeNet learned from, on Fashion-MNIST: `make figures-fashion`.
 
-The paper's "larger data sets fool less", and the question whether many classes or a wide network do. One thing is changed
-at a time; every network is shown the same number of images in all, so that small data sets are seen more often. Five
-seeds, each of a network and of the run against it. Three quarters of an hour on two cores; every finished run adds its row
-to docs/results/fashion.csv at once, and what has a row is not computed again. Differences are in fashion_effects.csv.
+The paper's "larger data sets fool less", and the question whether many classes or a wide network do. One thing is
+changed at a time; every network is shown the same number of images in all, so that small data sets are seen more often.
+Five seeds, each of a network and of the run against it. Three quarters of an hour on two cores; every finished run adds
+its row to docs/results/fashion.csv at once, and what has a row is not computed again. Differences: fashion_effects.csv.
 """
 
 from __future__ import annotations
