@@ -16,8 +16,8 @@ PROGRAM = Path(__file__).with_name("run.py")
 PROOFS = {"memory", "strangers", "nodes", "heads"}  # rows that take a minute for one trial
 PROOFS |= {"commits-in-place", "no-table-sync", "no-folder-sync", "commits-replace", "objects-replace"}
 PROOFS |= {"exchanged", "changing", "no-soundness", "no-platforms"}
-# Rows that other tests of `make test` cover in part: test_ray, test_closed_streams, test_soundness, test_store.
-PROOFS |= {"ray-driver", "evaluators", "terminals", "functions", "first", "lockless", "objects-believed"}
+# Rows that others cover in part: test_ray, test_closed_streams, test_soundness, test_store, test_cli.
+PROOFS |= {"ray-driver", "evaluators", "terminals", "functions", "first", "lockless", "objects-believed", "sigint"}
 NEEDS = {"syscalls": [pytest.mark.needs_strace], "power": [pytest.mark.needs_root, pytest.mark.needs_mounts]}
 NEEDS |= {row: [pytest.mark.ray, pytest.mark.needs_hosts] for row in ("strangers",)}
 NEEDS |= {row: [pytest.mark.ray] for row in ("evaluators", "memory", "ray-driver", "nodes", "heads")}

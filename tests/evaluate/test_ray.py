@@ -232,44 +232,44 @@ def test_images_do_not_travel(long: Config) -> None:
 
 @pytest.fixture
 def fresh_python() -> Any:
-    """Runs code in a process that has no Ray yet."""
+    """Connects to each of some places in turn, in a process that has no Ray yet; the line that it says of each."""
 
-    def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*places: str, **environment: str) -> list[str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | environment
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+        command = [sys.executable, "-c", CONNECT, *places]
+        return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120).stdout.splitlines()
 
     return run
 
 
 CONNECT = """
+import os, sys
 from evofool.errors import EvofoolError
 from evofool.evaluate.over_ray.cluster import connect
-try:
-    cluster = connect({address!r}, 1)
-    print("started" if cluster.started else "found", cluster.supply("CPU"))
-    cluster.close()
-except EvofoolError as error:
-    print(error.exit_code, error)
+for place in sys.argv[1:]:
+    name, _, address = place.rpartition("=")  # of a variable, or of none
+    os.environ.update({name: address} if name else {})
+    try:
+        cluster = connect(None if name or not address else address, 1)
+        print("started" if cluster.started else "found", cluster.supply("CPU"))
+        cluster.close()
+    except EvofoolError as error:
+        print(error.exit_code, error)
 """
 
 
 def test_a_running_cluster_is_found_by_address_and_variable_and_left_running(fresh_python: Any) -> None:
     address = ray.get_runtime_context().gcs_address
     # Ray guards a cluster that it starts here with a token, and a driver has to say so.
-    token = {"RAY_AUTH_MODE": "token"}
-    assert fresh_python(CONNECT.format(address=address), **token).stdout.strip() == "found 4.0"
-    assert fresh_python(CONNECT.format(address=None), RAY_ADDRESS=address, **token).stdout.strip() == "found 4.0"
-    assert "set RAY_AUTH_MODE=token" in fresh_python(CONNECT.format(address=address)).stdout
-    assert fresh_python(CONNECT.format(address="local")).stdout.strip() == "started 1.0"
+    said = fresh_python(address, f"RAY_ADDRESS={address}", "local", RAY_AUTH_MODE="token")
+    assert said == ["found 4.0", "found 4.0", "started 1.0"]
     assert ray.cluster_resources()["CPU"] == 4
 
 
 def test_addresses_that_cannot_be_meant(fresh_python: Any) -> None:
-    silent = fresh_python(CONNECT.format(address="127.0.0.1:9")).stdout
+    silent, jobs, shape = fresh_python("127.0.0.1:9", "RAY_ADDRESS=http://127.0.0.1:8265", "somewhere")
     assert silent.startswith("3 --address=127.0.0.1:9: nothing answers there")
-    jobs = fresh_python(CONNECT.format(address=None), RAY_ADDRESS="http://127.0.0.1:8265").stdout
     assert jobs.startswith("3 RAY_ADDRESS=http://127.0.0.1:8265 is the address of Ray's Jobs API")
-    shape = fresh_python(CONNECT.format(address="somewhere")).stdout
     assert shape.startswith("3 --address=somewhere is not HOST:PORT")
 
 
@@ -297,7 +297,7 @@ def test_workers_do_not_import_from_the_working_directory(tmp_path: Path) -> Non
 
 
 def test_a_ray_that_another_process_started_for_itself_is_not_joined(fresh_python: Any) -> None:
-    assert fresh_python(CONNECT.format(address=None)).stdout.strip() == "started 1.0"
+    assert fresh_python("") == ["started 1.0"]
 
 
 def test_only_what_ray_start_noted_and_still_answers_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,7 @@ def keys(lenet_file: Path) -> list[object]:
     return [ROOT / "configs" / "quickstart.yaml", f"target.spec=lenet:{lenet_file}", *sizes, *shapes]
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_a_run_takes_the_gpu_that_there_is_and_does_not_go_on_without(tmp_path: Path, keys: list[object]) -> None:
     for name, device in (("gpu", "auto"), ("cpu", "cpu")):

@@ -816,15 +816,32 @@ def test_doctor_and_submit_on_two_nodes(two_nodes: dict[str, str], lenet_file: P
     first = open_run(runs / "quickstart")
     assert len(first.elites()) == 10
     assert not (tmp_path / "sentinel").exists(), "torch.py of the job's folder was imported"
+
+
+@pytest.mark.proof  # a minute more
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_failed_job_says_why_and_a_driver_may_be_elsewhere(
+    two_nodes: dict[str, str], lenet_file: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "lenet.safetensors").write_bytes(lenet_file.read_bytes())
+    (tmp_path / "config.yaml").write_text(CONFIG.read_text())
+    small = ["search.generations=3", "search.offspring=50", "search.initial=50", f"storage.path={runs}"]
+    alone = evofool("run", "config.yaml", *small, "evaluation.pool=inline", settings=two_nodes, folder=tmp_path)
+    assert alone.returncode == 0, alone.stderr
     again = evofool(
-        "cluster", "submit", "config.yaml", *small, "seed=9", "--address", jobs, settings=two_nodes, folder=folder
+        *("cluster", "submit", "config.yaml", *small, "seed=9", "--address", "http://127.0.0.1:26595"),
+        settings=two_nodes,
+        folder=tmp_path,
     )
     assert again.returncode == 3, again.stderr  # the run's own exit code: another seed is another run
 
     by_client = ["--address", "ray://127.0.0.1:26610", "name=client"]
-    client = evofool("run", "config.yaml", *small, *by_client, settings=two_nodes, folder=folder)
+    client = evofool("run", "config.yaml", *small, *by_client, settings=two_nodes, folder=tmp_path)
     assert client.returncode == 0 and "the Ray cluster at 127.0.0.1:26610" in client.stderr, client.stderr
-    assert open_run(runs / "client").archive_hash == first.archive_hash
+    assert open_run(runs / "client").archive_hash == open_run(runs / "quickstart").archive_hash
 
 
 @pytest.mark.ray

@@ -192,6 +192,7 @@ def test_the_file_has_one_fixed_schema_and_json_says_the_same(
     assert command("study", "score", tmp_path, *arguments[3:])[0] == 0
 
 
+@pytest.mark.proof
 @pytest.mark.ray
 @pytest.mark.slow
 def test_ray_gives_the_same_bits(target: Target, lenet_file: Path, tmp_path: Path) -> None:
