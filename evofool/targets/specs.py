@@ -113,8 +113,7 @@ def scheme_of(spec: str) -> str:
 def trained_file(source: Source) -> bytes:
     """The bytes of a file that `evofool targets train` wrote; raises ConfigError where it cannot be read."""
     taught = "--base SPEC" if source.scheme == "head" else "--dataset mnist-5k"
-    command = " ".join(["evofool targets train", source.scheme, taught, "--out FILE"])
-    return source.read(source.argument, f"make one with `{command}`")
+    return source.read(source.argument, f"make one with `evofool targets train {source.scheme} {taught} --out FILE`")
 
 
 def lite_variant(source: Source) -> str:

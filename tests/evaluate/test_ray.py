@@ -244,6 +244,7 @@ def fresh_python() -> Any:
 
 CONNECT = """
 import os, sys
+import ray
 from evofool.errors import EvofoolError
 from evofool.evaluate.over_ray.cluster import connect
 for place in sys.argv[1:]:
@@ -253,6 +254,7 @@ for place in sys.argv[1:]:
         cluster = connect(None if name or not address else address, 1)
         print("started" if cluster.started else "found", cluster.supply("CPU"))
         cluster.close()
+        ray.shutdown()
     except EvofoolError as error:
         print(error.exit_code, error)
 """

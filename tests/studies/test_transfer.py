@@ -485,11 +485,8 @@ def test_photographs_stand_in_the_place_of_elites(tmp_path: Path, monkeypatch: p
     rows = outcome.frame[outcome.frame["variant"] == "photographs"].reset_index()
     assert list(rows["class_name"]) == ["a", "b", "d"] and rows["target_class_index"].tolist()[:2] == [1, 0]
     for row, sample in zip(rows.itertuples(), samples):
-        assert (
-            row.source_top1_class_index
-            == one.outputs(torch.from_numpy(fit(one, sample.image).copy())[None])[0].argmax()
-        )
-        assert row.top1_class_index == two.outputs(torch.from_numpy(fit(two, sample.image).copy())[None])[0].argmax()
+        for by, index in ((one, row.source_top1_class_index), (two, row.top1_class_index)):
+            assert index == by.outputs(torch.from_numpy(fit(by, sample.image).copy())[None])[0].argmax()
     assert pd.isna(rows["target_class_index"][2]) and pd.isna(rows["rank"][2])
     assert {r["variant"] for r in outcome.summary} == {"same_pixels", "photographs"}
     monkeypatch.setattr(shared_elites, "photographs", lambda: samples[3:])
