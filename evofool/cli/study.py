@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import MISSING, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 FIGURES = ("figure", "value", "95 % interval", "n")
 LISTED = 40  # rows of the table on the screen; the file has all
+NETWORKS = ("--to", "--target")  # options of studies whose values are specs
 SUBJECTS = {
     "run": options.RunPath,
     "runs": Annotated[
@@ -68,7 +70,18 @@ class _Studies(TyperGroup):
         """The command that was asked for, with its options."""
         if args[0] not in STUDIES:
             raise ConfigError(f"there is no study {args[0]!r}; {known(args[0], STUDIES)}")
+        for option, value in pairwise(args[1:]):
+            if option in NETWORKS:
+                _refuse_spec(value, option, "--allow-code" in args)
         return args[0], _command(args[0]), args[1:]
+
+
+def _refuse_spec(text: str, option: str, allow_code: bool) -> None:
+    """Say what is wrong with a spec, which need not wait for the study, which loads torch."""
+    from evofool.config.sections import TargetConfig
+    from evofool.targets.specs import check_section, section_named
+
+    check_section(TargetConfig.model_validate(section_named(text, option)), allow_code=allow_code, key=option)
 
 
 study_app = Typer(help="Questions asked of runs and of pictures.", cls=_Studies, rich_markup_mode=None)

@@ -33,12 +33,13 @@ _ENSEMBLE = re.compile(r"(mean|product|min)\((.*)\)")
 LITE_SIZES = {"0": 224, "1": 240, "2": 260}  # variant: side of the input, in pixels
 
 
-def check_section(section: TargetConfig, *, allow_code: bool = False) -> None:
+def check_section(section: TargetConfig, *, allow_code: bool = False, key: str = "target.spec") -> None:
     """Refuse a section whose networks cannot be opened, as far as that can be known quickly.
 
     Args:
         section: whose spec "live" is left to whoever has the network.
         allow_code: whether a python: spec may run its code; it does not run here.
+        key: of the configuration or the command line, for messages.
 
     Raises:
         ConfigError: a spec names no kind of target, a file that cannot be read, or code that may not run; or
@@ -47,16 +48,16 @@ def check_section(section: TargetConfig, *, allow_code: bool = False) -> None:
     refuse_combine(section)
     if section.spec != "live":
         for spec in section.specs:
-            check_spec(spec, allow_code=allow_code)
+            check_spec(spec, allow_code=allow_code, key=key)
 
 
-def check_spec(spec: str, *, allow_code: bool = False) -> None:
+def check_spec(spec: str, *, allow_code: bool = False, key: str = "target.spec") -> None:
     """As `check_section`, of the spec of one network."""
     if _ENSEMBLE.fullmatch(spec):
         networks = spec.partition("(")[2].removesuffix(")")
         raise ConfigError(f"target.spec: {spec!r} is how an ensemble is shown; say target.spec=[{networks}].")
-    if check := _CHECKS.get(scheme_of(spec)):
-        check(Source(spec, allow_code))
+    if check := _CHECKS.get(scheme_of(spec, key)):
+        check(Source(spec, allow_code, key=key))
 
 
 def refuse_combine(section: TargetConfig) -> None:
@@ -96,8 +97,8 @@ def section_named(text: str, key: str) -> dict[str, str | list[str]]:
     return {"spec": specs, "combine": found[1]}
 
 
-def scheme_of(spec: str) -> str:
-    """The family that a spec, e.g. "timm:resnet18", or its scheme alone names.
+def scheme_of(spec: str, key: str = "target.spec") -> str:
+    """The family that a spec, e.g. "timm:resnet18", or its scheme alone names; `key` is for messages.
 
     Raises:
         ConfigError: it names none.
@@ -106,7 +107,7 @@ def scheme_of(spec: str) -> str:
     if scheme not in FAMILIES:
         near = difflib.get_close_matches(scheme, FAMILIES, n=1, cutoff=0.75)
         hint = f"did you mean {near[0]}:...?" if near else f"known are {', '.join(f'{name}:' for name in FAMILIES)}."
-        raise ConfigError(f"target.spec: {spec!r} names no kind of target; {hint}")
+        raise ConfigError(f"{key}: {spec!r} names no kind of target; {hint}")
     return scheme
 
 
@@ -119,7 +120,7 @@ def trained_file(source: Source) -> bytes:
 def lite_variant(source: Source) -> str:
     """The variant of efficientnet-lite; raises ConfigError where there is none of the name."""
     if source.argument not in LITE_SIZES:
-        raise ConfigError(f"target.spec: {source.spec!r} is unknown; there are efficientnet-lite:0, :1 and :2.")
+        raise ConfigError(f"{source.key}: {source.spec!r} is unknown; there are efficientnet-lite:0, :1 and :2.")
     return source.argument
 
 

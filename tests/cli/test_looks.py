@@ -158,6 +158,10 @@ def test_what_is_wrong_with_a_spec_is_said_before_torch_loads(tmp_path: Path) ->
     lines = {f"run c.yaml target.spec={spec}": words for spec, words in SPECS.items()}
     lines |= {f"{name} c.yaml target.spec=lennet:x": SPECS["lennet:x"] for name in COMMANDS}
     lines |= {"targets check lenet:nowhere": "no file nowhere"}
+    lines |= {
+        "study transfer r --to lennet:x": "--to: 'lennet:x'",
+        "study score p --target lenet:no": "--target: no file",
+    }
     lines |= {"run c.yaml --allow-code target.spec=python:nowhere.py:build": "no file nowhere.py"}
     said = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, *lines], capture_output=True, text=True, cwd=tmp_path
