@@ -41,6 +41,7 @@ def read(terminal: int, end: str) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_a_terminal_that_is_stopped() -> None:
     with stopped_terminal() as terminal:
         messages, began = Messages(), time.monotonic()

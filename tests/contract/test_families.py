@@ -161,6 +161,7 @@ def test_its_numerics_are_those_of_its_networks(name: str, family: Family) -> No
         assert numerics == family.numerics.get(device, default_numerics(device, "any"))
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named_with_the_line_that_installs_it(
     name: str, family: Family, monkeypatch: pytest.MonkeyPatch, command: Any
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(
     assert code == 0 and (entry["installed"], entry["state"], entry["networks"]) == (False, install, None)
 
 
+@pytest.mark.slow
 def test_its_file_is_imported_without_its_package(name: str, family: Family) -> None:
     if not family.extra:  # evofool itself needs the package
         return

@@ -90,6 +90,7 @@ def test_a_kill_between_the_table_and_its_parts_repeats_nothing(
     assert pd.read_parquet(again.path)["key"].tolist() == ["a", "a"] and not again.parts.exists()
 
 
+@pytest.mark.slow
 def test_a_table_of_other_columns_and_one_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "made_up.parquet"
     pd.DataFrame({"other": [1]}).to_parquet(path)

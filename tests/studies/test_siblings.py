@@ -26,8 +26,8 @@ def test_a_difference_of_medians_has_its_interval_and_is_rare_where_there_is_one
     facts = difference_of_medians(near, far)
     assert facts["low"] < facts["value"] < facts["high"] < 0 and facts["p"] < 0.001
     assert facts["value"] == np.median(near) - np.median(far) and facts == difference_of_medians(near, far)
-    same = [difference_of_medians(draw.normal(0, 1, 12), draw.normal(0, 1, 20))["p"] for _ in range(60)]
-    assert 0.3 < np.mean(same) < 0.7 and np.mean(np.array(same) < 0.2) < 0.4
+    same = [difference_of_medians(draw.normal(0, 1, 12), draw.normal(0, 1, 20))["p"] for _ in range(30)]
+    assert 0.3 < np.mean(same) < 0.7 and np.mean(np.array(same) < 0.2) < 0.45
     assert difference_of_medians(near, np.ones(20))["p"] <= 1
     assert difference_of_medians(np.ones(5), np.ones(9)) == {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
     assert difference_of_medians(near, np.empty(0))["value"] is None
