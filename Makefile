@@ -10,6 +10,7 @@
 # make figures-transfer  those of transfer between LeNets; a quarter of an hour
 # make figures-imagenet  those on ImageNet networks; hours
 # make figures-families SQUEEZENET=FILE  transfer between four ImageNet networks, and ensembles; hours, into docs/results
+# make figures-relatives  transfer between LeNet, MLP, ResNet, BagNets and heads; three quarters of an hour, into docs/results
 # make figures-fashion  fooling against training size, classes, width, labels; three quarters of an hour, into docs/results
 # make test NEWEST=1  in a new venv with the newest versions there are instead of those of constraints.txt; likewise others
 # make constraints  writes constraints.txt anew, from such a venv in which all tests passed
@@ -21,7 +22,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-families figures-fashion clean
+.PHONY: demo test proofs check house constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-families figures-relatives figures-fashion clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -85,6 +86,9 @@ weights/squeezenet.safetensors: | $(STAMP)
 
 figures-families: $(STAMP) weights/squeezenet.safetensors
 	$(BIN)/python tests/figures/families.py
+
+figures-relatives: $(STAMP)
+	$(BIN)/python tests/figures/relatives.py
 
 figures-fashion: $(STAMP)
 	$(BIN)/python tests/figures/fashion.py

@@ -22,7 +22,7 @@ from evofool.targets.training.train import Recipe, train_network
 
 WEIGHTS, RUNS, RESULTS = Path("weights/fashion"), Path("runs/fashion"), Path("docs/results")
 SEEDS, SHOWN, GENERATIONS = (1, 2, 3, 4, 5), 240_000, 50
-COMMON = {"images": 10_000, "classes": 10, "width": 1.0, "labels": "true", "augment": True}
+COMMON: dict[str, Any] = {"images": 10_000, "classes": 10, "width": 1.0, "labels": "true", "augment": True}
 PER_CLASS = 2_000  # images, where the number of classes is varied
 FACTORS: dict[str, dict[str, dict[str, Any]]] = {  # factor: {level: what it changes}; the last is the reference
     "images": {str(n): {"images": n} for n in (500, 2_000, 10_000, 60_000)},
