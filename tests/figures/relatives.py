@@ -1,9 +1,9 @@
 """Transfer between small networks of four kinds, and from a network to its heads, on MNIST: `make figures-relatives`.
 
 LeNet, MLP, ResNet, BagNets of 17 and 9 pixels, each trained from five seeds, and a CPPN run of 10,000 evaluations
-against each. A run's elites are shown to the networks of its own seed, and to the heads of its LeNet: logistic regression
-and nearest images, on the features of 100 labelled images. Three quarters of an hour on two cores; networks and runs that
-are there are used again, and docs/results/relatives.csv has the rows of every finished seed.
+against each. A run's elites are shown to the networks of its own seed, and to the heads of its LeNet: logistic
+regression and nearest images, on the features of 100 labelled images. Three quarters of an hour on two cores; networks
+and runs that are there are used again, and docs/results/relatives.csv has the rows of every finished seed.
 """
 
 from __future__ import annotations

@@ -722,6 +722,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PATH": f"{bin}:{kept['PATH']}", "PYTHONPATH": str(ROOT), **more}
 
 
+@pytest.mark.proof
 @pytest.mark.ray
 @pytest.mark.slow
 def test_local_script_runs_over_two_nodes_and_leaves_nothing(config: Config, tmp_path: Path) -> None:
@@ -844,6 +845,7 @@ def test_a_failed_job_says_why_and_a_driver_may_be_elsewhere(
     assert open_run(runs / "client").archive_hash == open_run(runs / "quickstart").archive_hash
 
 
+@pytest.mark.proof
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.needs_hosts

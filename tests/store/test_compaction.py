@@ -388,8 +388,7 @@ def test_damage_after_a_compaction_costs_what_came_after(copy: Path, tmp_path: P
     assert go_on(tmp_path / "saved").archive_hash == longer.archive_hash
 
 
-@pytest.mark.parametrize("kind", ["missing", "bit"])
-@pytest.mark.parametrize("history", ["full", "elites"])
+@pytest.mark.parametrize(("history", "kind"), [("full", "bit"), ("elites", "missing")])
 def test_damage_to_commits_before_a_compaction_costs_nothing(
     copy: Path, tmp_path: Path, longer: evofool.Run, command: Command, kind: str, history: str
 ) -> None:

@@ -665,6 +665,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.proof  # that any pool gives the same bits, tests/contract/test_pools.py shows
 @pytest.mark.ray
 @pytest.mark.slow
 def test_over_ray_the_rows_are_the_same(tmp_path: Path, nets: Path, cluster: None, monkeypatch: Any) -> None:
