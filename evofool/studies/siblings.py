@@ -31,6 +31,7 @@ from evofool.targets.zoo.imagenet import super_classes
 
 __all__ = ["SIBLINGS", "STUDY", "against"]
 
+TITLE = "Medians of super-classes, less those of all other classes: 95 % intervals"
 CLASSES = 3  # of a super-class, and of all others, at least, to set the one against the others
 TOLD = ("dog", "cat")  # in the sentence, where they are there: the paper's
 MEASURES = {
@@ -156,7 +157,7 @@ def _summarise(frame: pd.DataFrame) -> list[Facts]:
 def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
     gaps = [row for row in summary if row["figure"] == "more_than_others"]
     panels = [
-        Panel(f"{title}: median of a super-class, less that of all other classes ({target})", rows)
+        Panel(f"{title} ({target})", rows)
         for target in dict.fromkeys(row["target"] for row in gaps)
         for measure, title in MEASURES.items()
         if (
@@ -169,7 +170,7 @@ def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
     ]
     if not gaps:
         sentence = f"No super-class has {CLASSES} classes among these elites that could be set against as many others."
-        return dots("Elites among their siblings", panels), sentence
+        return dots(TITLE, panels), sentence
     told = [group for group in TOLD if any(row["super_class"] == group for row in gaps)] or [gaps[0]["super_class"]]
     target = gaps[0]["target"]
     parts = []
@@ -180,7 +181,7 @@ def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
             f"the {apart['n']} classes of {group} have log-odds {_told(by['log_odds'])}; if the others of {group} "
             f"did not compete, {_told(apart)}"
         )
-    return dots("Elites among their siblings, 95 % intervals", panels), f"On {target}, {'; '.join(parts)}."
+    return dots(TITLE, panels), f"On {target}, {'; '.join(parts)}."
 
 
 def _told(row: Facts) -> str:

@@ -494,13 +494,14 @@ def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
             summary
         )
     whole = [row for row in summary if row["elites"] == "all"]
+    shown = SHARES | {"chance": "the evolved class, by chance"}
     panels = [
         Panel(
             f"{to} ({variant})",
             [
-                {**row, "label": SHARES[row["figure"]]}
+                {**row, "label": shown[row["figure"]]}
                 for row in whole
-                if row["figure"] in SHARES and (row["to"], row["variant"]) == (to, variant)
+                if row["figure"] in shown and (row["to"], row["variant"]) == (to, variant)
             ],
             (0, 1),
         )
