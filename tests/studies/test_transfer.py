@@ -609,7 +609,7 @@ def test_the_command_refuses_with_the_right_exit_code(command: Command, nets: Pa
     assert not (run.path / "_studies").exists()
     code, _, err = command("study", "transfer", run.path, run.path, "--allow-code", "--out", tmp_path / "out")
     assert code == 2 and "give --to TARGET, or runs against at least two targets" in err
-    code, _, err = command("study", "transfer", run.path, "--to", "lenet:x", "--out", nets)
+    code, _, err = command("study", "transfer", run.path, "--to", f"python:{nets}:two", "--allow-code", "--out", nets)
     assert code == 2 and f"{nets} is a file" in err
     assert not (tmp_path / "out").exists()
 
