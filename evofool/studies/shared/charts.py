@@ -15,9 +15,9 @@ from evofool.records import Facts
 
 __all__ = ["Panel", "dots", "heat_maps"]
 
-WIDTH, MARGIN, LINE = 830, 16, 22  # pixels
+WIDTH, MARGIN, LINE = 800, 16, 22  # pixels
 LABEL = 30  # characters
-LABELS, NUMBERS = 264, 282  # pixels to the left and to the right of dots
+LABELS, NUMBERS = 264, 276  # pixels to the left and to the right of dots
 MOST = 60  # lines of dots; a picture is to be looked at whole
 LARGEST_CELL = 90.0  # pixels
 INK, FAINT, BLUE = "#1b1f24", "#c9ced6", "#1f5fa8"
