@@ -126,8 +126,8 @@ ROOMS = (
         7,
         "one question a file, named as its command; a study never imports another",
         _files(
-            "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance shared.elites "
-            "study compare score transfer design"
+            "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance "
+            "shared.agreement shared.elites study compare score transfer design"
         ),
     ),
     Room(

@@ -22,7 +22,7 @@ from evofool.evaluate.pool import Pool
 from evofool.records import Facts
 from evofool.store.schemas import SCHEMA_VERSION
 from evofool.studies.shared.charts import Panel, dots
-from evofool.studies.shared.elites import VARIANTS, Elites, passes
+from evofool.studies.shared.elites import OF_ELITE, VARIANTS, Elites, passes
 from evofool.studies.shared.judging import cluster, judge_of, picture_pool, settings_of
 from evofool.studies.shared.statistics import difference_of_medians, median_ranks
 from evofool.studies.study import Study, Work
@@ -44,12 +44,7 @@ MEASURES = {
 
 SIBLINGS = pa.schema(
     [
-        ("run_id", pa.string()),
-        ("archive_hash", pa.string()),
-        ("as_of_generation", pa.int32()),
-        ("class_index", pa.int32()),
-        ("class_name", pa.string()),
-        ("individual_id", pa.int64()),
+        *OF_ELITE,
         ("image_sha256", pa.string()),
         ("target", pa.string()),
         ("target_fingerprint", pa.string()),

@@ -12,13 +12,10 @@ super-class (some forty kinds of things, of ImageNet's classes); and, if asked f
 from __future__ import annotations
 
 import contextlib
-import itertools
-import re
-from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -30,28 +27,18 @@ from evofool.evaluate.pool import Pool
 from evofool.records import Facts
 from evofool.store.reader import Run
 from evofool.store.schemas import SCHEMA_VERSION
-from evofool.studies.shared.chance import by_chance
+from evofool.studies.shared.agreement import SHARES, summarise, tidy, tidy_pairs
 from evofool.studies.shared.charts import Panel, dots, heat_maps
-from evofool.studies.shared.elites import PHOTOGRAPHS, VARIANTS, Elites, Photographs, Shown, score
+from evofool.studies.shared.elites import OF_ELITE, PHOTOGRAPHS, VARIANTS, Elites, Photographs, Shown, score
 from evofool.studies.shared.judging import Tell, cluster, judge, judge_of, picture_pool, settings_of
-from evofool.studies.shared.statistics import median_ranks, wilson
 from evofool.studies.study import Study, Work, conduct
 from evofool.targets.opening import OpenTarget
 from evofool.targets.target import Target
-from evofool.targets.zoo.imagenet import super_classes
 
 __all__ = ["STUDY", "Options", "matrix", "summarise", "transfer"]
 
 KEYS = ("run_id", "archive_hash", "to_fingerprint", "variant")
 TOLD = 3  # targets in a sentence
-SURE = (0.9, 0.99, 0.9999)  # confidences at the source above which elites are also summed up by themselves
-SHARES = {
-    "same_top1": "same answer as the source",
-    "class_is_top1": "the answer is the evolved class",
-    "both_99": "0.99 or more by both",
-    "both_9999": "0.9999 or more by both",
-    "source_surer": "source surer, where answers agree",
-}
 NUMBERS = ("class_is_top1", "low", "high", "same_top1", "median_confidence")  # of a matrix; NaN where there is none
 PANELS = {
     "class_is_top1": "share whose class is the answer",
@@ -60,12 +47,7 @@ PANELS = {
 
 TRANSFER = pa.schema(
     [
-        ("run_id", pa.string()),
-        ("archive_hash", pa.string()),
-        ("as_of_generation", pa.int32()),
-        ("class_index", pa.int32()),
-        ("class_name", pa.string()),
-        ("individual_id", pa.int64()),
+        *OF_ELITE,
         ("source", pa.string()),
         ("source_fingerprint", pa.string()),
         ("to", pa.string()),
@@ -195,7 +177,8 @@ def _others(work: Work, everyone: list[Elites]) -> list[OpenTarget]:
             if not elites.shared(by.target):
                 raise ConfigError(
                     f"{by.target.spec}: none of the {len(elites.frame)} classes of {elites.run.path} is one of its "
-                    f"classes, and these are matched by name; its first are {', '.join(by.target.class_names[:3])}."
+                    "classes (matched by WordNet id, else by name); its first are "
+                    f"{', '.join(by.target.class_names[:3])}."
                 )
     return list(judges.values())
 
@@ -266,103 +249,6 @@ def _at_home(elites: Elites, by: OpenTarget) -> pd.DataFrame:
     )
 
 
-def summarise(frame: pd.DataFrame) -> list[Facts]:
-    """Shares for each target and variant, over all elites and over those the source is sure of.
-
-    Args:
-        frame: as `transfer` gives it.
-
-    Returns:
-        Dicts: to, to_fingerprint, variant, elites ("all", or "source >= 0.9", 0.99 or 0.9999), n of them, the
-        `individuals` they are, how many are without_class or not_finite at the target, median_confidence with its
-        median_interval (of ranks), and {share, low, high, count, n} of `same_top1`, `class_is_top1`, `both_99` and
-        `both_9999` (confidence of the evolved class at least 0.99 or 0.9999 by both), and `source_surer` (of those with
-        the same top-1, the source has the higher log-odds, which unlike confidence do not saturate); and `besides`,
-        tidy rows of what chance gives, of super-classes, and of rank and log-odds. The intervals (95 %; of shares
-        Wilson's) take elites for independent. An image that the target gives no finite scores counts as not
-        transferred; one whose class the target lacks is left out.
-    """
-    result = []
-    for (to, fingerprint, variant), group in frame.groupby(["to", "to_fingerprint", "variant"], sort=False):
-        facts = {"to": to, "to_fingerprint": fingerprint, "variant": variant}
-        for label, part in _by_confidence(group):
-            result.append({**facts, "elites": label, "n": len(part), **_figures(part)})
-    return result
-
-
-def _by_confidence(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """All rows, and those of which the source is sure at several levels."""
-    yield "all", group
-    for level in SURE:
-        yield f"source >= {level}", group[group["source_confidence"] >= level]
-
-
-def _figures(part: pd.DataFrame) -> Facts:
-    with_class = part[part["target_class_index"].notna()]
-    same = with_class[with_class["same_top1"].fillna(False)]
-    lower = with_class[["source_confidence", "confidence"]].min(axis=1, skipna=False)
-    return {
-        "individuals": len(part[["run_id", "individual_id"]].drop_duplicates()),
-        "without_class": len(part) - len(with_class),
-        "not_finite": int(part["top1_class_index"].isna().sum()),
-        "median_confidence": _median(with_class["confidence"]),
-        "median_interval": median_ranks(with_class["confidence"].dropna().to_numpy(dtype=float)),
-        "same_top1": _share(part["same_top1"].dropna()),
-        "class_is_top1": _share(with_class["class_is_top1"]),
-        "both_99": _share(lower >= 0.99),
-        "both_9999": _share(lower >= 0.9999),
-        "source_surer": _share(same["source_log_odds"] > same["log_odds"]),
-        "besides": list(_beside_chance(with_class)),
-    }
-
-
-def _beside_chance(part: pd.DataFrame) -> Iterator[Facts]:
-    """Of elites whose class the target has: what `class_is_top1` is by chance and by how much it is more, overall and
-    within super-classes; answers of the right super-class, likewise; the median rank and log-odds of the class.
-
-    Every row names its null. The interval of an excess is Wilson's, less what is expected by chance.
-    """
-    runs = part["run_id"].tolist()
-    answers = part["top1_class_index"].astype(object).where(part["top1_class_index"].notna(), None)
-    kinds = super_classes()
-    made, said = ([kinds.get(name) for name in part[key]] for key in ("class_name", "top1_class_name"))
-    nulls: dict[str, tuple[str, list[Any]]] = {"chance": ("classes permuted", runs)}
-    if all(made):
-        nulls["chance_in_super_class"] = ("permuted within super-class", list(zip(runs, made)))
-    observed = _share(part["class_is_top1"])
-    for name, (null, blocks) in nulls.items():
-        by = by_chance(part["target_class_index"].tolist(), answers.tolist(), blocks)
-        yield {"figure": name, **by, "null": null}
-        yield {"figure": name.replace("chance", "excess"), **_excess(observed, by), "null": null}
-    if all(made):
-        right = _share(pd.Series([a == b for a, b in zip(made, said)], dtype=bool))
-        by = by_chance(made, said, runs)
-        yield _share_row("same_super_class", right)
-        yield {"figure": "excess_of_super_class", **_excess(right, by), "null": "classes permuted"}
-    for name, column in (("median_rank", "rank"), ("median_log_odds", "log_odds")):
-        values = part[column].dropna().to_numpy(dtype=float)
-        low, high = median_ranks(values)
-        yield {"figure": name, "value": _median(part[column]), "low": low, "high": high, "n": len(values)}
-
-
-def _excess(observed: Facts, chance: Facts) -> Facts:
-    """By how much a share is more than by chance; values of `_share` and `by_chance`."""
-    if not observed["n"]:
-        return {"value": None, "low": None, "high": None, "n": 0}
-    value, low, high = (observed[key] - chance["value"] for key in ("share", "low", "high"))
-    return {"value": value, "low": low, "high": high, "p": chance["p"], "n": observed["n"]}
-
-
-def _share(values: pd.Series) -> Facts:
-    count, n = int(values.sum()), len(values)
-    low, high = wilson(count, n)
-    return {"share": count / n if n else None, "low": low, "high": high, "count": count, "n": n}
-
-
-def _median(values: pd.Series) -> float | None:
-    return float(values.median()) if values.notna().any() else None
-
-
 def matrix(
     runs: Sequence[str | Path | Run],
     *,
@@ -404,7 +290,7 @@ def matrix(
         tell=tell,
     )
     pairs: dict[tuple[str, str], Facts] = {}
-    for row in _tidy_pairs(outcome.frame):
+    for row in tidy_pairs(outcome.frame):
         if row["elites"] != "all":
             continue
         head = {name: row[name] for name in ("source", "to", "source_fingerprint", "to_fingerprint", "runs")}
@@ -413,70 +299,6 @@ def matrix(
         if row["figure"] == "class_is_top1":
             entry |= {name: row[name] for name in ("low", "high", "n")}
     return pd.DataFrame(pairs.values()).astype(dict.fromkeys(NUMBERS, float))
-
-
-def _labels(specs: dict[str, str]) -> dict[str, str]:
-    """Short names that differ, by fingerprint: specs with the names of files alone, such as "lenet:a.safetensors", and
-    the beginning of the fingerprint where specs are the same."""
-    labels = {key: re.sub(r"(?<=:)[^:]*/(?=[^/:]*\.)", "", spec) for key, spec in specs.items()}
-    counts = Counter(labels.values())
-    return {key: f"{label} ({key[:6]})" if counts[label] > 1 else label for key, label in labels.items()}
-
-
-def _tidy(frame: pd.DataFrame) -> list[Facts]:
-    """The summary of the study: of every pair of networks where the runs' own are among them, else of every target."""
-    if (frame["source_fingerprint"] == frame["to_fingerprint"]).any() and frame["source_fingerprint"].nunique() > 1:
-        return list(_tidy_pairs(frame))
-    # Where the source is sure of all its elites, a summary of the sure ones would repeat that of all; of none, there is
-    # nothing to say.
-    told: dict[tuple[str, str, int], Facts] = {}
-    for entry in summarise(frame):
-        if entry["n"]:
-            told.setdefault((entry["to_fingerprint"], entry["variant"], entry["n"]), entry)
-    return [row for entry in told.values() for row in _tidy_entry(entry)]
-
-
-def _tidy_entry(entry: Facts) -> Iterator[Facts]:
-    head = {name: entry[name] for name in ("to", "to_fingerprint", "variant", "elites")}
-    for name in ("n", "individuals", "without_class", "not_finite"):
-        figure = {"n": "elites"}.get(name, name)
-        yield {**head, "figure": figure, "value": entry[name], "low": None, "high": None, "n": entry["n"]}
-    low, high = entry["median_interval"]
-    facts = {"figure": "median_confidence", "value": entry["median_confidence"], "low": low, "high": high}
-    yield {**head, **facts, "n": entry["n"] - entry["without_class"]}
-    for name in SHARES:
-        yield {**head, **_share_row(name, entry[name])}
-    yield from ({**head, **row} for row in entry["besides"])
-
-
-def _tidy_pairs(frame: pd.DataFrame) -> Iterator[Facts]:
-    """Of every pair of networks, by variant; runs against one network are one source together."""
-    labels = _labels(dict(zip(frame["to_fingerprint"], frame["to"])))
-    for variant, rows in frame.groupby("variant", sort=False):
-        for a, b in itertools.product(labels, labels):
-            pair = rows[(rows["source_fingerprint"] == a) & (rows["to_fingerprint"] == b)]
-            head = {"source": labels[a], "to": labels[b], "source_fingerprint": a, "to_fingerprint": b}
-            head |= {"variant": variant, "runs": pair["run_id"].nunique()}
-            told: dict[int, str] = {}  # the first label of as many elites
-            for label, part in _by_confidence(pair):
-                if label == "all" or (len(part) and len(part) not in told):
-                    told[len(part)] = label
-                    yield from ({**head, "elites": label, **row} for row in _of_pair(part))
-
-
-def _of_pair(part: pd.DataFrame) -> Iterator[Facts]:
-    with_class = part[part["class_is_top1"].notna()]
-    for name, values in (("class_is_top1", with_class["class_is_top1"]), ("same_top1", part["same_top1"])):
-        yield _share_row(name, _share(values.dropna()))
-    confidences = with_class["confidence"].dropna().to_numpy(dtype=float)
-    low, high = median_ranks(confidences)
-    facts = {"figure": "median_confidence", "value": _median(with_class["confidence"])}
-    yield {**facts, "low": low, "high": high, "n": len(confidences)}
-    yield from _beside_chance(with_class)
-
-
-def _share_row(name: str, share: Facts) -> Facts:
-    return {"figure": name, "value": share["share"], "low": share["low"], "high": share["high"], "n": share["n"]}
 
 
 def _figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
@@ -547,7 +369,7 @@ STUDY = Study(
     schema=TRANSFER,
     keys=KEYS,
     rows=_rows,
-    summarise=_tidy,
+    summarise=tidy,
     figure=_figure,
     things="elites of each run",
     options=Options,

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence
@@ -25,10 +26,18 @@ from evofool.targets.opening import OpenTarget
 from evofool.targets.target import Target
 from evofool.targets.zoo.imagenet import ids_of
 
-__all__ = ["PHOTOGRAPHS", "VARIANTS", "Elites", "Photographs", "Shown", "passes", "score"]
+__all__ = ["OF_ELITE", "PHOTOGRAPHS", "VARIANTS", "Elites", "Photographs", "Shown", "passes", "score"]
 
 VARIANTS = ("same_pixels", "re_rendered")
 PHOTOGRAPHS = "photographs"  # in the column of variants
+OF_ELITE = (  # the columns that say which elite a row is of
+    ("run_id", pa.string()),
+    ("archive_hash", pa.string()),
+    ("as_of_generation", pa.int32()),
+    ("class_index", pa.int32()),
+    ("class_name", pa.string()),
+    ("individual_id", pa.int64()),
+)
 BATCH, BATCH_BYTES = 256, 64 << 20  # pictures drawn at a time, and the room they may take
 
 
