@@ -251,7 +251,8 @@ def test_commands_take_urls(bucket: str, config: Config, tmp_path: Path, command
     assert code == 2 and f"{bucket}/runs/none: not a run" in said
     code, _, said = command("verify", url, "--salvage", f"{bucket}/whole")
     assert code == 2 and "is no folder" in said
-    code, _, said = command("run", "configs/quickstart.yaml", "storage.path=s3://nowhere/runs")
+    quickstart = ["configs/quickstart.yaml", f"target.spec=lenet:{lenet_file}"]
+    code, _, said = command("run", *quickstart, "storage.path=s3://nowhere/runs")
     assert code == 74 and "s3://nowhere/runs/quickstart" in said and "no such bucket" in said
     code, out, _ = command("cluster", "doctor", "--storage", f"{bucket}/runs")
     assert f"{bucket}/runs puts objects only where there is none" in out
