@@ -133,7 +133,8 @@ def test_second_parents_are_kin_where_there_are_any(config: Config) -> None:
 # ---------------------------------------------------------------------------------------------------------- promises
 
 
-@pytest.mark.parametrize("lag", [1, 2, 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("lag", [1, 4])
 def test_whom_elites_descend_from_is_known_after_a_resume_at_any_generation(
     config: Config, tmp_path: Path, lag: int
 ) -> None:
