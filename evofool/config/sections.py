@@ -230,8 +230,8 @@ class SearchConfig(Section):
     selection: Literal["cells", "individuals", "curiosity", "kinship"] = key(
         "cells",
         "Parents uniform over filled cells, or over distinct individuals holding them; curiosity: over cells, in "
-        "proportion to how new their elites are and how many cells the elites' children hold; kinship: the second "
-        "parent descends from the first or they have a parent in common.",
+        "proportion to a score of elites that are new or whose children hold cells; kinship: the second parent is the "
+        "first one's parent, child or sibling.",
     )
     generations: Positive | None = key(200, "Stop after this many generations (null: no limit).", "stopping")
     max_evaluations: Positive | None = key(
