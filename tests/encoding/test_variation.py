@@ -36,7 +36,7 @@ from evofool.encoding.drawing import reference
 from evofool.encoding.drawing import render as renderer
 from evofool.encoding.names import OPERATORS, operator_bit, operator_names
 from evofool.errors import InvalidGenome
-from evofool.records import Cells
+from evofool.records import NO_PARENT, Cells
 from evofool.search.breeding import Breeder
 
 GREY = CppnEncoding(16, 16, "grey")
@@ -1033,7 +1033,7 @@ def test_breeding_changes_no_elite_and_gives_operators_what_they_may_look_at(
     breeder = Breeder(config, encoding, Cells(np.arange(4)), None)
     elites, ids = evolved(encoding), np.arange(4)
     archive = replace(archives.empty(4), elites=ids, log_odds=np.zeros(4, dtype=np.float32))
-    breeder.keep(archive, ids, elites, ids)
+    breeder.keep(archive, ids, np.full(4, NO_PARENT), elites, ids)
     pairs = breeder.select(archive, 9, 8)
     first, second = (blobs(encoding, encoding.take(elites, pairs[:, side])) for side in (0, 1))
     seen: list[Any] = []

@@ -63,6 +63,7 @@ def slow_draw(selection: str, elites: list[int], first: dict[int, int], generati
     return drawn
 
 
+@pytest.mark.slow
 @both_ways
 @pytest.mark.parametrize("lag", [1, 3])
 def test_parents_are_those_that_the_stored_rows_give_the_slow_way(
