@@ -27,8 +27,8 @@ FLOOR = 0.1  # the least curiosity, so that no cell is given up
 def curiosity(candidates: Ids, parents: Ids, *, generation: int, offspring: int) -> Numbers:
     """How promising it is to breed from each filled cell, (m,), at least FLOOR.
 
-    1, and 1 for each child that holds a cell, less 0.5 for each offspring that its elite would have failed with by now
-    if all cells had been drawn alike: `offspring` / m in every generation since the elite came.
+    1, and 1 for each child that holds a cell, less 0.5 for each offspring that its elite would have had by now if all
+    cells had been drawn alike: `offspring` / m in every generation since the elite came.
 
     After the curiosity score of Cully and Demiris 2018, "Quality and Diversity Optimization: A Unifying Modular
     Framework" (IEEE Transactions on Evolutionary Computation 22(2)), which an individual has, and which grows by 1 with
