@@ -101,7 +101,7 @@ ROOMS = (
         "search",
         5,
         "the closed circle",
-        _files("stopping handles breeding loop asking"),
+        _files("stopping handles parents breeding loop asking"),
         never=("store", "evaluate.over_ray", "evaluate.opening"),
     ),
     Room(

@@ -68,6 +68,7 @@ OTHER: dict[str, Any] = {
     "variation.split": "both_halves",
     "variation.parallel_connections": True,
     "variation.delete_node": 0.25,
+    "variation.full_rate_up_to": 12,
     "variation.operators": {"mutate": "python:mine.py:mutate"},
     "variation.schedules": {"mutation_rate": {"kind": "halving", "every": 1000, "floor": 0.0}},
     "search.mode": "single_class",

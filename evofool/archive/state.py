@@ -24,3 +24,4 @@ class State:
     start_hash: bytes  # the archive hash of `start`
     pending: list[tuple[Placements, NDArray[np.bool_]]]  # placements and top-1 flags of each generation after `start`
     genomes: dict[int, bytes]  # individual id -> canonical bytes, of all elites from `start` to the last generation
+    parents: dict[int, int]  # of the same individuals: the first parent, NO_PARENT where there is none

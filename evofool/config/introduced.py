@@ -75,4 +75,5 @@ INTRODUCED: Facts = {
     "observers.trackers": [],
     "target.combine": "mean",
     "search.mode": "map_elites",
+    "variation.full_rate_up_to": None,
 }

@@ -170,6 +170,11 @@ class VariationConfig(Section):
         False, "cppn: whether two nodes may be connected more than once, as in the 2015 code."
     )
     delete_node: Rate = key(0.2, "cppn: chance to delete one hidden node with its connections.")
+    full_rate_up_to: Positive | None = key(
+        None,
+        "cppn: how many connections (for mutation_rate) or nodes (for activation_rate) a genome may have for each to "
+        "have the whole chance; in a larger one it is less, so that no more changes are expected (null: never less).",
+    )
     operators: dict[Literal["select", "mate", "mutate"], str] = key(
         {}, "Operators of your own in place of the built-in ones, e.g. {mutate: python:FILE.py:callable}."
     )
@@ -222,8 +227,11 @@ class SearchConfig(Section):
     objective: Annotated[str, RowOf(OBJECTIVES, code=True)] = key(
         "log_odds", "What cells rank by: log_odds, margin, top1_required, or your own as python:FILE.py:callable."
     )
-    selection: Literal["cells", "individuals"] = key(
-        "cells", "Parents uniform over filled cells, or over distinct individuals holding them."
+    selection: Literal["cells", "individuals", "curiosity", "kinship"] = key(
+        "cells",
+        "Parents uniform over filled cells, or over distinct individuals holding them; curiosity: over cells, in "
+        "proportion to a score of elites that are new or whose children hold cells; kinship: the second parent is the "
+        "first one's parent, child or sibling.",
     )
     generations: Positive | None = key(200, "Stop after this many generations (null: no limit).", "stopping")
     max_evaluations: Positive | None = key(

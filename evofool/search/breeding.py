@@ -29,6 +29,7 @@ from evofool.encoding.contract import Encoding
 from evofool.encoding.names import operator_bit
 from evofool.encoding.table import GenomeTable
 from evofool.records import NO_PARENT, Cells, Genomes, Offspring
+from evofool.search.parents import curiosity, pick_by, pick_kin, pick_uniformly
 
 __all__ = ["Breeder"]
 
@@ -46,21 +47,30 @@ class Breeder:
     ) -> None:
         self.config, self.encoding, self.cells, self.seeds = config, encoding, cells, seeds
         self._elites = GenomeTable(encoding, len(cells))
+        self._parents: dict[int, int] = {}  # of each elite: its first parent
         self._copies: Genomes = None  # of first parents, which nobody needs once the generation is bred
 
     def select(self, archive: Archive, generation: int, count: int) -> NDArray[np.int64]:
-        """Ids of two parents for each of `count` offspring, (count, 2), uniform over filled cells or over elites.
+        """Ids of two parents for each of `count` offspring, (count, 2), as `search.selection` says (parents.py).
 
         Where classes are searched one by one, uniform over the filled cells of the offspring's own class, of which
         there is one without bins; NO_PARENT where there is none.
         """
         if (own := self._own(generation, count)) is not None:
             return self._of_its_class(archive, own, generation)
-        candidates = archive.elites[archive.filled]
-        if self.config.search.selection == "individuals":
-            candidates = np.unique(candidates)
+        candidates, search = archive.elites[archive.filled], self.config.search
         uniform = rng.uniforms(self.config.seed, "select", generation, (count, 2))
-        return candidates[(uniform * len(candidates)).astype(np.int64)]
+        if search.selection == "individuals":
+            candidates = np.unique(candidates)
+        if search.selection in ("cells", "individuals"):
+            return pick_uniformly(candidates, uniform)
+        parents = np.array([self._parents[int(elite)] for elite in candidates], dtype=np.int64)
+        if search.selection == "curiosity":
+            last = generation - search.lag
+            weights = curiosity(candidates, parents, generation=last, offspring=search.offspring)
+            return pick_by(weights, candidates, uniform)
+        first = pick_uniformly(candidates, uniform[:, 0])
+        return np.stack([first, pick_kin(first, candidates, parents, uniform[:, 1])], axis=1)
 
     def _of_its_class(self, archive: Archive, own: NDArray[np.int64], generation: int) -> NDArray[np.int64]:
         elites = archive.elites.reshape(len(self.cells.classes), self.cells.bins)
@@ -123,14 +133,20 @@ class Breeder:
         is_own = getattr(toolbox.mate, "func", None) != self.mate
         return is_own or self.config.variation.at(generation).crossover_rate > 0
 
-    def keep(self, archive: Archive, ids: NDArray[np.int64], genomes: Genomes, rows: Iterable[int]) -> None:
-        """Remember the genomes of new elites, and forget individuals that no cell of the archive holds any more.
+    def keep(
+        self, archive: Archive, ids: NDArray[np.int64], parents: Iterable[int], genomes: Genomes, rows: Iterable[int]
+    ) -> None:
+        """Remember new elites, and forget individuals that no cell of the archive holds any more.
 
         Args:
+            parents: the first parent of each, NO_PARENT where there is none.
             rows: where in the batch `genomes` that of each individual is.
         """
-        self._elites.keep(archive.elites.tolist())
+        alive = archive.elites.tolist()
+        self._elites.keep(alive)
         self._elites.add(ids, genomes, rows)
+        self._parents.update(zip(ids.tolist(), (int(parent) for parent in parents)))
+        self._parents = {i: self._parents[i] for i in alive if i != NO_PARENT}
 
     def _random(self, generation: int, count: int) -> Offspring:
         genomes = variation.initial(self.encoding, self.config.seed, generation, count)

@@ -25,6 +25,7 @@ from types import MappingProxyType
 
 import numpy as np
 from deap import base, tools
+from numpy.typing import NDArray
 
 from evofool.archive.cells import chain_hash, empty, place, restore, statistics
 from evofool.archive.state import State
@@ -116,7 +117,7 @@ class Search:
         )
         slots = np.unique(placements.slots).astype(np.int64)
         genomes = {slot: self.encoding.to_bytes(batch, slot) for slot in slots.tolist()}
-        self._breeder.keep(self.archive, individual_id(generation, slots), batch, slots)
+        self._breeder.keep(self.archive, individual_id(generation, slots), offspring.parents[slots, 0], batch, slots)
         images = [scores.image_sha256[slot].tobytes() for slot in placements.slots]
         hashes = [sha256(genomes[slot]).digest() for slot in placements.slots.tolist()]
         self.archive_hash = chain_hash(self.archive_hash, placements, images, hashes)
@@ -135,13 +136,17 @@ class Search:
         everyone = self.encoding.from_bytes([state.genomes[i] for i in ids])
         self.archive, self._next = state.start, state.generation + 1
         holders = np.unique(state.start.elites[state.start.filled])
-        self._breeder.keep(self.archive, holders, everyone, np.searchsorted(ids, holders))
+        self._keep(holders, state, everyone, ids)
         for placements, top1 in state.pending:
             self._breed_up_to(placements.generation + self.config.search.lag)
             self.archive = restore(self.archive, placements, top1)
             winners = individual_id(placements.generation, np.unique(placements.slots).astype(np.int64))
-            self._breeder.keep(self.archive, winners, everyone, np.searchsorted(ids, winners))
+            self._keep(winners, state, everyone, ids)
         self.statistics, self.archive_hash = state.statistics, state.archive_hash
+
+    def _keep(self, elites: NDArray[np.int64], state: State, everyone: Genomes, ids: list[int]) -> None:
+        parents = [state.parents[i] for i in elites.tolist()]
+        self._breeder.keep(self.archive, elites, parents, everyone, np.searchsorted(ids, elites))
 
     def _breed_up_to(self, generation: int) -> None:
         while self._next < generation:

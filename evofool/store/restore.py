@@ -88,4 +88,6 @@ def restore(store: RunStore, at: Commit | None = None) -> State | None:
     needed = {*start.elites.tolist(), *archive.elites.tolist()}
     for placements, _ in pending:
         needed.update(individual_id(placements.generation, placements.slots.astype(np.int64)).tolist())
-    return State(generation, chain, statistics, start, start_hash, pending, store.genomes(needed - {NO_PARENT}))
+    needed -= {NO_PARENT}
+    found, parents = store.genomes(needed), store.first_parents(needed)
+    return State(generation, chain, statistics, start, start_hash, pending, found, parents)

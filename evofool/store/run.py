@@ -199,6 +199,13 @@ class RunStore:
                 raise CorruptData(f"{self.path}: the genome of individual {identity} is damaged.")
         return genomes
 
+    def first_parents(self, ids: set[int]) -> dict[int, int]:
+        """The first parent of each of some stored individuals; NO_PARENT where there is none."""
+        people = self.table("individuals")
+        people = people.filter(pc.is_in(people["individual_id"], value_set=pa.array(sorted(ids), type=pa.int64())))
+        pairs = zip(people["individual_id"].to_pylist(), people["parent_ids"].to_pylist())
+        return {identity: parents[0] if parents else NO_PARENT for identity, parents in pairs}
+
     def recover(self) -> int:
         """Remove what a kill left behind, and read what `commit` needs to know of earlier ones. Only under the lock."""
         removed = writing.recover(self.log, self.remote)

@@ -120,7 +120,8 @@ def test_all_mistakes_are_reported_at_once() -> None:
 NUMBERS = tuple(key for key, value in OTHER.items() if isinstance(value, int | float) and value is not True)
 WHOLE = tuple(key for key in NUMBERS if isinstance(OTHER[key], int))
 RATES = tuple(f"variation.{name}" for name in SCHEDULED)
-LIMITS = ("search.generations", "search.max_evaluations", "search.max_time")
+LIMITS = ("search.generations", "search.max_evaluations", "search.max_time", "variation.full_rate_up_to")
+FROM_ZERO = tuple(key for key in NUMBERS if key.startswith("variation.") and key not in WHOLE)
 
 
 def not_values_of(key: str) -> list[Any]:
@@ -132,7 +133,7 @@ def not_values_of(key: str) -> list[Any]:
     values += [[]] if key in ("target.classes", "encoding.activations") else []
     if key in NUMBERS:
         values += [float("nan"), float("inf"), float("-inf"), -1, -0.001, "1", "1.0"]
-        values += [0] if key not in ("seed", "storage.snapshot_every") and not key.startswith("variation.") else []
+        values += [0] if key not in ("seed", "storage.snapshot_every", *FROM_ZERO) else []
     values += [1.5, 1.0] if key in WHOLE else []
     values += [1.0000001] if key in RATES else []
     return values
@@ -145,13 +146,12 @@ def test_a_value_that_cannot_be_meant_is_refused_naming_the_key(key: str) -> Non
 
 
 def test_values_at_the_edge_are_taken() -> None:
-    for key in NUMBERS:
-        if key.startswith("variation."):
-            load_config(nested(key, 0.0))
+    for key in FROM_ZERO:
+        load_config(nested(key, 0.0))
     for key in RATES:
         assert flatten(load_config(nested(key, 1)))[key] == 1.0
     config = load_config(BASE, [f"{key}=null" for key in LIMITS])
-    assert [flatten(config)[key] for key in LIMITS] == [None, None, None]
+    assert [flatten(config)[key] for key in LIMITS] == [None] * 4
 
 
 def test_more_offspring_than_slots_is_refused() -> None:

@@ -36,7 +36,7 @@ from evofool.encoding.drawing import reference
 from evofool.encoding.drawing import render as renderer
 from evofool.encoding.names import OPERATORS, operator_bit, operator_names
 from evofool.errors import InvalidGenome
-from evofool.records import Cells
+from evofool.records import NO_PARENT, Cells
 from evofool.search.breeding import Breeder
 
 GREY = CppnEncoding(16, 16, "grey")
@@ -654,6 +654,35 @@ def test_a_rate_of_zero_switches_an_operator_off_and_warns_of_nothing(name: str)
     assert blobs(HSV, children) == blobs(HSV, evolved(HSV))
 
 
+def test_in_genomes_above_a_size_rates_are_less_and_below_it_nothing_is_other() -> None:
+    """As many changes are expected in a large genome as in one of that size, each as likely to be large or small."""
+    large, small, rounds = evolved(HSV), zoo(HSV), 400
+    assert (large.node_ids != PAD).sum(axis=1).min() > 12
+    still = VariationConfig(mutation_rate=0.5, activation_rate=0.5, **dict.fromkeys(STRUCTURAL, 0.0))
+    rarer = still.model_copy(update={"full_rate_up_to": 8})
+    steps: dict[bool, list[NDArray[np.float32]]] = {False: [], True: []}
+    weights, activations = np.zeros(12), np.zeros(12)
+    for generation in range(rounds):
+        for config in (still, rarer):
+            found, _ = variation.mutate(HSV, config, 1, generation, large)
+            step = found.weights - large.weights
+            steps[config is rarer].append(step[step != 0])
+        weights += (step != 0).sum(axis=1) / rounds
+        activations += (found.activations != large.activations).sum(axis=1) / rounds
+    np.testing.assert_allclose(weights, 0.5 * 8, atol=0.4)
+    # One redraw in four gives what was there, but for the identity of new nodes.
+    exists, drawn = large.node_ids != PAD, np.isin(large.activations, HSV.activation_codes)
+    np.testing.assert_allclose(activations, 0.5 * 8 * np.where(drawn, 0.75, 1.0).mean(axis=1, where=exists), atol=0.4)
+    assert ks_2samp(*(np.abs(np.concatenate(s)) for s in steps.values())).pvalue > 0.001
+
+    largest = max(int((ids != PAD).sum(axis=1).max()) for ids in (small.connection_ids, small.node_ids))
+    whole, same, other = (
+        blobs(HSV, variation.mutate(HSV, BUSY.model_copy(update={"full_rate_up_to": size}), 1, 7, small)[0])
+        for size in (None, largest, 1)
+    )
+    assert same == whole != other
+
+
 # ------------------------------------------------------------------------------------------- rows on their own
 
 
@@ -1004,7 +1033,7 @@ def test_breeding_changes_no_elite_and_gives_operators_what_they_may_look_at(
     breeder = Breeder(config, encoding, Cells(np.arange(4)), None)
     elites, ids = evolved(encoding), np.arange(4)
     archive = replace(archives.empty(4), elites=ids, log_odds=np.zeros(4, dtype=np.float32))
-    breeder.keep(archive, ids, elites, ids)
+    breeder.keep(archive, ids, np.full(4, NO_PARENT), elites, ids)
     pairs = breeder.select(archive, 9, 8)
     first, second = (blobs(encoding, encoding.take(elites, pairs[:, side])) for side in (0, 1))
     seen: list[Any] = []

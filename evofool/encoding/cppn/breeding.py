@@ -12,7 +12,7 @@ from evofool.base import rng
 from evofool.config.sections import VariationConfig
 from evofool.encoding.cppn import operators
 from evofool.encoding.cppn.genome import CppnEncoding
-from evofool.encoding.cppn.graphs import FIRST_OUTPUT, Graphs, Ids
+from evofool.encoding.cppn.graphs import FIRST_OUTPUT, PAD, Graphs, Ids
 from evofool.encoding.names import operator_bit
 
 __all__ = ["initial", "mate", "mutate"]
@@ -47,12 +47,15 @@ def mutate(
 ) -> tuple[Graphs, NDArray[np.uint32]]:
     """Every operator once, in the order of the configuration's keys; see `variation.mutate`."""
     n, limit, codes = len(genomes), encoding.weight_limit, encoding.activation_codes
-    uniform = _per_gene(seed, "mutate.weights", generation, genomes.connection_ids)
+    most = config.full_rate_up_to
+    uniform = _rarer(
+        _per_gene(seed, "mutate.weights", generation, genomes.connection_ids), genomes.connection_ids, most
+    )
     genomes, is_changed = operators.mutate_weights(
         genomes, uniform, rate=config.mutation_rate, eta=config.mutation_eta, kind=config.mutation, limit=limit
     )
     bits = is_changed * operator_bit("mutate_weights")
-    uniform = _per_gene(seed, "mutate.activations", generation, genomes.node_ids)
+    uniform = _rarer(_per_gene(seed, "mutate.activations", generation, genomes.node_ids), genomes.node_ids, most)
     genomes, is_changed = operators.mutate_activations(genomes, uniform, rate=config.activation_rate, codes=codes)
     bits |= is_changed * operator_bit("mutate_activations")
 
@@ -81,3 +84,15 @@ def mutate(
 def _per_gene(seed: int, domain: str, generation: int, ids: Ids) -> NDArray[np.float64]:
     """Uniform numbers in the shape of `ids`, drawn so that those of a genome do not depend on the lengths of others."""
     return rng.uniforms(seed, domain, generation, ids.T.shape).T
+
+
+def _rarer(uniform: NDArray[np.float64], ids: Ids, most: int | None) -> NDArray[np.float64]:
+    """The numbers of `_per_gene`, so much larger in genomes of over `most` genes that as few are below a rate.
+
+    A rate k / `most` is then the chance k / genes of each gene of a larger genome (1 / genes: Mühlenbein 1992, "How
+    genetic algorithms really work"). Those below the rate are uniform below it, as they were.
+    """
+    if most is None:
+        return uniform
+    genes = (ids != PAD).sum(axis=1, keepdims=True)
+    return uniform * (np.maximum(genes, most) / most)
