@@ -53,7 +53,7 @@ OTHER: dict[str, Any] = {
     "encoding.coordinates": "raw",
     "encoding.output": "absolute",
     "encoding.activations": ["sine", "linear"],
-    "encoding.arithmetic": "portable",
+    "encoding.arithmetic": "torch",
     "encoding.weight_limit": 3.5,
     "variation.crossover_rate": 0.25,
     "variation.crossover_eta": 2.5,

@@ -133,10 +133,10 @@ class EncodingConfig(Section):
     activations: Annotated[list[str], Field(min_length=1)] = key(
         ["sine", "sigmoid", "gaussian", "linear"], "cppn: activations that new nodes and mutations draw from."
     )
-    arithmetic: Literal["torch", "portable"] = key(
-        "torch",
-        "cppn: sine and exponential of torch; or portable ones: the same pictures on every processor, drawn several "
-        "times as fast on CPUs where numba is installed (pip install 'evofool[fast]').",
+    arithmetic: Literal["portable", "torch"] = key(
+        "portable",
+        "cppn: a sine and an exponential that give the same pictures on every processor, drawn several times as fast "
+        "on CPUs where numba is installed; or those of torch.",
     )
     weight_limit: Annotated[float, Field(gt=0.0, le=1e6), BeforeValidator(refuse_bool)] = key(
         10.0, "cppn: weights lie in [-limit, limit]."

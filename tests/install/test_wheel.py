@@ -217,7 +217,6 @@ def test_a_first_run_trains_its_network(first_run: subprocess.CompletedProcess[s
 TRACKED = "observers.trackers=[tensorboard]"
 # extra: a command, what it says without the extra beside the line that installs it, what it says with it; exit codes
 EXTRAS = {
-    "fast": (("run", "quickstart", *SMALL, "name=portable", "encoding.arithmetic=portable"), 0, "numba", 0, "2 gen"),
     "imagenet": (("cluster", "doctor", "imagenet_cppn"), 1, "efficientnet", 0, "1000 classes"),
     "timm": (("targets", "list", "timm"), 2, "timm", 0, "resnet18"),
     "cloud": (("status", "az://bucket/run"), 2, "obstore", 2, "check the environment's settings for az"),
