@@ -225,7 +225,9 @@ class SearchConfig(Section):
         "every_class", "every_class: an image competes in every cell; argmax: only in that of its best class."
     )
     objective: Annotated[str, RowOf(OBJECTIVES, code=True)] = key(
-        "log_odds", "What cells rank by: log_odds, margin, top1_required, or your own as python:FILE.py:callable."
+        "log_odds",
+        "What cells rank by: log_odds, margin (which flat pictures win among many classes), top1_required, or your own "
+        "as python:FILE.py:callable.",
     )
     selection: Literal["cells", "individuals", "curiosity", "kinship"] = key(
         "cells",
