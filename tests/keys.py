@@ -73,7 +73,7 @@ OTHER: dict[str, Any] = {
     "variation.schedules": {"mutation_rate": {"kind": "halving", "every": 1000, "floor": 0.0}},
     "search.mode": "single_class",
     "search.offspring": 31,
-    "search.initial": 32,
+    "search.initial": 33,
     "search.lag": 3,
     "search.insertion": "argmax",
     "search.objective": "margin",
