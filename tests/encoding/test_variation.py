@@ -1083,7 +1083,8 @@ def test_mutate_of_pixels_is_the_pure_operator_with_every_number_made(kind: Any,
     batch = variation.initial(PIXELS, 1, 2, 9)
     uniform = rng.uniforms(5, "mutate.pixels", 6, (9, batch[0].size))
     expected, chosen = arrays.mutate(batch.reshape(9, -1), uniform, rate=rate, eta=15.0, kind=kind)
-    found, bits = variation.mutate(PIXELS, VariationConfig(mutation=kind, mutation_rate=rate), 5, 6, batch)
+    config = VariationConfig(mutation=kind, mutation_rate=rate, mutation_eta=15.0)
+    found, bits = variation.mutate(PIXELS, config, 5, 6, batch)
     assert found.tobytes() == expected.tobytes()
     assert (bits > 0).tolist() == chosen.any(axis=1).tolist()
 
