@@ -1,9 +1,9 @@
 """Transfer between four ImageNet networks, and ensembles of three: `make figures-families SQUEEZENET=FILE`.
 
-Fifty classes in seven families; 10,000 evaluations, three seeds; the networks of fast.py. Hours on two cores, so it goes
-on where it stopped: runs lie in runs/families/, and every finished run adds its row to docs/results/families_runs.csv at once. The matrix,
-its photographs and its chance are in docs/results/families_transfer.csv, dogs and cats in families_siblings.csv;
-ensembles, with the network that each leaves out, in families_ensembles.csv.
+Fifty classes in seven families; 10,000 evaluations, three seeds; the networks of fast.py. Hours on two cores, so it
+goes on where it stopped: runs lie in runs/families/, and every finished run adds its row to
+docs/results/families_runs.csv at once. The matrix, its photographs and its chance are in
+docs/results/families_transfer.csv, dogs and cats in families_siblings.csv; ensembles, with the network that each leaves out, in families_ensembles.csv.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def main() -> None:
         for left_out, spec in NETWORKS.items():
             members = [other for name, other in NETWORKS.items() if name != left_out]
             made = run(f"{combine}-without-{left_out}", members, 1, combine)
-            frame = evofool.transfer(made, list(NETWORKS.values()), variants=["same_pixels"], pool="ray", allow_code=True)
+            everyone = list(NETWORKS.values())
+            frame = evofool.transfer(made, everyone, variants=["same_pixels"], pool="ray", allow_code=True)
             for to, rows in frame.groupby("to", sort=False):
                 facts = {"combine": combine, "left_out": left_out, "to": to, "is_left_out": to == spec, "n": len(rows)}
                 facts["class_is_top1"] = rows["class_is_top1"].mean()
