@@ -2,8 +2,9 @@
 
 Fifty classes in seven families; 10,000 evaluations, three seeds; the networks of fast.py. Hours on two cores, so it
 goes on where it stopped: runs lie in runs/families/, and every finished run adds its row to
-docs/results/families_runs.csv at once. The matrix, its photographs and its chance are in
-docs/results/families_transfer.csv, dogs and cats in families_siblings.csv; ensembles, with the network that each leaves out, in families_ensembles.csv.
+docs/results/families_runs.csv at once. The matrix, its photographs and its chance are in families_transfer.csv beside
+it, dogs and cats in families_siblings.csv; ensembles, with the network that each leaves out, in
+families_ensembles.csv.
 """
 
 from __future__ import annotations
