@@ -85,10 +85,9 @@ class Elites:
                     f"render: {_called(row)} is drawn as {other}, the first row as {shape} (height, width, channels), "
                     "which do not fit into one array; draw grey and colour apart, and give a size."
                 )
-            if len(images) == 1 and images[0].nbytes * len(self._frame) > MAX_BYTES:
-                whole = images[0].nbytes * len(self._frame) / 2**30
+            if images[0].nbytes * len(self._frame) > MAX_BYTES:
                 raise ConfigError(
-                    f"render: {len(self._frame)} pictures of {shape} are {whole:.0f} GiB; draw fewer at once."
+                    f"render: {len(self._frame)} pictures of {shape} are over {MAX_BYTES >> 20} MiB; draw fewer."
                 )
         return np.stack(images)
 

@@ -1,7 +1,7 @@
 """Figures of a run on matplotlib's Axes: what `Run.plot_NAME` draws. They need no network, and no Ray.
 
 Each takes Axes to draw on, or makes some of its own, and returns them, so that labels can be changed, runs can share
-one figure, and `ax.figure.savefig` writes it. Lines differ by dashes as well as by colour, and bands by shade.
+one figure, and `ax.figure.savefig` writes it. What differs by colour differs by dashes, markers or shade as well.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _MOST_TEXT = 18  # characters of a class's name
 def curves(run: Run, ax: Any, label: str | None) -> Any:
     frame = trends(run)
     ax, is_new = _axes(ax, 7.0, 4.2)
-    (line,) = ax.plot(frame["evaluations"], frame["q50"], label=label or _shown(run.config.run_name))
+    dashes = ("-", "--", "-.", ":")[_labelled(ax) % 4]  # of each run on these Axes
+    (line,) = ax.plot(frame["evaluations"], frame["q50"], dashes, label=label or _shown(run.config.run_name))
     if "q25" in frame:
         for low, high, alpha in (("q10", "q90", 0.15), ("q25", "q75", 0.25)):
             ax.fill_between(
@@ -52,14 +53,14 @@ def curves(run: Run, ax: Any, label: str | None) -> Any:
 def classes(run: Run, ax: Any, label: str | None) -> Any:
     frame = trends(run)
     ax, is_new = _axes(ax, 7.0, 4.2)
+    marker = ("", "o", "s", "^")[_labelled(ax) // len(THRESHOLDS) % 4]  # of each run on these Axes
     color = None
     for name, least in reversed(THRESHOLDS.items()):
         if name in frame:
             text = f"{label or _shown(run.config.run_name)}, ≥ {least:g}"
-            drawn = ax.plot(
-                frame["evaluations"], frame[name], _DASHES[name], color=color, label=text, drawstyle="steps-post"
-            )
-            color = drawn[0].get_color()
+            style = {"linestyle": _DASHES[name], "marker": marker, "markevery": 0.1, "drawstyle": "steps-post"}
+            (line,) = ax.plot(frame["evaluations"], frame[name], color=color, label=text, **style)
+            color = line.get_color()
     if is_new:
         ax.set(xlabel="evaluations", ylabel="classes", title="Classes by the confidence of their elite")
         ax.set_ylim(0, run.provenance["cells"] * 1.05)
@@ -114,7 +115,7 @@ def switches(run: Run, ax: Any) -> Any:
     names = [_shown(name) for name in run.provenance["class_names"]]
     side = 4.0 + 0.12 * min(_NAMED, len(names))
     ax, _ = _axes(ax, side + 1, side)
-    image = ax.imshow(counts, cmap="Greys", norm="linear", interpolation="nearest")
+    image = ax.imshow(counts, cmap="Greys", vmin=0, vmax=max(1, counts.max()), interpolation="nearest")
     ax.figure.colorbar(image, ax=ax, label="placements", shrink=0.8)
     if len(names) <= _NAMED:
         ax.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
@@ -125,7 +126,8 @@ def switches(run: Run, ax: Any) -> Any:
                 color = "white" if count > counts.max() / 2 else "black"
                 ax.text(j, i, f"{count:.0f}", ha="center", va="center", fontsize="small", color=color)
     title = "No placement has a parent" if math.isnan(share) else f"{share:.0%} of placements are goal switches"
-    ax.set(xlabel="class of the new elite", ylabel="class of its parent", title=title)
+    by = "" if len(names) <= _NAMED else ", by its place among the run's classes"
+    ax.set(xlabel=f"class of the new elite{by}", ylabel=f"class of its parent{by}", title=title)
     return ax
 
 
@@ -158,6 +160,10 @@ def _axes(ax: Any, width: float, height: float) -> tuple[Any, bool]:
     except ImportError:
         raise ConfigError("plots need the package matplotlib: pip install 'evofool[plots]'.") from None
     return pyplot.subplots(figsize=(width, height), layout="constrained")[1], True
+
+
+def _labelled(ax: Any) -> int:
+    return len(ax.get_legend_handles_labels()[1])
 
 
 def _legend(ax: Any) -> None:
