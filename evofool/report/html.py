@@ -186,7 +186,7 @@ def picture(row: Facts) -> NDArray[np.uint8]:
 
 
 def run_page(run: Run) -> str:
-    """A run: its counters, and its elites of the greatest confidence. What is damaged is said in a sentence."""
+    """A run: its counters, and the elites that the network is surest of. What is damaged is said in a sentence."""
     status = run.status()
     names = {
         "target": "network",
@@ -203,7 +203,7 @@ def run_page(run: Run) -> str:
     facts = [(text, _value(name, status)) for name, text in names.items() if status.get(name) is not None]
     best, trouble = "", ""
     try:
-        elites = run.elites(pictures=False).sort_values("confidence", ascending=False, kind="stable")
+        elites = run.elites(pictures=False).sort_values("log_odds", ascending=False, kind="stable")
         best = str(gallery(elites.head(_OF_RUN)))
         if len(elites) > _OF_RUN:
             trouble = f"These are {_OF_RUN} of {len(elites)} elites; run.elites().evofool shows them."

@@ -194,7 +194,7 @@ def test_frames_of_any_reader_have_it(colour: evofool.Run) -> None:
 def test_a_run_shows_its_counters_and_says_what_is_damaged(colour: evofool.Run) -> None:
     page = Parts(colour._repr_html_())
     assert len(page.images()) == 6
-    best = colour.elites().sort_values("confidence", ascending=False)["class_name"].iloc[0]
+    best = colour.elites().sort_values("log_odds", ascending=False)["class_name"].iloc[0]
     assert page.values("alt")[0].startswith(best)
     for text in (str(colour.path), "6 of 6", "192", colour.archive_hash):
         assert text in page.text
