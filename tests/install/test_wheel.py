@@ -132,7 +132,7 @@ def link(names: Iterable[str], folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def evofool(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Evofool:
-    """Runs the installed command, or Python with `-c`, with the packages of an extra, in a folder that was empty to begin with."""
+    """Runs the installed command, or Python for `-c`, with the packages of an extra, in a folder that began empty."""
     place = tmp_path_factory.mktemp("installed")
     described = metadata.Distribution.at(_unpacked(wheel, place / "unpacked"))
     requirements = [Requirement(line) for line in described.requires or []]
