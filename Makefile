@@ -3,6 +3,7 @@
 # make proofs  the slow tests that make test leaves out: among them the wheel, and docs/extend.md followed; a quarter of an hour
 # make check  linter, types, architecture and fast tests, in under a minute
 # make house  docs/house.md from the table that the architecture test holds the code to, and the tables of docs/commands.md
+# make notebooks  runs docs/notebooks and writes what they show into them; minutes
 # make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half
 # make chaos  kills, power loss, cut cables, hostile files by thousands; Markdown, docs/chaos.json; needs root, strace
 # make gpu-check  is evofool right on this GPU? in under five minutes; docs/gpu.md. gpu-pack fetches what it needs elsewhere
@@ -22,7 +23,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-families figures-relatives figures-fashion clean
+.PHONY: demo test proofs check house notebooks constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-families figures-relatives figures-fashion clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -57,6 +58,9 @@ constraints:
 house: $(STAMP)
 	$(BIN)/python tests/house.py
 	$(BIN)/python tests/docs/command_page.py
+
+notebooks: $(STAMP) weights/lenet.safetensors
+	$(BIN)/python tests/docs/notebooks.py
 
 bench: $(STAMP) weights/lenet.safetensors
 	$(BIN)/python tests/benchmarks/bench.py

@@ -108,7 +108,7 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet"),
+        _files("sheet trends html accessor figures"),
         only=("errors", "records", "base", "store", "encoding.exchange"),
     ),
     Room(
@@ -151,6 +151,7 @@ ROOMS = (
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
         ),
     ),
+    Room("pandas", 9, "`import evofool.pandas`: what a DataFrame of elites can do"),
     Room("__init__", 9, "the public names, loaded when first used"),
     Room("__main__", 9, "the command `evofool`"),
 )
@@ -172,7 +173,9 @@ def files_of(room: Room) -> tuple[str, ...]:
 
 # package -> the files or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
-    "numpy": tuple(room.name for room in ROOMS if room.name not in ("errors", "config", "cli", "__init__", "__main__")),
+    "numpy": tuple(
+        room.name for room in ROOMS if room.name not in ("errors", "config", "cli", "pandas", "__init__", "__main__")
+    ),
     "torch": (
         "encoding.drawing.render",
         "targets",
@@ -201,9 +204,11 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "yaml": ("config",),
     "pyarrow": ("store", "studies"),
     "obstore": ("store.remote.objects",),
-    "PIL": ("base", "report.sheet", "targets.checking", "studies.shared.pictures"),
+    "PIL": ("base", "report.sheet", "report.html", "targets.checking", "studies.shared.pictures"),
     "pathspec": ("machines.submit",),
     "pandas": ("store.reader", "report", "studies"),
+    "jinja2": ("report.html",),
+    "matplotlib": ("report.figures",),
     "scipy": ("studies.shared.statistics",),
     "typer": ("cli",),
     "rich": ("cli.output", "runs.observers.progress"),
