@@ -10,6 +10,7 @@
 # make figures  the figures of docs/results.md that take minutes; prints Markdown
 # make figures-transfer  those of transfer between LeNets; a quarter of an hour
 # make figures-imagenet  those on ImageNet networks; hours
+# make figures-defaults  the defaults of the search beside others; hours, into docs/results
 # make figures-families SQUEEZENET=FILE  transfer between four ImageNet networks, and ensembles; hours, into docs/results
 # make figures-relatives  transfer between LeNet, MLP, ResNet, BagNets and heads; three quarters of an hour, into docs/results
 # make figures-fashion  fooling against training size, classes, width, labels; three quarters of an hour, into docs/results
@@ -23,7 +24,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house notebooks constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-families figures-relatives figures-fashion clean
+.PHONY: demo test proofs check house notebooks constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -85,10 +86,15 @@ figures-transfer: $(STAMP)
 figures-imagenet: $(STAMP)
 	$(BIN)/python tests/figures/imagenet.py
 
+figures-defaults: $(STAMP)
+	$(BIN)/pip install -q -c constraints.txt onnx onnxruntime
+	$(BIN)/python tests/figures/defaults.py
+
 weights/squeezenet.safetensors: | $(STAMP)
 	$(BIN)/evofool targets import "$(SQUEEZENET)" --out $@
 
 figures-families: $(STAMP) weights/squeezenet.safetensors
+	$(BIN)/pip install -q -c constraints.txt onnx onnxruntime
 	$(BIN)/python tests/figures/families.py
 
 figures-relatives: $(STAMP)
