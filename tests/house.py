@@ -108,7 +108,7 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet"),
+        _files("sheet graph"),
         only=("errors", "records", "base", "store", "encoding.exchange"),
     ),
     Room(
