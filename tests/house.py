@@ -108,8 +108,8 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet graph"),
-        only=("errors", "records", "base", "store", "encoding.exchange"),
+        _files("sheet graph drawn"),
+        only=("errors", "records", "base", "store", "encoding.exchange", "encoding.drawing.portable"),
     ),
     Room(
         "runs",

@@ -63,7 +63,7 @@ class Layout:
     left_out: int = 0
 
 
-def network_svg(genome: str | Mapping[str, Any], title: str = "") -> str:
+def network_svg(genome: str | Mapping[str, Any], title: str = "", width: int | None = None) -> str:
     """The network of a genome as an SVG element, for a file of its own or to be set into a page.
 
     Lines, symbols and words have the colour of the text around them (`currentColor`; grey in a file of its own).
@@ -72,17 +72,20 @@ def network_svg(genome: str | Mapping[str, Any], title: str = "") -> str:
     Args:
         genome: the `genome_json` of an elite, as text or parsed.
         title: what the picture shows, in a few words, for those who cannot see it.
+        width: in pixels; by default as wide as it takes.
 
     Raises:
-        ConfigError: the genome is of another kind, which has no network.
+        ConfigError: the genome is pixels, which are no network.
         InvalidGenome: not the JSON of a CPPN.
     """
     data = _parsed(genome)
     plan = layout(data)
     told = _text(title or _sentence(data))
-    size = f'viewBox="0 0 {plan.width:.0f} {plan.height:.0f}" width="{plan.width:.0f}" height="{plan.height:.0f}"'
+    scale = width / plan.width if width else 1
+    box = f'viewBox="0 0 {plan.width:.0f} {plan.height:.0f}"'
+    size = f'width="{scale * plan.width:.0f}" height="{scale * plan.height:.0f}"'
     drawn = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{told}" color="{NEUTRAL}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" {box} {size} role="img" aria-label="{told}" color="{NEUTRAL}" '
         'font-family="sans-serif" font-size="12">',
         f"<title>{told}</title>",
         *_connections(data, plan),
@@ -178,7 +181,7 @@ def _parsed(genome: str | Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         data = json.loads(genome) if isinstance(genome, str) else genome
         if data["encoding"] != "cppn":
-            raise ConfigError(f"a genome of the kind {str(data['encoding'])[:40]!r} has no network; draw it as PNG.")
+            raise ConfigError("the genome is pixels and no network: --format png draws it.")
         ids = [*INPUTS, *(str(node["id"]) for node in data["nodes"])]
         ends = {str(gene[end]) for gene in data["connections"] for end in ("source", "destination")}
         if len(set(ids)) < len(ids) or not ends <= set(ids) or not _outputs(data).keys() <= set(ids):
