@@ -108,7 +108,7 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet graph drawn"),
+        _files("sheet graph drawn watch screen"),
         only=("errors", "records", "base", "store", "encoding.exchange", "encoding.drawing.portable"),
     ),
     Room(
@@ -199,14 +199,14 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "pydantic": ("config",),
     "pydantic_core": ("config.fields",),
     "yaml": ("config",),
-    "pyarrow": ("store", "studies"),
+    "pyarrow": ("store", "studies", "report.watch"),
     "obstore": ("store.remote.objects",),
     "PIL": ("base", "report.sheet", "targets.checking", "studies.shared.pictures"),
     "pathspec": ("machines.submit",),
     "pandas": ("store.reader", "report", "studies"),
     "scipy": ("studies.shared.statistics",),
     "typer": ("cli",),
-    "rich": ("cli.output", "runs.observers.progress"),
+    "rich": ("cli", "runs.observers.progress", "report.screen"),
     "IPython": ("runs.observers.progress",),  # that of the notebook; nobody needs to install it
 }
 

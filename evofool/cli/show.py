@@ -82,7 +82,9 @@ def show(
     ]
     output.table(["", ""], figures)
     if sys.stdout.isatty():
-        output.console().print(output.half_blocks(run.image(class_, allow_code=allow_code).tolist()))
+        from evofool.report.screen import half_blocks
+
+        output.console().print(half_blocks(run.image(class_, allow_code=allow_code)))
     print(f"\n{_counted(len(ancestors), bool(not_stored))}")
     columns = ["individual", "generation", "made by", "took the cells of", "from run"]
     rows = [
