@@ -22,18 +22,16 @@ from evofool.errors import CorruptData, EvofoolError, StorageError
 if TYPE_CHECKING:
     from evofool.report.watch import Follower, Glance
 
-INTERVAL, OVER_A_NETWORK = 2.0, 10.0  # seconds between looks
+INTERVAL, OVER_A_NETWORK = 2.0, 10.0  # seconds between looks, at least
+SHARE = 0.008  # of this machine's cores is what watching may take, so that a run does not notice
 PATIENCE = 30.0  # seconds that a file may be missing or damaged: whoever copies a run may be about to bring it
-TICK = 0.2  # seconds within which a key is answered
+TICK = 0.5  # seconds within which news is shown
 
 
 @app.command()
 def watch(
     path: RunPath,
     once: Annotated[bool, Option("--once", help="Print how it is doing now, and end.")] = False,
-    interval: Annotated[
-        float | None, Option(help="Seconds between looks; by default 2, of a run in an object store 10.", min=0.1)
-    ] = None,
 ) -> None:
     """How a run is doing, live until q or Ctrl-C: curves, counters, evaluators, newest elites."""
     from evofool.report.watch import Follower
@@ -45,7 +43,7 @@ def watch(
         return
     os.nice(10)  # whoever searches on this machine goes first
     with contextlib.suppress(KeyboardInterrupt):
-        _live(_Reader(follower, interval or (OVER_A_NETWORK if follower.store.remote else INTERVAL)))
+        _live(_Reader(follower, OVER_A_NETWORK if follower.store.remote else INTERVAL))
 
 
 def _print(glance: Glance) -> None:
@@ -59,7 +57,11 @@ def _print(glance: Glance) -> None:
 
 
 class _Reader:
-    """Reads a run in a thread, since a store, or a mount that is gone, may not answer for minutes."""
+    """Reads a run in a thread, since a store, or a mount that is gone, may not answer for minutes.
+
+    Args:
+        interval: seconds between looks, at least; more where looking and drawing would take more than SHARE.
+    """
 
     def __init__(self, follower: Follower, interval: float) -> None:
         self.follower, self.interval = follower, interval
@@ -70,8 +72,9 @@ class _Reader:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
+        cores = len(os.sched_getaffinity(0))
         while True:
-            self.asked = time.monotonic()
+            self.asked, before = time.monotonic(), time.process_time()
             try:
                 if self.follower.catch_up():
                     self.glance = self.follower.glance()
@@ -81,6 +84,8 @@ class _Reader:
                 self.trouble = error
             self.asked = 0.0
             time.sleep(self.interval)
+            spent = time.process_time() - before  # by this thread, and by the one that draws
+            time.sleep(max(0.0, spent / (SHARE * cores) - self.interval))
 
     def said(self) -> str:
         """What stands in the way, if anything; raises what will not go away."""
