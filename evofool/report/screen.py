@@ -76,7 +76,8 @@ def screen(glance: Glance, width: int, height: int, *, colours: bool = True, sai
     shows_pictures = colours and height >= SHORT and any(elite.picture is not None for elite in glance.newest)
     newest = _pictures(glance.newest, width) if shows_pictures else _names(glance.newest[: 3 if height >= SHORT else 1])
     tall = max((len(e.picture) // 2 + 3 for e in glance.newest if e.picture is not None), default=1)
-    rest = height - 6 - below - (tall if shows_pictures else 3 if height >= SHORT else 1)
+    notes = -(-len(said) // width) + bool(glance.note)
+    rest = height - 6 - notes - below - (tall if shows_pictures else 3 if height >= SHORT else 1)
     wide = width // 2 - 3 if is_wide else width - 1
     if rest >= 7:
         charts = [
@@ -86,7 +87,9 @@ def screen(glance: Glance, width: int, height: int, *, colours: bool = True, sai
         parts += [_beside(charts) if is_wide else charts[0], Text()]
     tables = [_grid(counters), _grid(evaluators)]
     parts += [_beside(tables) if is_wide else Group(*tables), Text(), newest]
-    return Group(*parts, *([Text(glance.note, style="dim")] if glance.note else []))
+    return Group(
+        *parts, *([Text(_plain(glance.note), style="dim", no_wrap=True, overflow="ellipsis")] if glance.note else [])
+    )
 
 
 def lines(glance: Glance) -> list[str]:
@@ -105,7 +108,7 @@ def lines(glance: Glance) -> list[str]:
         told += ["quantiles of confidence over the cells, and classes at a confidence or above:"]
         told += ["  ".join(f"{value:>11}" for value in row) for row in (head, *rows)]
     told += [f"new: {_told(elite)}" for elite in glance.newest]
-    return [*told, *([glance.note] if glance.note else [])]
+    return [*told, *([_plain(glance.note)] if glance.note else [])]
 
 
 # --------------------------------------------------------------------------------------------------------------- parts

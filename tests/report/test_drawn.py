@@ -108,7 +108,12 @@ def test_what_is_no_formula_is_refused_in_a_sentence(command: Command) -> None:
     genome["nodes"][0]["activation"] = "python:mine.py:swirl"
     with pytest.raises(ConfigError, match=r"of your own \(python:mine.py:swirl\)"):
         python_text(genome, is_portable=False)
-    for damaged in ("{", "[]", '{"encoding": "cppn"}', json.dumps(genome).replace("python:mine.py:swirl", "sine")[:-40]):
+    for damaged in (
+        "{",
+        "[]",
+        '{"encoding": "cppn"}',
+        json.dumps(genome).replace("python:mine.py:swirl", "sine")[:-40],
+    ):
         with pytest.raises(InvalidGenome):
             python_text(damaged, is_portable=False)
     for kind in ("svg", "python"):

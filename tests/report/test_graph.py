@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
@@ -37,7 +38,7 @@ def test_lines_go_from_left_to_right_and_through_no_node() -> None:
     plan = graph.layout(data)
     for index, points in plan.paths:
         ends = {data["connections"][index][end] for end in ("source", "destination")}
-        assert all(after[0] > before[0] for before, after in zip(points, points[1:]))
+        assert all(after[0] > before[0] for before, after in pairwise(points))
         others = [place for node, place in plan.places.items() if node not in ends]
         assert all(math.dist(point, place) > graph.RADIUS for point in points for place in others)
     inside = [0 <= x <= plan.width and 0 <= y <= plan.height for _, points in plan.paths for x, y in points]
