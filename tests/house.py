@@ -145,7 +145,7 @@ ROOMS = (
         8,
         "typing, printing",
         _files(
-            "output completion options run resume status elites show verify export merge compact "
+            "output completion options run resume watch status elites show verify export merge compact "
             "study targets targets.list targets.check targets.import targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evofool.report.watch import Follower, Glance
 
 INTERVAL, OVER_A_NETWORK = 2.0, 10.0  # seconds between looks, at least
-SHARE = 0.008  # of this machine's cores is what watching may take, so that a run does not notice
+SHARE = 0.005  # of this machine's cores is what watching may take, so that a run does not notice
 PATIENCE = 30.0  # seconds that a file may be missing or damaged: whoever copies a run may be about to bring it
 TICK = 0.5  # seconds within which news is shown
 

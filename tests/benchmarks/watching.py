@@ -222,7 +222,7 @@ def _watched(spec: str, pairs: int, seconds: float) -> dict[str, Any]:
 
 def measure(settings: Settings) -> dict[str, Any]:
     """See bench.py."""
-    generations, pairs, seconds = (200, 1, 4.0) if settings.quick else (5000, 12, 15.0)
+    generations, pairs, seconds = (200, 1, 4.0) if settings.quick else (5000, 8, 40.0)
     return {
         "generations": generations,
         "starts": _starts(settings.repeats, generations),
