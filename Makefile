@@ -5,6 +5,7 @@
 # make house  docs/house.md from the table that the architecture test holds the code to, and the tables of docs/commands.md
 # make notebooks  runs docs/notebooks and writes what they show into them; minutes
 # make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half
+# make bench-watch  only how soon `evofool watch` shows a long run, and what it costs; ten minutes, into docs/benchmarks.json
 # make chaos  kills, power loss, cut cables, hostile files by thousands; Markdown, docs/chaos.json; needs root, strace
 # make gpu-check  is evofool right on this GPU? in under five minutes; docs/gpu.md. gpu-pack fetches what it needs elsewhere
 # make figures  the figures of docs/results.md that take minutes; prints Markdown
@@ -24,7 +25,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house notebooks constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion clean
+.PHONY: demo test proofs check house notebooks constraints bench bench-watch chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -65,6 +66,9 @@ notebooks: $(STAMP) weights/lenet.safetensors
 
 bench: $(STAMP) weights/lenet.safetensors
 	$(BIN)/python tests/benchmarks/bench.py
+
+bench-watch: $(STAMP) weights/lenet.safetensors
+	$(BIN)/python tests/benchmarks/bench.py --only watching
 
 chaos: $(STAMP)
 	EVOFOOL_REQUIRE=all $(BIN)/python tests/chaos/run.py --out docs/chaos.json

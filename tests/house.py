@@ -108,8 +108,8 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet trends html accessor figures"),
-        only=("errors", "records", "base", "store", "encoding.exchange"),
+        _files("sheet trends html accessor figures graph drawn watch screen"),
+        only=("errors", "records", "base", "store", "encoding.exchange", "encoding.drawing.portable"),
     ),
     Room(
         "runs",
@@ -145,7 +145,7 @@ ROOMS = (
         8,
         "typing, printing",
         _files(
-            "output completion options run resume status elites show verify export merge compact "
+            "output completion options run resume watch status elites show verify export merge compact "
             "study targets targets.list targets.check targets.import targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
@@ -202,7 +202,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "pydantic": ("config",),
     "pydantic_core": ("config.fields",),
     "yaml": ("config",),
-    "pyarrow": ("store", "studies"),
+    "pyarrow": ("store", "studies", "report.watch"),
     "obstore": ("store.remote.objects",),
     "PIL": ("base", "report.sheet", "report.html", "targets.checking", "studies.shared.pictures"),
     "pathspec": ("machines.submit",),
@@ -211,7 +211,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "matplotlib": ("report.figures",),
     "scipy": ("studies.shared.statistics",),
     "typer": ("cli",),
-    "rich": ("cli.output", "runs.observers.progress"),
+    "rich": ("cli", "runs.observers.progress", "report.screen"),
     "IPython": ("runs.observers.progress",),  # that of the notebook; nobody needs to install it
 }
 
