@@ -108,8 +108,8 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet"),
-        only=("errors", "records", "base", "store", "encoding.exchange"),
+        _files("sheet formula pictures findings charts page"),
+        only=("errors", "records", "base", "store", "encoding.exchange", "targets.zoo.imagenet"),
     ),
     Room(
         "runs",
@@ -145,7 +145,7 @@ ROOMS = (
         8,
         "typing, printing",
         _files(
-            "output completion options run resume status elites show verify export merge compact "
+            "output completion options run resume status elites show report verify export merge compact "
             "study targets targets.list targets.check targets.import targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
@@ -201,7 +201,9 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "yaml": ("config",),
     "pyarrow": ("store", "studies"),
     "obstore": ("store.remote.objects",),
-    "PIL": ("base", "report.sheet", "targets.checking", "studies.shared.pictures"),
+    "PIL": ("base", "report.sheet", "report.pictures", "targets.checking", "studies.shared.pictures"),
+    "jinja2": ("report.page",),
+    "markupsafe": ("report.page",),
     "pathspec": ("machines.submit",),
     "pandas": ("store.reader", "report", "studies"),
     "scipy": ("studies.shared.statistics",),
