@@ -108,7 +108,7 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet formula pictures findings charts page"),
+        _files("sheet formula pictures findings charts data page"),
         only=("errors", "records", "base", "store", "encoding.exchange", "targets.zoo.imagenet"),
     ),
     Room(
@@ -203,7 +203,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "obstore": ("store.remote.objects",),
     "PIL": ("base", "report.sheet", "report.pictures", "targets.checking", "studies.shared.pictures"),
     "jinja2": ("report.page",),
-    "markupsafe": ("report.page",),
+    "markupsafe": ("report.data", "report.page"),
     "pathspec": ("machines.submit",),
     "pandas": ("store.reader", "report", "studies"),
     "scipy": ("studies.shared.statistics",),

@@ -19,7 +19,7 @@ from evofool.errors import EvofoolError, StorageError
 __all__ = ["app", "main"]
 
 COMMANDS = (  # in the order of --help; each file adds its command when it is loaded
-    *("run", "resume", "status", "elites", "show", "verify", "export", "merge", "compact"),
+    *("run", "resume", "status", "elites", "show", "report", "verify", "export", "merge", "compact"),
     "study",
     *("targets.list", "targets.check", "targets.import", "targets.train"),
     *("config.show", "config.schema", "config.presets"),

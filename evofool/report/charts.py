@@ -181,9 +181,16 @@ def tree(
     def at(one: int) -> tuple[float, float]:
         return 10 + (wide - 20) * generations[one] / last, 12 + gap * rows[one]
 
+    def hands_on(one: int) -> bool:
+        below = children[one]
+        alike = len(below) == 1 and styles.get(below[0], 0) == styles.get(one, 0)
+        return alike and one not in leaves
+
     paths: dict[int, list[str]] = {}
     for one, parent in parents.items():
-        if parent is not None:
+        if not hands_on(one) and parent is not None:
+            while (before := parents[parent]) is not None and hands_on(parent):
+                parent = before
             (x1, y1), (x2, y2) = at(parent), at(one)
             turn = f"V{y2:.1f}" if abs(y1 - y2) > 0.05 else ""
             paths.setdefault(styles.get(one, 0), []).append(f"M{x1:.1f} {y1:.1f}{turn}H{x2:.1f}")
