@@ -109,7 +109,7 @@ ROOMS = (
         5,
         "pictures from Parquet",
         _files("sheet formula pictures findings charts data page"),
-        only=("errors", "records", "base", "store", "encoding.exchange", "targets.zoo.imagenet"),
+        only=("errors", "records", "base", "store", "encoding.exchange", "encoding.kinds", "targets.zoo.imagenet"),
     ),
     Room(
         "runs",

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evofool.base.png import decode_png
-from evofool.encoding.exchange import render
+from evofool.encoding.kinds import redraw
 from evofool.errors import ConfigError, CorruptData, EvofoolError
 from evofool.records import Facts
 from evofool.report.formula import FUNCTIONS, Network, network, network_of
@@ -34,6 +34,7 @@ LARGEST_STUDY = 8 << 20  # bytes of a picture or a record of a study
 MOST_ROWS = 40  # of a study for one elite
 _PEOPLE = ["individual_id", "generation", "slot", "parent_ids", "operators", "genome_sha256"]
 _PLACED = ["generation", "cell", "class_index", "individual_id", "log_odds", "confidence"]
+_DIGESTS = ("_fingerprint", "_sha256", "_hash")
 _IDS = ("run_id", "archive_hash", "as_of_generation", "individual_id", "class_index", "class_name", "bin")
 
 
@@ -187,21 +188,41 @@ def _colour(run: Run) -> str:
 
 def _elites(run: Run, frame: pd.DataFrame) -> list[Elite]:
     groups = super_classes() if run.provenance.get("imagenet_ids") else {}
-    found, images = [], dict[str, NDArray[np.uint8]]()
     is_cppn = run.config.encoding.kind == "cppn"
-    for row in frame.to_dict("records"):
-        where = f"{named(str(run.path))}: class {row['class_name']}"
-        sha256 = row["image_sha256"]
-        if sha256 not in images:
-            blob = row["image"]["bytes"]
-            # Of a run that goes on the table on disk may lack the newest; drawn without torch it may differ by a grey
-            # level from what was scored.
-            images[sha256] = decode_png(blob, where) if blob else render(row["genome_json"])
-            if blob and hashlib.sha256(images[sha256].tobytes()).hexdigest() != sha256:
-                raise CorruptData(f"{where}: its image is damaged; `evofool verify` says more.")
-        graph = network_of(row["genome_json"]) if is_cppn else None
-        found.append(Elite(row, images[sha256], graph, groups.get(row["class_name"], "")))
-    return found
+    images = _images(run, frame)
+    return [
+        Elite(
+            row,
+            images[row["image_sha256"]],
+            network_of(row["genome_json"]) if is_cppn else None,
+            groups.get(row["class_name"], ""),
+        )
+        for row in frame.to_dict("records")
+    ]
+
+
+def _images(run: Run, frame: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
+    """The elites' pictures by their sha256.
+
+    Of a run that goes on, the table on disk may lack the newest: these are drawn without torch, and may differ by a grey
+    level from what was scored.
+    """
+    images: dict[str, NDArray[np.uint8]] = {}
+    missing: dict[int, str] = {}
+    for sha256, image, identity, name in zip(*(frame[c] for c in ("image_sha256", "image", "individual_id", "class_name"))):
+        where = f"{named(str(run.path))}: class {name}"
+        if sha256 in images or not image["bytes"]:
+            missing |= {int(identity): sha256} if sha256 not in images else {}
+            continue
+        images[sha256] = decode_png(image["bytes"], where)
+        if hashlib.sha256(images[sha256].tobytes()).hexdigest() != sha256:
+            raise CorruptData(f"{where}: its image is damaged; `evofool verify` says more.")
+    if missing:
+        encoding = encoding_of(run.store)
+        genomes = read_steadily(run.store, lambda store: store.genomes(set(missing)))
+        batch = encoding.from_bytes(list(genomes.values()))
+        images |= {missing[identity]: redraw(encoding, batch, row) for row, identity in enumerate(genomes)}
+    return images
 
 
 def _tables(store: RunStore) -> tuple[dict[int, Facts], pd.DataFrame, pd.DataFrame, dict[int, int]]:
@@ -306,7 +327,7 @@ def _draw(run: Run, ancestors: dict[int, Ancestor], elites: set[int], undrawn: s
             raise CorruptData(f"{named(str(run.path))}: the genome of individual {identity} is damaged.")
         batch = encoding.from_bytes([blob])
         if undrawn:
-            ancestors[identity].image = render(encoding.to_json(batch, 0))
+            ancestors[identity].image = redraw(encoding, batch, 0)
         else:
             genes = encoding.genes(batch, 0)
             ancestors[identity].network = network(
@@ -420,11 +441,10 @@ def _rows(table: Path, run_id: str) -> tuple[list[str], dict[tuple[int, int], li
         frame = frame[frame["run_id"] == run_id]
     if "as_of_generation" in frame.columns and len(frame):
         frame = frame[frame["as_of_generation"] == frame["as_of_generation"].max()]
-    told = [
-        name
-        for name in frame.columns
-        if name not in _IDS and not name.endswith(("_fingerprint", "_sha256", "_hash")) and _is_told(frame[name])
-    ]
+    told = [name for name in frame.columns if name not in _IDS and not name.endswith(_DIGESTS) and _is_told(frame[name])]
+    groups = frame.groupby(["individual_id", "class_index"])
+    if (groups.size() > 1).any():  # what is the same in all rows of an elite is about the elite, and said elsewhere
+        told = [name for name in told if (groups[name].nunique(dropna=False) > 1).any()]
     rows: dict[tuple[int, int], list[list[Any]]] = {}
     for key, values in zip(
         zip(frame["individual_id"].tolist(), frame["class_index"].tolist()),

@@ -345,6 +345,7 @@ function pictureOf(run, person, elite, size) {
   if (!undrawn && person.genome !== undefined) {
     const canvas = make("canvas", { role: "img" });
     canvas.done = paint(canvas, genomeAt(run, person.genome), encoding, width, height);
+    canvas.classList.toggle("pixels", width < 100 && width === encoding.width);
     return canvas;
   }
   const source = elite !== undefined ? entries.find((e) => e.run === run && e.index === elite).card.querySelector("img").src : person.picture;

@@ -37,6 +37,7 @@ MARK = "<!doctype html>\n<!-- evofool report"  # how every report begins, by whi
 ROOM = 9 << 20  # bytes of pictures that a page may hold whole
 ROOM_FOR_DRAWN = 1 << 20  # the same of those that a script draws again anyway
 TOLD = 12  # points of a curve that are told in a table
+COARSE = 100  # pixels; smaller pictures are enlarged without smoothing
 SENTENCE = 3000  # characters of a study's sentence
 
 
@@ -58,6 +59,14 @@ def write(places: Sequence[str | Path], out: Path, command: str) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
     files.put(out, blob)
     return len(blob)
+
+
+def _told_apart(found: Sequence[Findings]) -> None:
+    """Give runs of one name the names of their folders; where these are the same too, their whole places."""
+    for names in ([one.run.path.name for one in found], [named(str(one.run.path)) for one in found]):
+        if len({one.name for one in found}) < len(found):
+            for one, name in zip(found, names):
+                one.name = name
 
 
 def refuse_place(out: Path) -> None:
@@ -91,6 +100,7 @@ def page(found: Sequence[Findings], command: str) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    _told_apart(found)
     runs = [_run(number, one, len(found)) for number, one in enumerate(found)]
     told = [data.run_data(one, len(found)) for one in found]
     return environment.from_string(_file("page.html")).render(
@@ -155,6 +165,7 @@ def _run(number: int, found: Findings, runs: int) -> Facts:
         "config": (found.run.path / "_evofool" / "config.yaml").read_text(encoding="utf-8"),
         "undrawn": cut(found.undrawn),
         "whole": all(one.exact for one in shown.values()),
+        "coarse": max(found.run.provenance["image_size"]) < COARSE,
     }
 
 
@@ -214,7 +225,13 @@ def _charts(found: Sequence[Findings]) -> list[str]:
     x = "evaluations"
     return [
         charts.lines(f"Confidence of the elites over evaluations. {_said(found)}", parts, x, "confidence", top=1.0),
-        charts.lines("How many classes have an elite of at least some confidence", _each(found, _classes), x, "classes"),
+        charts.lines(
+            "How many classes have an elite of at least some confidence",
+            _each(found, _classes),
+            x,
+            "classes",
+            top=max(len(one.run.store.cells) for one in found),
+        ),
         charts.lines("Placements and goal switches so far", _each(found, _placed), x, "so far"),
     ]
 
