@@ -41,18 +41,25 @@ class Linear(nn.Module):
         return x.flatten(1) @ self.weight.T
 
 
-def make(out: Path, *overrides: str, classes: int = 100, channels: int = 3, generations: int = 12) -> evofool.Run:
+def make(
+    out: Path,
+    *overrides: str,
+    classes: int = 100,
+    channels: int = 3,
+    generations: int = 10,
+    allow_code: bool = False,
+) -> evofool.Run:
     """A finished run: as many classes, the first of which have hostile names."""
     names = tuple(HOSTILE[i] if i < len(HOSTILE) else f"class {i}" for i in range(classes))
     preprocessing = evofool.Preprocessing(SIZE, channels, (127.5,) * channels, (60.0,) * channels)
     target = evofool.Target(Linear(classes, channels), preprocessing, names)
     config = {
         "name": out.name,
-        "search": {"offspring": 60, "initial": 60, "generations": generations},
+        "search": {"offspring": 40, "initial": 40, "generations": generations},
         "evaluation": {"pool": "inline"},
         "storage": {"commit_every": 4},
     }
-    return evofool.run(config, list(overrides), target=target, out=out)
+    return evofool.run(config, list(overrides), target=target, out=out, allow_code=allow_code)
 
 
 def with_study(run: evofool.Run, text: str) -> None:
