@@ -108,7 +108,7 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet formula pictures findings charts data page"),
+        _files("sheet formula pictures curves study_files findings charts data page"),
         only=("errors", "records", "base", "store", "encoding.exchange", "encoding.kinds", "targets.zoo.imagenet"),
     ),
     Room(

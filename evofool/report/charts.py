@@ -217,7 +217,7 @@ def _rows(
     """The row of every individual: a whole one of its own for each leaf, and in the middle of its children's else."""
     rows: dict[int, float] = {}
     next_row = 0
-    stack = [one for one, parent in reversed(parents.items()) if parent is None]
+    stack = [one for one, parent in sorted(parents.items(), reverse=True) if parent is None]
     order: list[int] = []
     while stack:
         one = stack.pop()

@@ -1,4 +1,4 @@
-"""What the script of a page needs of a run: facts as JSON, and genomes as bytes that it draws pictures and graphs from."""
+"""What the script of a page needs of a run: facts as JSON, and genomes as bytes, from which it draws."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import json
 import math
 import struct
-from typing import Any
 
 from markupsafe import Markup
 
@@ -77,15 +76,8 @@ def study_rows(found: Findings) -> Markup:
     """For each study, {number of an elite: its rows}, as JSON."""
     elites = [(int(e.row["individual_id"]), int(e.row["class_index"])) for e in found.elites]
     return as_json(
-        [
-            {i: [[_value(v) for v in row] for row in study.rows[key]] for i, key in enumerate(elites) if key in study.rows}
-            for study in found.studies
-        ]
+        [{i: study.rows[key] for i, key in enumerate(elites) if key in study.rows} for study in found.studies]
     )
-
-
-def _value(value: Any) -> Any:
-    return cut(value) if isinstance(value, str) else value
 
 
 def _elite(found: Findings, elite: Elite, places: dict[int, int]) -> Facts:

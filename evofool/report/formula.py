@@ -1,4 +1,4 @@
-"""A CPPN as what it computes: its nodes in the order in which they are evaluated, and as a formula for people to read."""
+"""A CPPN as what it computes: its nodes in the order of evaluation, and as a formula for people to read."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def network(nodes: Iterable[tuple[int, str]], connections: Iterable[tuple[int, i
     for source, destination, weight in edges:
         known = (source in kinds or 0 <= source < len(INPUTS)) and destination in kinds
         if not known or not math.isfinite(weight) or abs(weight) > MOST_WEIGHT:
-            raise InvalidGenome("a genome has a connection of a node that is not there, or a weight that is not finite.")
+            raise InvalidGenome("a genome has a connection of a node that is not there, or a weight beyond 1e6.")
         arriving[destination].append((weight, source))
     order = _order(arriving)
     place = {node: i for i, node in enumerate([*range(len(INPUTS)), *order])}
@@ -157,7 +157,7 @@ def formula(of: Network, colour: str, digits: int = 4) -> str:
     """
     first, needed = len(INPUTS), of.needed()
     names: dict[int, str] = dict(enumerate(INPUTS)) | dict(zip(of.outputs, CHANNELS[colour]))
-    lines = []
+    lines: list[str] = []
     for i, node in enumerate(of.nodes):
         place = first + i
         if not needed[i]:

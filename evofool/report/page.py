@@ -24,8 +24,9 @@ from evofool.errors import ConfigError
 from evofool.records import Facts
 from evofool.report import charts, data, pictures
 from evofool.report.charts import Leaf, Panel, Series
+from evofool.report.curves import QUANTILES, Curves
 from evofool.report.data import cut
-from evofool.report.findings import QUANTILES, Curves, Findings, find
+from evofool.report.findings import Findings, find
 from evofool.report.sheet import percent
 from evofool.store import files
 from evofool.store.reader import open_run
@@ -77,7 +78,7 @@ def refuse_place(out: Path) -> None:
         if out.exists():
             with out.open("rb") as file:
                 if file.read(len(MARK)) != MARK.encode():
-                    raise ConfigError(f"--out: {out} exists and is no report of evofool; move it, or give another name.")
+                    raise ConfigError(f"--out: {out} exists and is no report of evofool; give another name.")
 
 
 def page(found: Sequence[Findings], command: str) -> str:
@@ -260,7 +261,8 @@ def _confidence(found: Findings, several: bool) -> Panel:
 def _classes(found: Findings, several: bool) -> Panel:
     counts = found.curves.classes
     title = _titled("Classes with an elite this sure", found, several)
-    return Panel(title, found.curves.evaluations, [Series(f"≥ {t:g}", ys, i) for i, (t, ys) in enumerate(counts.items())])
+    series = [Series(f"≥ {limit:g}", ys, i) for i, (limit, ys) in enumerate(counts.items())]
+    return Panel(title, found.curves.evaluations, series)
 
 
 def _placed(found: Findings, several: bool) -> Panel:
@@ -281,7 +283,8 @@ def _on(xs: Sequence[int], mine: Sequence[int], ys: Sequence[float]) -> list[flo
 
 
 def _said(found: Sequence[Findings]) -> str:
-    told = [f"{one.name} ends with a median of {percent(ys[-1])}" for one in found if (ys := one.curves.quantiles.get(0.5))]
+    medians = [(one.name, one.curves.quantiles.get(0.5)) for one in found]
+    told = [f"{name} ends with a median of {percent(ys[-1])}" for name, ys in medians if ys]
     return f"{'; '.join(told)}."
 
 

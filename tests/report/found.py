@@ -17,7 +17,7 @@ HOSTILE = (
     '<img src=x onerror="window.hurt=1">',
     "</script><script>window.hurt=1</script>",
     "<!--<script>",
-    "it's \"quoted\" & `ticked`",
+    'it\'s "quoted" & `ticked`',
     "\u202eesrever\u202c to the right\u200f",
     "{{ 7 * 7 }} {% raw %} ${window.hurt=1}",
     "javascript:window.hurt=1",
@@ -70,8 +70,8 @@ def with_study(run: evofool.Run, text: str) -> None:
     facts: dict[str, Any] = {"study": text, "question": text, "sentence": text, "subject": [text]}
     (folder / "planted.json").write_text(json.dumps(facts))
     script = "<script>window.hurt=1</script>"
-    picture = f'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="20" onload="window.hurt=1">{script}<text y="15">planted</text></svg>'
-    (folder / "planted.svg").write_text(picture)
+    head = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="20" onload="window.hurt=1">'
+    (folder / "planted.svg").write_text(f'{head}{script}<text y="15">planted</text></svg>')
     rows = [
         {"individual_id": i, "class_index": c, "shown_to": f"{text} {n}", "share": n / 4}
         for i, c in zip(elites["individual_id"], elites["class_index"])

@@ -150,7 +150,7 @@ def test_an_elite_and_its_line(page: Any, runs: list[evofool.Run]) -> None:
     assert page.locator("#strip li").count() == len(line) > 3
     for ancestor in line[1:]:  # from each to its parent, which is the last but one of its own strip
         page.locator("#strip li a").nth(-2).click()
-        page.wait_for_function("id => document.querySelector('#elite h1').textContent.endsWith(id)", arg=f"{ancestor:x}")
+        page.wait_for_function(f"document.querySelector('#elite h1').textContent.endsWith('{ancestor:x}')")
         assert page.locator("#strip li").count() == len(line) - line.index(ancestor)
         assert page.locator("svg[aria-label^='Network of']").count() == 1
     assert "back to generation 0" in page.inner_text("#elite")
@@ -189,9 +189,9 @@ def test_hostile_text_is_only_text(page: Any) -> None:
     assert page.evaluate("window.hurt") is None
     page.select_option("#run", "0")
     assert shown(page)[: len(found.HOSTILE)] == list(found.HOSTILE)
-    for i in range(len(found.HOSTILE)):
+    for i, name in enumerate(found.HOSTILE):
         page.evaluate(f"location.hash = 'e0-{i}'")
-        page.wait_for_function("name => document.querySelector('#elite h1 bdi')?.textContent === name", arg=found.HOSTILE[i])
+        page.wait_for_function("name => document.querySelector('#elite h1 bdi')?.textContent === name", arg=name)
     assert page.evaluate("window.hurt") is None
     assert page.locator("img[src='x']").count() == 0
     study = page.locator("#studies article")

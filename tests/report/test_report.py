@@ -8,15 +8,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import found
 import numpy as np
 import pytest
 from conftest import Command
+from obstore.exceptions import GenericError
+from obstore.store import MemoryStore
 
 import evofool
 from evofool.encoding.exchange import render
 from evofool.report import findings, formula, page
+from evofool.store.remote import objects
+from evofool.store.run import _json
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "cppn"
 
@@ -141,8 +146,8 @@ def test_a_run_that_is_being_written(tmp_path: Path) -> None:
 
 def test_refusals(command: Command, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(code: int, words: str, *arguments: object) -> None:
-        assert (exit_code := command("report", *arguments))[0] == code, exit_code
-        error = exit_code[2]
+        exit_code, _, error = command("report", *arguments)
+        assert exit_code == code, error
         assert words in error
         assert len(error.strip().splitlines()) <= 3
         assert "Traceback" not in error
@@ -172,10 +177,29 @@ def test_refusals(command: Command, stored: Path, tmp_path: Path, monkeypatch: p
     facts = json.loads((newer / "_evofool" / "run.json").read_text())
     facts |= {"schema_version": 2, "evofool": "9.0"}
     facts.pop("sha256")
-    from evofool.store.run import _json
-
     (newer / "_evofool" / "run.json").write_bytes(_json(facts))
     refused(4, "another version of evofool (9.0)", newer)
+
+
+def test_a_run_in_an_object_store(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is fetched, the page is written here, and a store that does not answer is a sentence."""
     monkeypatch.setenv("EVOFOOL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.chdir(tmp_path)
+    store = MemoryStore()
+    monkeypatch.setattr(objects, "_open", lambda url: store)
+    found.make(Path("s3://bucket/run"), classes=6, generations=4)
+    there = {entry["path"] for batch in store.list() for entry in batch}
+    assert command("report", "s3://bucket/run")[:2] == (0, "report.html\n")
+    assert {entry["path"] for batch in store.list() for entry in batch} == there
+    text = (tmp_path / "report.html").read_text()
+    assert "evofool verify s3://bucket/run" in text
+    assert str(tmp_path) not in text
+
+    def silent(*arguments: object, **named: object) -> None:
+        raise GenericError("connection refused")
+
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(objects, "_open", lambda url: SimpleNamespace(get=silent, list=silent, head=silent))
+    code, _, error = command("report", "s3://bucket/run")
+    assert code == 74
+    assert "s3://bucket/run" in error and "Traceback" not in error
