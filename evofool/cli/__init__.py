@@ -34,6 +34,7 @@ FIRST_DAY = """evofool finds images that a classifier is sure about and that mea
   evofool run quickstart                          one of them, after training its network: an elite for each class
   evofool elites runs/quickstart                  the table of the elites
   evofool show runs/quickstart 3                  one of them, in the terminal
+  evofool report runs/quickstart                  a page of all it found: gallery, ancestors, curves
   evofool export runs/quickstart --out pictures   pictures, CSV, a contact sheet
 
 All commands: evofool --help"""

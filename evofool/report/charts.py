@@ -1,8 +1,8 @@
 """Charts of a page, as SVG: lines on shared axes, and trees. No script, no font to be fetched.
 
-Colours and dashes are those of the page's style sheet (classes s0 to s7), so that they follow its light and dark; lines
-differ by their dashes too, and are named at their ends, so that nothing is told by colour alone. All text is escaped:
-names are anybody's.
+Colours and dashes are those of the page's style sheet (classes s0 to s7 and d0 to d7), so that they follow its light
+and dark; lines differ by their dashes too, and are named at their ends, so that nothing is told by colour alone. All
+text is escaped: names are anybody's.
 """
 
 from __future__ import annotations
@@ -12,15 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
-__all__ = ["STYLES", "Leaf", "Panel", "Series", "lines", "tree"]
+__all__ = ["STYLES", "Leaf", "Panel", "Series", "lines", "style_class", "tree"]
 
-STYLES = 8  # kinds of lines that the style sheet tells apart
+COLOURS = 8  # of the style sheet, and as many kinds of dashes
+STYLES = COLOURS * COLOURS  # kinds of lines
 PLOT, HIGH = 330, 200  # pixels of a panel's axes
 LEFT, RIGHT, TOP, BOTTOM = 56, 132, 46, 46  # around them
 COLUMNS = 2  # panels side by side
 LINE = 14  # pixels of a line of text
 NAME = 40  # characters
 LEAVES_NAMED = 120  # with more leaves there is no room for their names
+
+
+def style_class(style: int) -> str:
+    """The classes of the style sheet that a kind of line has: a colour, and dashes."""
+    return f"s{style % COLOURS} d{(style + style // COLOURS) % COLOURS}"
 
 
 @dataclass(frozen=True)
@@ -103,12 +109,12 @@ def _series(panel: Panel, right: float, top: float) -> Iterator[str]:
             continue
         path = "L".join(_point(x, y, right, top) for x, y in there)
         title = f"{series.label}: {_number(there[-1][1])} at the end"
-        yield f'<path class="line s{series.style % STYLES}" d="M{path}"><title>{_words(title)}</title></path>'
+        yield f'<path class="line {style_class(series.style)}" d="M{path}"><title>{_words(title)}</title></path>'
         ends.append((HIGH * (1 - there[-1][1] / top), series))
     ends.sort(key=lambda end: end[0])
     places = _apart([y for y, _ in ends])
     for place, (y, series) in zip(places, ends):
-        style = f"s{series.style % STYLES}"
+        style = style_class(series.style)
         yield f'<path class="line thin {style}" d="M{PLOT} {y:.1f}L{PLOT + 12} {place:.1f}H{PLOT + 22}"/>'
         yield _text(PLOT + 26, place + 4, _short(series.label, 17), "tick")
 
@@ -118,7 +124,7 @@ def _apart(places: Sequence[float]) -> list[float]:
     found: list[float] = []
     for place in places:
         found.append(max(place, found[-1] + LINE) if found else place)
-    below = max(0.0, (found[-1] if found else 0) - HIGH - BOTTOM / 2)
+    below = max(0.0, (found[-1] if found else 0) - HIGH)
     return [place - below for place in found]
 
 
@@ -194,10 +200,11 @@ def tree(
             (x1, y1), (x2, y2) = at(parent), at(one)
             turn = f"V{y2:.1f}" if abs(y1 - y2) > 0.05 else ""
             paths.setdefault(styles.get(one, 0), []).append(f"M{x1:.1f} {y1:.1f}{turn}H{x2:.1f}")
-    parts = [f'<path class="branch s{style % STYLES}" d="{"".join(d)}"/>' for style, d in sorted(paths.items())]
+    parts = [f'<path class="branch {style_class(style)}" d="{"".join(d)}"/>' for style, d in sorted(paths.items())]
     for one, leaf in leaves.items():
         x, y = at(one)
-        shape = f'<circle class="leaf f{styles.get(one, 0) % STYLES}" cx="{x:.1f}" cy="{y:.1f}" r="{min(4, gap):.0f}"/>'
+        fill = f"leaf f{styles.get(one, 0) % COLOURS}"
+        shape = f'<circle class="{fill}" cx="{x:.1f}" cy="{y:.1f}" r="{min(4, gap):.0f}"/>'
         text = _text(x + 7, y + 4, _short(leaf.label, 22), "tick") if len(leaves) <= LEAVES_NAMED else ""
         title = f"<title>{_words(leaf.label)}</title>"
         parts.append(f'<a href={quoteattr(leaf.link)} tabindex="-1">{title}{shape}{text}</a>')

@@ -296,9 +296,10 @@ facts.runs.forEach((run, r) => run.elites.forEach((elite, i) => entries.push({
 })));
 let visible = entries;
 
+const collator = new Intl.Collator(undefined, { numeric: true });
 const ORDERS = {
   class: (a, b) => a.elite.class - b.elite.class || (a.elite.bin ?? 0) - (b.elite.bin ?? 0),
-  name: (a, b) => a.elite.name.localeCompare(b.elite.name),
+  name: (a, b) => collator.compare(a.elite.name, b.elite.name),
   "confidence-up": (a, b) => (a.elite.logOdds ?? -Infinity) - (b.elite.logOdds ?? -Infinity),
   "generation-up": (a, b) => a.elite.generation - b.elite.generation,
   "size-up": (a, b) => a.elite.nodes + a.elite.connections - b.elite.nodes - b.elite.connections,
@@ -315,7 +316,7 @@ function arrange() {
     (!group || elite.group === group) && (!run || r === Number(run)));
   const shown = new Set(visible);
   for (const entry of entries) entry.card.hidden = !shown.has(entry);
-  byId("cards").append(...sorted.map((entry) => entry.card));
+  if (sorted.some((entry, i) => byId("cards").children[i] !== entry.card)) byId("cards").append(...sorted.map((entry) => entry.card));
   byId("shown").textContent = `${visible.length} of ${entries.length} elites`;
   rove(visible[0]);
 }

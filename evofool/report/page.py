@@ -37,6 +37,7 @@ __all__ = ["page", "write"]
 MARK = "<!doctype html>\n<!-- evofool report"  # how every report begins, by which it is told from other files
 ROOM = 9 << 20  # bytes of pictures that a page may hold whole
 ROOM_FOR_DRAWN = 1 << 20  # the same of those that a script draws again anyway
+LEGEND = 48  # names
 TOLD = 12  # points of a curve that are told in a table
 COARSE = 100  # pixels; smaller pictures are enlarged without smoothing
 SENTENCE = 3000  # characters of a study's sentence
@@ -102,7 +103,8 @@ def page(found: Sequence[Findings], command: str) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     _told_apart(found)
-    runs = [_run(number, one, len(found)) for number, one in enumerate(found)]
+    style_of = _styles(found)
+    runs = [_run(number, one, len(found), style_of) for number, one in enumerate(found)]
     told = [data.run_data(one, len(found)) for one in found]
     return environment.from_string(_file("page.html")).render(
         mark=Markup(MARK),
@@ -111,7 +113,7 @@ def page(found: Sequence[Findings], command: str) -> str:
         script=Markup(script),
         title=", ".join(run["name"] for run in runs),
         runs=runs,
-        summary=_side_by_side([_summary(one) for one in found]),
+        summary=_below_each_other([_summary(one) for one in found]),
         groups=sorted({elite.group for one in found for elite in one.elites if elite.group}),
         count=sum(len(one.elites) for one in found),
         charts=[Markup(chart) for chart in _charts(found)],
@@ -132,12 +134,12 @@ def _sha256(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _run(number: int, found: Findings, runs: int) -> Facts:
+def _run(number: int, found: Findings, runs: int, style_of: Mapping[str, int]) -> Facts:
     """What the template says of a run."""
     images = {elite.row["image_sha256"]: elite.image for elite in found.elites}
     is_drawn = not found.undrawn
     shown = pictures.fit(images, (ROOM_FOR_DRAWN if is_drawn else ROOM) // runs, small=is_drawn)
-    tree, legend = _tree(number, found)
+    tree, legend = _tree(number, found, style_of)
     return {
         "name": cut(found.name),
         "elites": [
@@ -170,10 +172,10 @@ def _run(number: int, found: Findings, runs: int) -> Facts:
     }
 
 
-def _side_by_side(summaries: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
-    """A row for each figure that any of the runs has: its name, and what it is of each run."""
-    names = dict.fromkeys(name for summary in summaries for name in summary)
-    return [(name, [summary.get(name, "not known") for summary in summaries]) for name in names]
+def _below_each_other(summaries: Sequence[Mapping[str, str]]) -> tuple[list[str], list[list[str]]]:
+    """The names of all figures that any run has, and a row of them for each run."""
+    names = list(dict.fromkeys(name for summary in summaries for name in summary))
+    return names, [[summary.get(name, "not known") for name in names] for summary in summaries]
 
 
 def _summary(found: Findings) -> dict[str, str]:
@@ -185,9 +187,9 @@ def _summary(found: Findings) -> dict[str, str]:
         "encoding": found.run.config.encoding.kind,
         "evaluations": f"{curves.evaluations[-1]:,}" if curves.evaluations else "0",
         "generations": f"{curves.generations[-1] + 1:,}" if curves.generations else "0",
-        "classes with an elite": f"{filled} of {len(facts['class_indices'])}",
+        "classes": f"{filled} of {len(facts['class_indices'])}",
         **({"median confidence": percent(median[-1])} if median else {}),
-        **{f"classes with confidence ≥ {limit:g}": str(counts[-1]) for limit, counts in curves.classes.items()},
+        **{f"classes ≥ {limit:g}": str(counts[-1]) for limit, counts in curves.classes.items()},
         "placements": f"{curves.placements[-1]:,}" if curves.placements else "0",
         **({"goal switches": f"{curves.switches[-1]:,}"} if curves.switches else {}),
     }
@@ -288,12 +290,21 @@ def _said(found: Sequence[Findings]) -> str:
     return f"{'; '.join(told)}."
 
 
-def _tree(number: int, found: Findings) -> tuple[str, list[tuple[str, int]]]:
-    """The phylogeny, and what its styles mean: (class or super-class, style), the most frequent first."""
+def _kinds(found: Findings) -> dict[int, str]:
+    """What each individual of the tree was surest of: the super-class where it is known, else the class."""
     groups = {elite.row["class_name"]: elite.group for elite in found.elites}
-    kinds = {one: groups.get(name) or name for one, name in found.seen_as.items() if one in found.tree}
-    often = [name for name, _ in Counter(kinds.values()).most_common()]
-    style_of = {name: i % charts.STYLES for i, name in enumerate(often)}
+    return {one: groups.get(name) or name for one, name in found.seen_as.items() if one in found.tree}
+
+
+def _styles(found: Sequence[Findings]) -> dict[str, int]:
+    """The kind of line of each class or super-class, the most frequent first; the same in all runs."""
+    often = Counter(kind for one in found for kind in _kinds(one).values())
+    return {name: i % charts.STYLES for i, (name, _) in enumerate(often.most_common())}
+
+
+def _tree(number: int, found: Findings, style_of: Mapping[str, int]) -> tuple[str, list[tuple[str, str]]]:
+    """The phylogeny, and what its lines mean: (class or super-class, style), the most frequent first."""
+    kinds = _kinds(found)
     leaves: dict[int, Leaf] = {}
     for i, elite in enumerate(found.elites):
         identity = int(elite.row["individual_id"])
@@ -301,8 +312,10 @@ def _tree(number: int, found: Findings) -> tuple[str, list[tuple[str, int]]]:
             leaves[identity] = Leaf(elite.row["class_name"], f"#e{number}-{i}")
     told = f"Phylogeny of {found.name}: {len(found.tree)} individuals, {len(leaves)} of them elites"
     styles = {one: style_of[kind] for one, kind in kinds.items()}
+    here = set(kinds.values())
+    there = [name for name in style_of if name in here]
     drawn = charts.tree(told, found.tree, found.generations, leaves, styles)
-    return drawn, [(cut(name), style_of[name]) for name in often[: 2 * charts.STYLES]]
+    return drawn, [(cut(name), charts.style_class(style_of[name])) for name in there[:LEGEND]]
 
 
 def _provenance(found: Findings) -> list[tuple[str, str]]:
