@@ -22,12 +22,14 @@ def main() -> None:
     with browser.chromium() as chromium:
         page = chromium.new_page(viewport=SIZE)
 
-        def shoot(name: str, address: str, place: str = "", *, dark: bool = False) -> None:
+        def shoot(name: str, address: str, place: str = "", *, dark: bool = False, whole: bool = False) -> None:
             page.emulate_media(color_scheme="dark" if dark else "light")
             page.goto("about:blank")
-            page.goto(f"{address}{place}")
+            page.goto(f"{address}{place}", timeout=300_000)
+            if not place:
+                page.select_option("#sort", "confidence")
             page.wait_for_timeout(1500)
-            page.screenshot(path=DOCS / f"{name}.jpg", type="jpeg", quality=82)
+            page.screenshot(path=DOCS / f"{name}.jpg", type="jpeg", quality=82, full_page=whole)
 
         small = browser.report(quickstart).resolve().as_uri()
         run = evofool.open_run(browser.thousand())
@@ -35,7 +37,7 @@ def main() -> None:
         surest = int(run.elites(pictures=False)["log_odds"].argmax())
         shoot("report_mnist", small)
         shoot("report_imagenet", large)
-        shoot("report_elite", large, f"#e0-{surest}", dark=True)
+        shoot("report_elite", large, f"#e0-{surest}", dark=True, whole=True)
 
 
 if __name__ == "__main__":
