@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from evofool.records import Facts
+from evofool.report import trends
 
 __all__ = ["QUANTILES", "Curves", "curves", "takers"]
 
 POINTS = 200  # of a curve, at most
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-THRESHOLDS = (0.9, 0.99, 0.9999)
+QUANTILES, THRESHOLDS = tuple(trends.QUANTILES.values()), tuple(trends.THRESHOLDS.values())
 
 
 @dataclass
@@ -44,19 +43,14 @@ def takers(placed: pd.DataFrame, names: Mapping[int, str]) -> tuple[dict[int, st
 
 
 def curves(
-    placed: pd.DataFrame,
-    people: Mapping[int, Facts],
-    history: pd.DataFrame,
-    whole_from: int,
-    cells: int,
-    names: Mapping[int, str],
+    placed: pd.DataFrame, history: pd.DataFrame, whole_from: int, cells: int, lag: int, names: Mapping[int, str]
 ) -> tuple[Curves, list[tuple[str, int]]]:
     """The curves, and (class, how many cells of other classes the children of its elites took), the most first.
 
     Args:
-        placed: the placements; all of them from generation `whole_from` on.
-        people: the individuals that are stored, by id.
+        placed: the placements in order, as `trends.bred_from` wants them; all of them from generation `whole_from` on.
         cells: how many there are.
+        lag: `search.lag`.
         names: of the classes, by index.
     """
     told = Curves()
@@ -74,40 +68,17 @@ def curves(
             for limit, name in ((0.99, "classes_99"), (0.9999, "classes_9999"))
         }
         return told, []
-    placed = placed.sort_values("generation", kind="stable")
-    at, cell, confidence = (placed[name].to_numpy() for name in ("generation", "cell", "confidence"))
-    ends = np.searchsorted(at, told.generations, side="right")
-    held, begin = np.full(cells, np.nan, dtype=np.float32), 0
+    ends = np.searchsorted(placed["generation"], told.generations, side="right")
+    held = np.full(cells, np.nan, dtype=np.float32)
     told.quantiles, told.classes = {q: [] for q in QUANTILES}, {t: [] for t in THRESHOLDS}
-    for end in ends:
-        held[cell[begin:end]] = confidence[begin:end]  # of several of a cell the last counts
-        begin = end
+    for _ in trends.held_at(ends, placed["cell"].to_numpy(), [placed["confidence"].to_numpy()], [held]):
         filled = held[~np.isnan(held)]
-        for q, value in zip(QUANTILES, np.quantile(filled, QUANTILES) if len(filled) else [math.nan] * 5):
+        for q, value in zip(QUANTILES, np.quantile(filled, QUANTILES) if len(filled) else [math.nan] * len(QUANTILES)):
             told.quantiles[q].append(float(value))
         for limit in THRESHOLDS:
             told.classes[limit].append(int((filled >= np.float32(limit)).sum()))
-    switched, donors = _switches(placed, people, names)
-    told.switches = np.cumsum(switched)[ends - 1].tolist() if len(switched) else []
-    return told, donors
-
-
-def _switches(
-    placed: pd.DataFrame, people: Mapping[int, Facts], names: Mapping[int, str]
-) -> tuple[NDArray[np.bool_], list[tuple[str, int]]]:
-    """Of each placement whether it is a goal switch: a cell is taken by a child none of whose parents had ever held it.
-
-    Also how many cells each class gave away so: the class that the child's first parent was surest of.
-    """
-    pairs = set(zip(placed["individual_id"].tolist(), placed["cell"].tolist()))
-    surest = takers(placed, names)[0]
-    switched = np.zeros(len(placed), dtype=bool)
-    given: dict[str, int] = {}
-    for i, (identity, cell) in enumerate(zip(placed["individual_id"].tolist(), placed["cell"].tolist())):
-        parents = people[identity]["parent_ids"]
-        if parents and not any((parent, cell) in pairs for parent in parents):
-            switched[i] = True
-            donor = surest.get(parents[0])
-            if donor is not None:
-                given[donor] = given.get(donor, 0) + 1
-    return switched, sorted(given.items(), key=lambda item: -item[1])
+    origins, taken = trends.bred_from(placed, lag), placed["class_index"].tolist()
+    switched = [bool(held) and index not in held for held, index in zip(origins, taken)]
+    told.switches = np.append(0, np.cumsum(switched))[ends].tolist()
+    given = Counter(names[index] for held, is_switch in zip(origins, switched) if is_switch for index in held)
+    return told, given.most_common()

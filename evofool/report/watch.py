@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from evofool.encoding import exchange
 from evofool.errors import ConfigError, CorruptData, IncompatibleRun
 from evofool.records import Facts
+from evofool.report import trends
 from evofool.store import files, schemas
 from evofool.store.reader import encoding_of, read_steadily
 from evofool.store.remote.working_copy import locate, named
@@ -25,8 +26,7 @@ from evofool.store.run import RunStore
 
 __all__ = ["QUANTILES", "THRESHOLDS", "Elite", "Follower", "Glance"]
 
-QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # over filled cells
-THRESHOLDS = (0.9, 0.99, 0.9999)  # of confidence
+QUANTILES, THRESHOLDS = tuple(trends.QUANTILES.values()), tuple(trends.THRESHOLDS.values())
 SAMPLES = 400  # generations whose quantiles are taken of what is read at once
 RECENT = 60.0  # seconds over which the throughput is told
 PICTURE = 20  # pixels, which are columns of a terminal
@@ -176,14 +176,11 @@ class Follower:
         at, cells, ids = (rows[name].to_numpy() for name in ("generation", "cell", "individual_id"))
         odds, confidence = rows["log_odds"].to_numpy(), rows["confidence"].to_numpy()
         wanted = min(SAMPLES, len(generations))
-        begin = np.searchsorted(at, self._generation, side="right")  # those of a compaction may be known
-        for index in np.unique(np.linspace(len(generations) - 1, 0, wanted, endpoint=wanted > 1).round().astype(int)):
-            end = np.searchsorted(at, generations[index], side="right")
-            part = slice(begin, end)
-            # Of several of a cell the last remains.
-            self._odds[cells[part]], self._confidence[cells[part]] = odds[part], confidence[part]
-            self._holders[cells[part]] = ids[part]
-            begin = end
+        new = slice(np.searchsorted(at, self._generation, side="right"), None)  # those of a compaction may be known
+        sampled = np.unique(np.linspace(len(generations) - 1, 0, wanted, endpoint=wanted > 1).round().astype(int))
+        ends = np.searchsorted(at[new], generations[sampled], side="right")
+        columns, held = (odds[new], confidence[new], ids[new]), (self._odds, self._confidence, self._holders)
+        for index, _ in zip(sampled, trends.held_at(ends, cells[new], columns, held)):
             filled = self._odds[self._holders >= 0]
             if generations[index] >= whole_from and len(filled):
                 quantiles = np.quantile(np.clip(filled, -LARGEST, LARGEST), QUANTILES)
