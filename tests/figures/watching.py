@@ -1,6 +1,6 @@
 """docs/watch.svg: what `evofool watch` shows of a run, on a terminal of 110 columns and 43 lines.
 
-    python tests/figures/watching.py RUN
+python tests/figures/watching.py RUN
 """
 
 from __future__ import annotations
