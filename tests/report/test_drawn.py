@@ -64,6 +64,7 @@ def test_the_program_draws_what_evofool_draws(case: tuple[CppnEncoding, Any]) ->
         assert np.array_equal(scope["picture"](), drawn(encoding, genomes, row))
 
 
+@pytest.mark.slow
 def test_it_needs_numpy_alone(tmp_path: Path) -> None:
     cases = [(encoding, grown(encoding, 2, 25, seed)) for seed, encoding in enumerate(ENCODINGS)]
     files = [tmp_path / f"{i}{row}.py" for i in range(len(cases)) for row in (0, 1)]
@@ -76,6 +77,7 @@ def test_it_needs_numpy_alone(tmp_path: Path) -> None:
         assert np.array_equal(np.load(f"{file}.npy"), drawn(encoding, genomes, int(file.stem[1])))
 
 
+@pytest.mark.slow
 def test_show_prints_the_archived_picture_in_every_format(tmp_path: Path, command: Command) -> None:
     run = evofool.open_run(FIXTURES / "cppn")
     name = str(run.elites()["class_name"][0])

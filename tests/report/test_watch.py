@@ -175,6 +175,7 @@ def test_what_is_no_sound_run_is_refused_in_a_sentence(tmp_path: Path, command: 
         assert found == code and text in said and said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_neither_torch_nor_ray_is_loaded() -> None:
     code = (
         "import sys, os; from evofool import cli\n"
