@@ -109,8 +109,8 @@ ROOMS = (
         5,
         "pictures from Parquet",
         _files(
-            "sheet trends html accessor figures graph drawn watch screen "
-            "formula pictures curves study_files findings charts data page"
+            "sheet trends html accessor figures formula graph drawn watch screen "
+            "pictures curves study_files findings charts data page"
         ),
         only=(
             *("errors", "records", "base", "store"),

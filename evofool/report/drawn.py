@@ -16,16 +16,10 @@ import numpy as np
 from evofool.encoding.drawing import portable
 from evofool.encoding.exchange import from_json
 from evofool.errors import ConfigError, InvalidGenome, first_line
+from evofool.report.formula import CHANNELS, lines, network_of
 
 __all__ = ["python_text"]
 
-INPUTS = ("x", "y", "d", "bias")  # ids 0 to 3
-OUTPUTS = {  # ids from 4 on
-    "grey": ("grey",),
-    "rgb": ("red", "green", "blue"),
-    "hsv": ("hue", "saturation", "value"),
-    "hls2015": ("hue", "lightness", "saturation"),
-}
 WIDTH = 100  # characters of a line of the formula, where it has several addends
 
 
@@ -45,10 +39,14 @@ def python_text(
         InvalidGenome: not the JSON of a genome.
     """
     data = _checked(genome)
-    outputs = OUTPUTS[data["colour"]]
-    lines = _lines(data, outputs)
+    outputs = CHANNELS[data["colour"]]
+    # Addends are in the order in which images are drawn.
+    told = [
+        f"{name} = {_call(activation, [_term(weight, source) for weight, source in addends])}"
+        for name, activation, addends in lines(network_of(json.dumps(data)), outputs)
+    ]
     functions = _ACTIVATIONS["portable" if is_portable else "torch"]
-    called = [name for name in functions if any(f"= {name}(" in line for line in lines)]
+    called = [name for name in functions if any(f"= {name}(" in line for line in told)]
     height, width = size or data["image_size"]
     native_height, native_width = data["image_size"]
     blocks = [
@@ -56,7 +54,7 @@ def python_text(
         *([_PORTABLE] if is_portable and {*called} - {"linear"} else []),
         *(functions[name] for name in called),
         _FORMULA.format(
-            lines=textwrap.indent("\n".join(lines), "    "),
+            lines=textwrap.indent("\n".join(told), "    "),
             outputs=", ".join(outputs) if len(outputs) > 1 else "(grey,)",
         ),
         *([_COLOURS[data["colour"]]] if data["colour"] in _COLOURS else []),
@@ -90,42 +88,6 @@ def _checked(genome: str | Mapping[str, Any]) -> Mapping[str, Any]:
         )
     from_json(data)  # raises where the genome breaks a rule
     return data
-
-
-def _lines(data: Mapping[str, Any], outputs: tuple[str, ...]) -> list[str]:
-    """The formula: a line for each node that leads to an output, sources first; what a node only hands on has none."""
-    activations = {int(node["id"], 16): str(node["activation"]) for node in data["nodes"]}
-    arriving: dict[int, list[tuple[float, int]]] = {node: [] for node in activations}
-    for gene in data["connections"]:
-        arriving[int(gene["destination"], 16)].append((float(gene["weight"]), int(gene["source"], 16)))
-    names = dict(enumerate((*INPUTS, *outputs)))
-
-    def origin(node: int) -> int:
-        # As in `programs.compile`: an identity with one connection of weight 1, a fresh split, changes no sum.
-        while node not in names and activations[node] == "identity" and [w for w, _ in arriving[node]] == [1]:
-            node = arriving[node][0][1]
-        return node
-
-    # Sums run by ascending weight, then by the id of the source, in the order in which images are drawn.
-    sums = {node: sorted((weight, origin(source)) for weight, source in edges) for node, edges in arriving.items()}
-    made: list[str] = []
-    done = set(range(len(INPUTS)))
-    stack = list(reversed(range(len(INPUTS), len(names))))
-    hidden = 0
-    while stack:
-        node = stack[-1]
-        if missing := [source for _, source in sums.get(node, ()) if source not in done]:
-            stack += missing
-            continue
-        stack.pop()
-        if node not in done:
-            done.add(node)
-            if node not in names:
-                hidden += 1
-                names[node] = f"n{hidden}"
-            terms = [_term(weight, names[source]) for weight, source in sums[node]]
-            made.append(f"{names[node]} = {_call(activations[node], terms)}")
-    return made
 
 
 def _term(weight: float, name: str) -> str:

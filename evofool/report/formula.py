@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evofool.errors import InvalidGenome
 
-__all__ = ["FUNCTIONS", "INPUTS", "Network", "Node", "formula", "network", "network_of"]
+__all__ = ["CHANNELS", "FUNCTIONS", "INPUTS", "Network", "Node", "formula", "lines", "network", "network_of"]
 
 INPUTS = ("x", "y", "d", "bias")
 FIRST_HIDDEN = 1 << 62  # ids of nodes below it are those of outputs
@@ -155,21 +155,30 @@ def formula(of: Network, colour: str, digits: int = 4) -> str:
 
     A node that only hands on a value has no line: its source stands in its place.
     """
-    first, needed = len(INPUTS), of.needed()
-    names: dict[int, str] = dict(enumerate(INPUTS)) | dict(zip(of.outputs, CHANNELS[colour]))
-    lines: list[str] = []
-    for i, node in enumerate(of.nodes):
-        place = first + i
-        if not needed[i]:
+    told = []
+    for name, activation, addends in lines(of, CHANNELS[colour]):
+        value = _sum(addends, digits)
+        told.append(f"{name} = {value if activation == 'identity' else f'{activation}({value})'}")
+    return "\n".join(told)
+
+
+def lines(of: Network, outputs: Sequence[str]) -> Iterator[tuple[str, str, list[tuple[float, str]]]]:
+    """Name, activation and (weight, name) of the addends of each node that counts, in the order of evaluation.
+
+    Hidden nodes are n1, n2, ...; one that only hands on a value is not there: its source stands in its place.
+    """
+    names: dict[int, str] = dict(enumerate(INPUTS)) | dict(zip(of.outputs, outputs))
+    hidden = 0
+    for place, (node, is_needed) in enumerate(zip(of.nodes, of.needed()), len(INPUTS)):
+        if not is_needed:
             continue
-        if place not in names and node.activation == "identity" and [w for w, _ in node.addends] == [1.0]:
-            names[place] = names[node.addends[0][1]]
-            continue
-        names.setdefault(place, f"n{sum(line.startswith('n') for line in lines) + 1}")
-        addends = _sum([(weight, names[source]) for weight, source in node.addends], digits)
-        value = addends if node.activation == "identity" else f"{node.activation}({addends})"
-        lines.append(f"{names[place]} = {value}")
-    return "\n".join(lines)
+        if place not in names:
+            if node.activation == "identity" and [weight for weight, _ in node.addends] == [1.0]:
+                names[place] = names[node.addends[0][1]]
+                continue
+            hidden += 1
+            names[place] = f"n{hidden}"
+        yield names[place], node.activation, [(weight, names[source]) for weight, source in node.addends]
 
 
 def _sum(addends: list[tuple[float, str]], digits: int) -> str:

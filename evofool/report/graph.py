@@ -16,18 +16,13 @@ from statistics import fmean
 from typing import Any, TypeAlias
 
 from evofool.errors import ConfigError, InvalidGenome
+from evofool.report.formula import CHANNELS, INPUTS
 
-__all__ = ["COLOURS", "INPUTS", "OUTPUTS", "SYMBOLS", "Layout", "layout", "network_svg"]
+__all__ = ["COLOURS", "SYMBOLS", "Layout", "layout", "network_svg"]
 
 Point: TypeAlias = tuple[float, float]
 
-INPUTS = {"0": "x", "1": "y", "2": "d", "3": "bias"}  # ids as the JSON has them (hex) -> names
-OUTPUTS = {
-    "grey": ("grey",),
-    "rgb": ("red", "green", "blue"),
-    "hsv": ("hue", "saturation", "value"),
-    "hls2015": ("hue", "lightness", "saturation"),
-}
+INPUT_IDS = {f"{number:x}": name for number, name in enumerate(INPUTS)}  # as the JSON has them
 # The curve of each activation, in a square from -8 to 8 whose y runs downwards.
 SYMBOLS = {
     "identity": "M-6 6L6-6",
@@ -108,7 +103,7 @@ def _connections(data: Mapping[str, Any], plan: Layout) -> Iterator[str]:
         yield f'<g fill="none" stroke="{COLOURS[positive]}"{dashes}>'
         for gene, points in genes:
             if (gene["weight"] >= 0) == positive:
-                curve = _curve(points, start=4 if gene["source"] in INPUTS else RADIUS + 1)
+                curve = _curve(points, start=4 if gene["source"] in INPUT_IDS else RADIUS + 1)
                 width = 0.6 + 2.9 * abs(gene["weight"]) / largest
                 told = f"{names[gene['source']]} to {names[gene['destination']]}: {gene['weight']:.4g}"
                 faded = _FADED if gene["destination"] in plan.dead else ""
@@ -123,8 +118,8 @@ def _nodes(data: Mapping[str, Any], plan: Layout) -> Iterator[str]:
     for node, (x, y) in plan.places.items():
         faded = _FADED if node in plan.dead else ""
         yield f'<g transform="translate({x:.0f} {y:.0f})"{faded}><title>{_text(names[node])}</title>'
-        if node in INPUTS:
-            yield f'<circle r="3" fill="currentColor"/>{_label(INPUTS[node], -12, "end")}'
+        if node in INPUT_IDS:
+            yield f'<circle r="3" fill="currentColor"/>{_label(INPUT_IDS[node], -12, "end")}'
         else:
             yield f'<circle r="{RADIUS:g}"/><path d="{SYMBOLS.get(activations[node], OWN)}"/>'
         if node in outputs:
@@ -150,7 +145,7 @@ def layout(genome: str | Mapping[str, Any]) -> Layout:
     every = [(index, str(gene["source"]), str(gene["destination"])) for index, gene in genes]
     edges = sorted(sorted(every, key=lambda edge: -abs(data["connections"][edge[0]]["weight"]))[:MOST_CONNECTIONS])
     outputs = _outputs(data)
-    layer = _layers([*INPUTS, *(str(node["id"]) for node in data["nodes"])], edges, outputs)
+    layer = _layers([*INPUT_IDS, *(str(node["id"]) for node in data["nodes"])], edges, outputs)
     rows: list[list[str]] = [[] for _ in range(max(layer.values()) + 1)]
     for node in layer:
         rows[layer[node]].append(node)
@@ -182,7 +177,7 @@ def _parsed(genome: str | Mapping[str, Any]) -> Mapping[str, Any]:
         data = json.loads(genome) if isinstance(genome, str) else genome
         if data["encoding"] != "cppn":
             raise ConfigError("the genome is pixels and no network: --format png draws it.")
-        ids = [*INPUTS, *(str(node["id"]) for node in data["nodes"])]
+        ids = [*INPUT_IDS, *(str(node["id"]) for node in data["nodes"])]
         ends = {str(gene[end]) for gene in data["connections"] for end in ("source", "destination")}
         if len(set(ids)) < len(ids) or not ends <= set(ids) or not _outputs(data).keys() <= set(ids):
             raise InvalidGenome("a genome has a node twice, or a connection from or to a node that is not there.")
@@ -194,7 +189,7 @@ def _parsed(genome: str | Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _outputs(data: Mapping[str, Any]) -> dict[str, str]:
-    return {f"{number:x}": name for number, name in enumerate(OUTPUTS[data["colour"]], len(INPUTS))}
+    return {f"{number:x}": name for number, name in enumerate(CHANNELS[data["colour"]], len(INPUTS))}
 
 
 def _layers(nodes: Sequence[str], edges: Sequence[tuple[int, str, str]], outputs: Iterable[str]) -> dict[str, int]:
@@ -204,7 +199,7 @@ def _layers(nodes: Sequence[str], edges: Sequence[tuple[int, str, str]], outputs
     for _, source, destination in edges:
         leaving[source].append(destination)
         pending[destination] += 1
-    layer = {node: 0 if node in INPUTS else 1 for node in nodes}
+    layer = {node: 0 if node in INPUT_IDS else 1 for node in nodes}
     ready = [node for node in nodes if not pending[node]]
     for node in ready:  # grows while it is read
         for after in leaving[node]:
@@ -227,7 +222,7 @@ def _dead(nodes: Iterable[str], edges: Sequence[tuple[int, str, str]], outputs: 
         found = set(arriving.get(frontier.pop(), ())) - alive
         alive |= found
         frontier += found
-    return set(nodes) - alive - INPUTS.keys()
+    return set(nodes) - alive - INPUT_IDS.keys()
 
 
 def _chains(
@@ -266,7 +261,7 @@ def _order(rows: list[list[str]], links: Sequence[tuple[str, str]], outputs: Seq
         beside, order = (before, rows) if sweep % 2 == 0 else (after, rows[::-1])
         for row in order:
             wish = {name: fmean(place[n] for n in beside[name]) if name in beside else place[name] for name in row}
-            for fixed in ([*INPUTS], outputs):
+            for fixed in ([*INPUT_IDS], outputs):
                 here = [name for name in fixed if name in wish]
                 wish |= zip(here, sorted(wish[name] for name in here))
             row.sort(key=wish.__getitem__)
@@ -336,13 +331,13 @@ def _curve(points: Sequence[Point], start: float) -> str:
 def _names(data: Mapping[str, Any]) -> dict[str, str]:
     """What each node is called, by its id."""
     outputs = _outputs(data)
-    return INPUTS | {
+    return INPUT_IDS | {
         node["id"]: f"{outputs.get(node['id'], node['id'][-4:])} ({node['activation']})" for node in data["nodes"]
     }
 
 
 def _sentence(data: Mapping[str, Any]) -> str:
-    nodes, connections = len(data["nodes"]) + len(INPUTS), len(data["connections"])
+    nodes, connections = len(data["nodes"]) + len(INPUT_IDS), len(data["connections"])
     return f"A network of {nodes} nodes and {connections} connections, from x, y, d and bias to the colour of a pixel"
 
 
