@@ -39,11 +39,9 @@ def report(
     from evofool.store.remote.working_copy import named
 
     names = [named(str(path)) for path in paths]
+    options = ["--out", quoted(out)] if out else []
     if out is None:
-        is_here = len(paths) == 1 and names[0] == str(paths[0])
-        out = paths[0] / "_report" / NAME if is_here else Path(NAME)
-        command = f"evofool report {' '.join(map(quoted, names))}"
-    else:
-        command = f"evofool report {' '.join(map(quoted, names))} --out {quoted(out)}"
-    write(paths, out, command)
+        is_a_folder = len(paths) == 1 and names[0] == str(paths[0])
+        out = paths[0] / "_report" / NAME if is_a_folder else Path(NAME)
+    write(paths, out, " ".join(["evofool report", *map(quoted, names), *options]))
     print(out)

@@ -241,6 +241,7 @@ function networkOf(genome, encoding) {
   for (const place of genome.outputs) layer[place] = rightmost;
   const layers = Array.from({ length: rightmost + 1 }, () => []);
   layer.forEach((l, place) => layers[l].push(place));
+  layers[rightmost].sort((a, b) => genome.outputs.indexOf(a) - genome.outputs.indexOf(b));
   const from = genome.nodes.map((node) => node.addends.map((a) => a.from));
   const row = new Array(total).fill(0);
   const spread = () => layers.forEach((places) => places.forEach((place, i) => { row[place] = i - (places.length - 1) / 2; }));

@@ -43,8 +43,8 @@ COARSE = 100  # pixels; smaller pictures are enlarged without smoothing
 SENTENCE = 3000  # characters of a study's sentence
 
 
-def write(places: Sequence[str | Path], out: Path, command: str) -> int:
-    """Write the report of runs to a file; its bytes.
+def write(places: Sequence[str | Path], out: Path, command: str) -> None:
+    """Write the report of runs to a file.
 
     Args:
         out: replaced if it is a report, and refused if it is anything else.
@@ -60,7 +60,6 @@ def write(places: Sequence[str | Path], out: Path, command: str) -> int:
     with files.guard(out.parent, "make the folder"):
         out.parent.mkdir(parents=True, exist_ok=True)
     files.put(out, blob)
-    return len(blob)
 
 
 def _told_apart(found: Sequence[Findings]) -> None:
