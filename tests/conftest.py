@@ -165,7 +165,8 @@ def config(lenet_file: Path) -> Config:
         {
             "name": "test",
             "target": {"spec": f"lenet:{lenet_file}"},
-            "search": {"offspring": 50, "initial": 50, "generations": 6},
+            "variation": {"mutation_eta": 15.0},
+            "search": {"offspring": 50, "initial": 50, "lag": 2, "generations": 6},
             "evaluation": {"pool": "inline"},
             "storage": {"commit_every": 2, "snapshot_every": 0.0},
         }

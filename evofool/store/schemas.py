@@ -184,8 +184,6 @@ def from_parquet(path: Path, schema: pa.Schema, blob: bytes | None = None) -> pa
         file = pq.ParquetFile(pa.BufferReader(blob), **_READ_OPTIONS)
         if not file.schema_arrow.equals(schema):
             raise CorruptData(f"{path}: its columns are not those of this version of evofool.")
-        if not _texts(file):  # what is measured is what is read; a run has hundreds of such files
-            return pa.Table.from_batches(_measured(path, blob, file, use_threads=False), file.schema_arrow)
         _refuse_bomb(path, blob, file)
         return file.read()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last where a name is damaged
@@ -260,19 +258,12 @@ def _refuse_bomb(path: Path, blob: bytes, file: pq.ParquetFile) -> None:
     many rows stays single, and their lengths are added up. (Metadata of column chunks must not be looked at here:
     pyarrow ends the process where some bits of it are damaged.)
     """
-    lean = pq.ParquetFile(pa.BufferReader(blob), read_dictionary=_texts(file), **_READ_OPTIONS)
-    for _ in _measured(path, blob, lean):
-        pass
-
-
-def _measured(path: Path, blob: bytes, file: pq.ParquetFile, **options: bool) -> Iterator[pa.RecordBatch]:
-    """The rows of a file, as long as they take no more memory than they may; raises CorruptData as `_refuse_bomb`."""
     total, most = 0, byte_limit(len(blob))
-    for batch in file.iter_batches(_BATCH, **options):
+    lean = pq.ParquetFile(pa.BufferReader(blob), read_dictionary=_texts(file), **_READ_OPTIONS)
+    for batch in lean.iter_batches(_BATCH):
         total += sum(_bytes_of(column) for column in batch.columns)
         if total > most:
             raise _too_large(path, most)
-        yield batch
 
 
 def _texts(file: pq.ParquetFile) -> list[str]:

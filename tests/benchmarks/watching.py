@@ -119,6 +119,8 @@ def on_a_terminal(*arguments: object, columns: int = 120, lines: int = 44) -> It
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     command = [sys.executable, "-m", "evofool", *map(str, arguments)]
     environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    for name in ("COLUMNS", "LINES"):  # they would be believed rather than the terminal
+        environment.pop(name, None)
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     written = bytearray()

@@ -30,7 +30,9 @@ from evofool.errors import IncompatibleRun, InvalidGenome
 from evofool.evaluate import resolving
 from evofool.runs.observers.observer import Warned
 
-BUSY = VariationConfig(add_connection=0.9, split_connection=0.9, delete_connection=0.1, parallel_connections=True)
+BUSY = VariationConfig(
+    mutation_eta=15.0, add_connection=0.9, split_connection=0.9, delete_connection=0.1, parallel_connections=True
+)
 portable_encoding = functools.partial(CppnEncoding, arithmetic="portable")
 ENCODINGS = [
     *(

@@ -27,7 +27,7 @@ from evofool.encoding import numbers as arrays
 from evofool.encoding import variation
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import genome as cppn
-from evofool.encoding.cppn import operators
+from evofool.encoding.cppn import operators, programs
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.graphs import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, connection_ids, node_ids
 from evofool.encoding.direct import breeding as direct_breeding
@@ -780,9 +780,10 @@ def values(encoding: CppnEncoding, batch: Graphs) -> list[NDArray[np.float32]]:
     """What the pixels of a few genomes are before they are rounded, by both renderers."""
     rows = range(0, len(batch), 4)
     size = encoding.height, encoding.width
+    inputs = programs.coordinates(*size, encoding.coordinates, size)
     return [
         values_before_rounding(encoding, batch),
-        *(reference._evaluate(encoding, batch, row, *size) for row in rows),
+        *(reference._evaluate(encoding, batch, row, inputs) for row in rows),
     ]
 
 
