@@ -24,7 +24,10 @@ def shown(cell: Any) -> list[tuple[str, set[str]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, id=p.stem, marks=[pytest.mark.proof] * (p.stem == "own_network")) for p in notebooks.NOTEBOOKS],
+)
 def test_a_notebook_runs_and_shows_what_is_stored_in_it(path: Path, tmp_path: Path, lenet_file: Path) -> None:
     ran = notebooks.run(path, tmp_path, lenet_file, notebooks.shorter)
     stored = notebooks.read(path)

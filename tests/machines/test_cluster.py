@@ -780,6 +780,7 @@ def two_nodes(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.proof
 def test_doctor_and_submit_on_two_nodes(two_nodes: dict[str, str], lenet_file: Path, tmp_path: Path) -> None:
     jobs, drivers = "http://127.0.0.1:26595", "127.0.0.1:26579"
     folder, runs = tmp_path / "work", tmp_path / "runs"

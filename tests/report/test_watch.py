@@ -197,7 +197,13 @@ def wait_for(written: bytearray, text: bytes) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", [lambda process, tty: os.write(tty, b"q"), lambda p, tty: p.send_signal(signal.SIGINT)])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda process, tty: os.write(tty, b"q"),
+        pytest.param(lambda process, tty: process.send_signal(signal.SIGINT), marks=pytest.mark.proof),
+    ],
+)
 def test_it_goes_on_with_the_run_until_it_is_told_to_end(tmp_path: Path, end: Callable[..., Any]) -> None:
     bring(tmp_path, range(1))
     with on_a_terminal("watch", tmp_path) as (process, tty, written):
