@@ -3,14 +3,19 @@
 # make proofs  the slow tests that make test leaves out: among them the wheel, and docs/extend.md followed; a quarter of an hour
 # make check  linter, types, architecture and fast tests, in under a minute
 # make house  docs/house.md from the table that the architecture test holds the code to, and the tables of docs/commands.md
+# make notebooks  runs docs/notebooks and writes what they show into them; minutes
 # make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half
+# make bench-watch  only how soon `evofool watch` shows a long run, and what it costs; ten minutes, into docs/benchmarks.json
+# make bench-report  size of a report of a thousand classes, and how soon its gallery can be used; Markdown, minutes; needs chromium
 # make chaos  kills, power loss, cut cables, hostile files by thousands; Markdown, docs/chaos.json; needs root, strace
 # make gpu-check  is evofool right on this GPU? in under five minutes; docs/gpu.md. gpu-pack fetches what it needs elsewhere
 # make figures  the figures of docs/results.md that take minutes; prints Markdown
 # make figures-transfer  those of transfer between LeNets; a quarter of an hour
 # make figures-imagenet  those on ImageNet networks; hours
+# make figures-defaults  the defaults of the search beside others; hours, into docs/results
 # make figures-families SQUEEZENET=FILE  transfer between four ImageNet networks, and ensembles; hours, into docs/results
 # make figures-relatives  transfer between LeNet, MLP, ResNet, BagNets and heads; three quarters of an hour, into docs/results
+# make figures-screens  the screenshots of docs/report.md; needs chromium
 # make figures-fashion  fooling against training size, classes, width, labels; three quarters of an hour, into docs/results
 # make test NEWEST=1  in a new venv with the newest versions there are instead of those of constraints.txt; likewise others
 # make constraints  writes constraints.txt anew, from such a venv in which all tests passed
@@ -22,7 +27,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house constraints bench chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-families figures-relatives figures-fashion clean
+.PHONY: demo test proofs check house notebooks constraints bench bench-watch bench-report chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion figures-screens clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -37,6 +42,7 @@ weights/lenet.safetensors: | $(STAMP)
 demo: $(STAMP)
 	$(BIN)/evofool run quickstart
 	$(BIN)/evofool export runs/quickstart --out runs/quickstart-pictures --sheet-only
+	$(BIN)/evofool report runs/quickstart
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not proof"
@@ -58,8 +64,17 @@ house: $(STAMP)
 	$(BIN)/python tests/house.py
 	$(BIN)/python tests/docs/command_page.py
 
+notebooks: $(STAMP) weights/lenet.safetensors
+	$(BIN)/python tests/docs/notebooks.py
+
 bench: $(STAMP) weights/lenet.safetensors
 	$(BIN)/python tests/benchmarks/bench.py
+
+bench-watch: $(STAMP) weights/lenet.safetensors
+	$(BIN)/python tests/benchmarks/bench.py --only watching
+
+bench-report: $(STAMP)
+	$(BIN)/python tests/benchmarks/report_page.py
 
 chaos: $(STAMP)
 	EVOFOOL_REQUIRE=all $(BIN)/python tests/chaos/run.py --out docs/chaos.json
@@ -81,10 +96,15 @@ figures-transfer: $(STAMP)
 figures-imagenet: $(STAMP)
 	$(BIN)/python tests/figures/imagenet.py
 
+figures-defaults: $(STAMP)
+	$(BIN)/pip install -q -c constraints.txt onnx onnxruntime
+	$(BIN)/python tests/figures/defaults.py
+
 weights/squeezenet.safetensors: | $(STAMP)
 	$(BIN)/evofool targets import "$(SQUEEZENET)" --out $@
 
 figures-families: $(STAMP) weights/squeezenet.safetensors
+	$(BIN)/pip install -q -c constraints.txt onnx onnxruntime
 	$(BIN)/python tests/figures/families.py
 
 figures-relatives: $(STAMP)
@@ -92,6 +112,12 @@ figures-relatives: $(STAMP)
 
 figures-fashion: $(STAMP)
 	$(BIN)/python tests/figures/fashion.py
+
+weights/second.safetensors: | $(STAMP)
+	$(BIN)/evofool targets train lenet --dataset mnist-5k --seed 2 --out $@
+
+figures-screens: $(STAMP) weights/second.safetensors
+	$(BIN)/python tests/figures/screenshots.py
 
 clean:
 	rm -rf .venv .venv-newest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,6 +15,7 @@ from typing import Any
 _HOMES = {
     "Config": "config",
     "EvofoolError": "errors",
+    "Genome": "report.html",
     "Objective": "archive.objectives",
     "Observer": "runs.observers.observer",
     "OpenCluster": "base.addresses",

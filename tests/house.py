@@ -108,8 +108,14 @@ ROOMS = (
         "report",
         5,
         "pictures from Parquet",
-        _files("sheet"),
-        only=("errors", "records", "base", "store", "encoding.exchange"),
+        _files(
+            "sheet trends html accessor figures formula graph drawn watch screen "
+            "pictures curves study_files findings charts data page"
+        ),
+        only=(
+            *("errors", "records", "base", "store"),
+            *("encoding.exchange", "encoding.kinds", "encoding.drawing.portable", "targets.zoo.imagenet"),
+        ),
     ),
     Room(
         "runs",
@@ -145,12 +151,13 @@ ROOMS = (
         8,
         "typing, printing",
         _files(
-            "output completion options run resume status elites show verify export merge compact "
+            "output completion options run resume status elites show report watch verify export merge compact "
             "study targets targets.list targets.check targets.import targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
         ),
     ),
+    Room("pandas", 9, "`import evofool.pandas`: what a DataFrame of elites can do"),
     Room("__init__", 9, "the public names, loaded when first used"),
     Room("__main__", 9, "the command `evofool`"),
 )
@@ -172,7 +179,9 @@ def files_of(room: Room) -> tuple[str, ...]:
 
 # package -> the files or folders that may import it
 THIRD_PARTIES: dict[str, tuple[str, ...]] = {
-    "numpy": tuple(room.name for room in ROOMS if room.name not in ("errors", "config", "cli", "__init__", "__main__")),
+    "numpy": tuple(
+        room.name for room in ROOMS if room.name not in ("errors", "config", "cli", "pandas", "__init__", "__main__")
+    ),
     "torch": (
         "encoding.drawing.render",
         "targets",
@@ -199,14 +208,17 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "pydantic": ("config",),
     "pydantic_core": ("config.fields",),
     "yaml": ("config",),
-    "pyarrow": ("store", "studies"),
+    "pyarrow": ("store", "studies", "report.watch"),
     "obstore": ("store.remote.objects",),
-    "PIL": ("base", "report.sheet", "targets.checking", "studies.shared.pictures"),
+    "PIL": ("base", "report.sheet", "report.html", "report.pictures", "targets.checking", "studies.shared.pictures"),
+    "jinja2": ("report.html", "report.page"),
+    "markupsafe": ("report.data", "report.page"),
     "pathspec": ("machines.submit",),
     "pandas": ("store.reader", "report", "studies"),
+    "matplotlib": ("report.figures",),
     "scipy": ("studies.shared.statistics",),
     "typer": ("cli",),
-    "rich": ("cli.output", "runs.observers.progress"),
+    "rich": ("cli", "runs.observers.progress", "report.screen"),
     "IPython": ("runs.observers.progress",),  # that of the notebook; nobody needs to install it
 }
 

@@ -90,7 +90,8 @@ def _top1_required(readings: Readings) -> NDArray[np.float32]:
 
 # z_c - logsumexp of the other classes: the order of confidence, without its saturation.
 LOG_ODDS = Objective(_log_odds)
-# z_c - the largest other logit: positive exactly where the class is top-1.
+# z_c - the largest other logit: positive exactly where the class is top-1. Among a thousand classes flat pictures win
+# it: where a network is sure of nothing, every logit is close to the largest.
 MARGIN = Objective(_margin)
 # Log-odds for the class that is top-1, the lowest on a tie; -inf for all others.
 TOP1_REQUIRED = Objective(_top1_required)

@@ -1,4 +1,4 @@
-"""How evofool compiles functions: `@jit.compiled`. numba is an extra, so whoever imports this checks for it first."""
+"""How evofool compiles functions: `@jit.compiled`. numba may be missing: importers check for it first."""
 
 from __future__ import annotations
 

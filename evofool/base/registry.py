@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["ENCODINGS", "FAMILIES", "OBJECTIVES", "POOLS", "STUDIES", "TRACKERS", "known", "load"]
+__all__ = ["ENCODINGS", "FAMILIES", "OBJECTIVES", "POOLS", "STUDIES", "TRACKERS", "VIEWS", "known", "load"]
 
 ENCODINGS = {  # encoding.kind: an encoding.contract.Kind
     "direct": "evofool.encoding.direct.kind:KIND",
@@ -46,6 +46,16 @@ STUDIES = {  # `evofool study NAME`, its question: a studies.study.Study
     "compare": ("Which of several configurations fools the network sooner or better?", "evofool.studies.compare:STUDY"),
     "siblings": ("Are classes that have many like them harder to fool for?", "evofool.studies.siblings:STUDY"),
     "score": ("What does a network say of any pictures?", "evofool.studies.score:STUDY"),
+}
+VIEWS = {  # what a store.reader.Run shows of itself; its methods say what each is
+    "accessor": "evofool.report.accessor:Elites",
+    "genome": "evofool.report.html:Genome",
+    "page": "evofool.report.html:run_page",
+    "curves": "evofool.report.figures:curves",
+    "classes": "evofool.report.figures:classes",
+    "elites": "evofool.report.figures:elites",
+    "lineage": "evofool.report.figures:lineage",
+    "goal_switches": "evofool.report.figures:switches",
 }
 
 

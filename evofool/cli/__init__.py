@@ -19,7 +19,7 @@ from evofool.errors import EvofoolError, StorageError
 __all__ = ["app", "main"]
 
 COMMANDS = (  # in the order of --help; each file adds its command when it is loaded
-    *("run", "resume", "status", "elites", "show", "verify", "export", "merge", "compact"),
+    *("run", "resume", "status", "elites", "show", "report", "watch", "verify", "export", "merge", "compact"),
     "study",
     *("targets.list", "targets.check", "targets.import", "targets.train"),
     *("config.show", "config.schema", "config.presets"),
@@ -34,6 +34,7 @@ FIRST_DAY = """evofool finds images that a classifier is sure about and that mea
   evofool run quickstart                          one of them, after training its network: an elite for each class
   evofool elites runs/quickstart                  the table of the elites
   evofool show runs/quickstart 3                  one of them, in the terminal
+  evofool report runs/quickstart                  a page of all it found: gallery, ancestors, curves
   evofool export runs/quickstart --out pictures   pictures, CSV, a contact sheet
 
 All commands: evofool --help"""

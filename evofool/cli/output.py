@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from evofool.base import streams
 from evofool.base.places import quoted
@@ -161,26 +160,11 @@ def print_next(paths: Sequence[Path]) -> None:
         f"\n{'The archive is' if len(names) == 1 else 'The archives are'} in {', '.join(names)}. What next:\n{several}"
         f"  python -c {quoted(code)}\n"
         f"  evofool show {quoted(where)} CLASS             one elite, its picture and its ancestors\n"
+        f"  evofool report {quoted(where)}                 a page of all it found: gallery, ancestors, curves\n"
         f"  evofool export {quoted(where)} --out pictures  PNGs, CSV and a contact sheet\n"
         f"  evofool resume {quoted(where)} search.generations=1000\n"
         "  evofool run CONFIG target.spec=python:mynet.py:build --allow-code    another network"
     )
-
-
-def half_blocks(image: list[list[list[int]]]) -> Text:
-    """A picture as about 14 lines of text: a character is two pixels, one above the other.
-
-    Args:
-        image: (height, width, 1 or 3), numbers from 0 to 255; of a larger one every k-th pixel is shown.
-    """
-    step = max(1, round(len(image) / 28))
-    text = Text()
-    for top, bottom in zip(image[:: 2 * step], image[step :: 2 * step]):
-        for upper, lower in zip(top[::step], bottom[::step]):
-            colours = ["#{:02x}{:02x}{:02x}".format(*(p if len(p) == 3 else list(p) * 3)) for p in (upper, lower)]
-            text.append("▀", style=f"{colours[0]} on {colours[1]}")
-        text.append("\n")
-    return text
 
 
 def write(path: Path, data: bytes) -> None:

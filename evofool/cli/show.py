@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from evofool.cli import completion, output
 from evofool.cli.options import AllowCode, Json, RunPath, app, file_path
+from evofool.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evofool.records import Facts
+    from evofool.store.reader import Run
 
 ANCESTORS = 20  # that are printed
+FORMATS = ("png", "svg", "python")
 
 
 @app.command()
@@ -23,6 +29,14 @@ def show(
     ],
     png: Annotated[Path | None, Option(help="Write the picture to this file.", parser=file_path)] = None,
     size: Annotated[int | None, Option(help="Side in pixels; the archived image by default.", min=1, max=8192)] = None,
+    format_: Annotated[
+        str | None,
+        Option(
+            "--format",
+            help="Print nothing but the elite as png (the picture), svg (the network of a CPPN) or python (a program "
+            "that draws the picture of a CPPN, with numpy alone).",
+        ),
+    ] = None,
     as_json: Json = False,
     allow_code: AllowCode = False,
 ) -> None:
@@ -30,8 +44,17 @@ def show(
     from evofool.base.png import encode_png
     from evofool.store.reader import open_run
 
+    if format_ not in (None, *FORMATS):
+        raise ConfigError(f"--format: {format_!r} is none; say {', '.join(FORMATS)}.")
+    if format_ and as_json:
+        raise ConfigError("--format and --json: both print to stdout; give one of them.")
+    if format_ == "png" and sys.stdout.isatty():
+        raise ConfigError("--format png: a terminal shows no PNG; add > FILE, or say --png FILE.")
     run = open_run(path)
     row = run.elite(class_, allow_code=allow_code)
+    if format_:
+        _print_as(format_, run, row, size, allow_code)
+        return
     lineage = run.lineage(int(row["individual_id"]))
     not_stored = lineage.attrs["evofool"]["not_kept"]
     if png is not None:
@@ -59,7 +82,9 @@ def show(
     ]
     output.table(["", ""], figures)
     if sys.stdout.isatty():
-        output.console().print(output.half_blocks(run.image(class_, allow_code=allow_code).tolist()))
+        from evofool.report.screen import half_blocks
+
+        output.console().print(half_blocks(run.image(class_, allow_code=allow_code)))
     print(f"\n{_counted(len(ancestors), bool(not_stored))}")
     columns = ["individual", "generation", "made by", "took the cells of", "from run"]
     rows = [
@@ -73,6 +98,30 @@ def show(
         print(f"and {len(ancestors) - ANCESTORS} more; --json lists all")
     if not_stored:
         print(f"it ends early: storage.history: elites has not kept {len(not_stored)} of the ancestors")
+
+
+def _print_as(format_: str, run: Run, row: Facts, size: int | None, allow_code: bool) -> None:
+    """Print an elite in one of FORMATS."""
+    from evofool.base.png import encode_png
+    from evofool.base.provenance import versions
+
+    name, run_name = row["class_name"], run.config.run_name
+    if format_ == "png":
+        sys.stdout.buffer.write(encode_png(run.image(row["class_index"], size, allow_code=allow_code)))
+    elif format_ == "svg":
+        from evofool.report.graph import network_svg
+
+        print(network_svg(row["genome_json"], f"The network that draws {name}, of {run_name}", size))
+    else:
+        from evofool.report.drawn import python_text
+
+        about = (
+            f"{name} ({output.number(row['confidence'])} sure), of the run {run_name}, individual "
+            f"{row['individual_id']}; written by evofool {versions()['evofool']}"
+        )
+        is_portable = run.config.encoding.arithmetic == "portable"
+        shape = (size, size) if size else None
+        print(python_text(row["genome_json"], is_portable=is_portable, size=shape, about=about), end="")
 
 
 def _counted(ancestors: int, some_are_dropped: bool) -> str:

@@ -133,10 +133,10 @@ class EncodingConfig(Section):
     activations: Annotated[list[str], Field(min_length=1)] = key(
         ["sine", "sigmoid", "gaussian", "linear"], "cppn: activations that new nodes and mutations draw from."
     )
-    arithmetic: Literal["torch", "portable"] = key(
-        "torch",
-        "cppn: sine and exponential of torch; or portable ones: the same pictures on every processor, drawn several "
-        "times as fast on CPUs where numba is installed (pip install 'evofool[fast]').",
+    arithmetic: Literal["portable", "torch"] = key(
+        "portable",
+        "cppn: a sine and an exponential that give the same pictures on every processor, drawn several times as fast "
+        "on CPUs where numba is installed; or those of torch.",
     )
     weight_limit: Annotated[float, Field(gt=0.0, le=1e6), BeforeValidator(refuse_bool)] = key(
         10.0, "cppn: weights lie in [-limit, limit]."
@@ -155,7 +155,7 @@ class VariationConfig(Section):
         "polynomial: bounded, as DEAP's; polynomial_clipped: unbounded step, then clipped, as in the 2015 code.",
     )
     mutation_rate: Rate = key(0.1, "Chance of each pixel (direct) or connection weight (cppn) to mutate.")
-    mutation_eta: NotNegative = key(15.0, "Distribution index of the polynomial mutation; larger means smaller steps.")
+    mutation_eta: NotNegative = key(2.0, "Distribution index of the polynomial mutation; larger means smaller steps.")
     activation_rate: Rate = key(0.1, "cppn: chance of each node to redraw its activation.")
     add_connection: Rate = key(0.5, "cppn: chance to try one new connection.")
     delete_connection: Rate = key(0.3, "cppn: chance to delete one connection.")
@@ -216,16 +216,18 @@ class SearchConfig(Section):
         "map_elites: an elite breeds for every class; single_class: each class is a search of its own, with an equal "
         "share of the offspring; random: nothing is bred, every generation is random anew.",
     )
-    offspring: Individuals = key(200, "Individuals bred in each generation.")
-    initial: Individuals = key(200, "Random individuals in each of the first `lag` generations.")
+    offspring: Individuals = key(32, "Individuals bred in each generation.")
+    initial: Individuals = key(32, "Random individuals in each of the first `lag` generations.")
     lag: Annotated[int, Field(ge=1, le=64), BeforeValidator(refuse_bool)] = key(
-        2, "Generation g breeds from the archive after g - lag, so lag generations can be in flight."
+        1, "Generation g breeds from the archive after g - lag, so lag generations can be in flight."
     )
     insertion: Literal["every_class", "argmax"] = key(
         "every_class", "every_class: an image competes in every cell; argmax: only in that of its best class."
     )
     objective: Annotated[str, RowOf(OBJECTIVES, code=True)] = key(
-        "log_odds", "What cells rank by: log_odds, margin, top1_required, or your own as python:FILE.py:callable."
+        "log_odds",
+        "What cells rank by: log_odds, margin (which flat pictures win among many classes), top1_required, or your own "
+        "as python:FILE.py:callable.",
     )
     selection: Literal["cells", "individuals", "curiosity", "kinship"] = key(
         "cells",
@@ -233,7 +235,7 @@ class SearchConfig(Section):
         "proportion to a score of elites that are new or whose children hold cells; kinship: the second parent is the "
         "first one's parent, child or sibling.",
     )
-    generations: Positive | None = key(200, "Stop after this many generations (null: no limit).", "stopping")
+    generations: Positive | None = key(1000, "Stop after this many generations (null: no limit).", "stopping")
     max_evaluations: Positive | None = key(
         None, "Stop at the generation that reaches this many evaluations.", "stopping"
     )

@@ -52,6 +52,6 @@ def usable_numerics(problem: Problem, has_gpu: bool, stored: Facts | None, warn:
     if is_portable and numerics.device == "cpu" and not has_compiler():
         warn(
             "encoding.arithmetic: portable draws more slowly than torch where numba is missing; pip install "
-            "'evofool[fast]' makes it several times as fast, with the same pictures."
+            "numba makes it several times as fast, with the same pictures."
         )
     return numerics

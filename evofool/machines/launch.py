@@ -195,7 +195,7 @@ def fill(kind: str, config: Path, overrides: list[str], settings: Config, wishes
     if kind == "docker":
         trackers = [load(TRACKERS[name]).extra for name in settings.observers.trackers]
         families = [family.extra for family in _families(settings)]
-        extras = dict.fromkeys(filter(None, ["fast", *families, *trackers]))
+        extras = dict.fromkeys(filter(None, [*families, *trackers]))
         return Filled(_swap(text, r"^ARG EXTRAS=.*", f"ARG EXTRAS={','.join(extras)}"))
     check_settings(settings, wishes.allow_code, "the launched run")
     nodes = _nodes(kind, wishes)

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from evofool.base.places import quoted
 from evofool.base.png import decode_png
+from evofool.base.registry import VIEWS, load
 from evofool.config import Config
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn.activations import activation_sources, load_activations
@@ -86,6 +87,9 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, generation={self.status()['generation']})"
 
+    def _repr_html_(self) -> str:
+        return str(load(VIEWS["page"])(self))
+
     @property
     def config(self) -> Config:
         """The resolved configuration."""
@@ -117,10 +121,13 @@ class Run:
     def elites(self, *, pictures: bool = True, allow_code: bool = False) -> pd.DataFrame:
         """One row for each filled cell; the columns are listed in docs/archive.md. `attrs["evofool"]` names the run.
 
+        In a notebook `elites().evofool` shows the pictures (report/accessor.py).
+
         Arguments, errors and warnings: see `elites_table`.
         """
         table = self.elites_table(pictures=pictures, allow_code=allow_code)
         frame = table.to_pandas()
+        load(VIEWS["accessor"])  # which pandas knows from then on
         # As pandas.read_parquet does, and pyarrow's to_pandas does not.
         frame.attrs = json.loads((table.schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
         return frame
@@ -251,6 +258,85 @@ class Run:
         encoding = encoding_of(self.store, allow_code)
         genome = read_steadily(self.store, lambda store: store.genomes({int(row["individual_id"])}))
         return redraw(encoding, encoding.from_bytes(list(genome.values())), 0, shape)
+
+    def images(self, individual_ids: Iterable[int], *, allow_code: bool = False) -> dict[int, NDArray[np.uint8]]:
+        """Pictures of any individuals, such as ancestors, drawn anew from their genomes at the size that was scored.
+
+        Args:
+            allow_code: whether activations of the user's own may run their code.
+
+        Returns:
+            By id, (height, width, 1 or 3) uint8, of those whose genomes are stored: large ones of ancestors are not.
+
+        Raises:
+            ConfigError: code is not allowed.
+            CorruptData: a genome is damaged.
+        """
+        wanted, encoding = {int(i) for i in individual_ids}, encoding_of(self.store, allow_code)
+
+        def read(store: RunStore) -> dict[int, bytes]:
+            return store.genomes(wanted & set(store.table("genomes")["individual_id"].to_pylist()))
+
+        genomes = read_steadily(self.store, read)
+        return {i: redraw(encoding, encoding.from_bytes([genome]), 0) for i, genome in genomes.items()}
+
+    def genome(self, class_: str | int) -> Any:
+        """The genome of a class's elite as an `evofool.Genome`, which a notebook shows. Raises as `elite`."""
+        return load(VIEWS["genome"])(self.elite(class_)["genome_json"])
+
+    def plot_curves(self, ax: Any = None, *, label: str | None = None) -> Any:
+        """Median log-odds of the elites over evaluations; the bands have half of the classes, and four fifths.
+
+        Where `storage.history` has dropped placements, the median alone. As every `plot_`, of matplotlib (the extra
+        `plots`), and without the network.
+
+        Args:
+            ax: matplotlib's Axes to draw on, which several runs may share; new ones by default.
+            label: of the line; the run's name by default.
+
+        Returns:
+            The Axes.
+
+        Raises:
+            ConfigError: matplotlib is missing.
+            CorruptData: a table is damaged.
+        """
+        return load(VIEWS["curves"])(self, ax, label)
+
+    def plot_classes(self, ax: Any = None, *, label: str | None = None) -> Any:
+        """How many classes have an elite of confidence 0.9, 0.99 and 0.9999, over evaluations; see `plot_curves`."""
+        return load(VIEWS["classes"])(self, ax, label)
+
+    def plot_elites(self, ax: Any = None, *, columns: int = 10, most: int = 100) -> Any:
+        """The pictures of the elites with their classes and confidences; see `plot_curves`.
+
+        Args:
+            columns: pictures in a row.
+            most: pictures to draw, from the first class on.
+        """
+        return load(VIEWS["elites"])(self, ax, columns, most)
+
+    def plot_lineage(self, class_: str | int, ax: Any = None, *, most: int = 12) -> Any:
+        """The ancestors of a class's elite by first parents, from generation 0 on, as a strip of pictures.
+
+        Under each are its generation and the classes whose cells it took; see `plot_curves`. A genome that the run has
+        not kept is a grey square.
+
+        Args:
+            most: pictures; of a longer line some at equal distances.
+
+        Raises, besides what `plot_curves` does:
+            ClassNotFound: no such class, or its cell is empty.
+        """
+        return load(VIEWS["lineage"])(self, class_, ax, most)
+
+    def plot_goal_switches(self, ax: Any = None) -> Any:
+        """From which classes' elites those of each class were bred, as numbers of placements; see `plot_curves`.
+
+        A placement counts for the classes that its first parent held when it was bred, in equal parts; it is a goal
+        switch where its own is none of them (Nguyen, Yosinski and Clune, GECCO 2015).
+        """
+        return load(VIEWS["goal_switches"])(self, ax)
 
 
 def _placements(store: RunStore) -> pd.DataFrame:

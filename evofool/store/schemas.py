@@ -22,6 +22,7 @@ from evofool.records import Cells, Facts
 __all__ = [
     "OF_TABLE",
     "SCHEMA_VERSION",
+    "any_table",
     "batches",
     "byte_limit",
     "elites",
@@ -186,6 +187,21 @@ def from_parquet(path: Path, schema: pa.Schema, blob: bytes | None = None) -> pa
         _refuse_bomb(path, blob, file)
         return file.read()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last where a name is damaged
+        raise _unreadable(path, error) from None
+
+
+def any_table(path: Path) -> pa.Table:
+    """A table of any schema, such as a study's.
+
+    Raises:
+        CorruptData: missing, not Parquet, damaged, or larger in memory than `byte_limit`.
+    """
+    try:
+        blob = path.read_bytes()
+        file = pq.ParquetFile(pa.BufferReader(blob), **_READ_OPTIONS)
+        _refuse_bomb(path, blob, file)
+        return file.read()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from None
 
 

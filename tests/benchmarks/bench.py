@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # where the package `benchmarks` lies, for workers too
 
-from benchmarks import ageing, driver, evolve, loop, rendering, simulation, vary
+from benchmarks import ageing, driver, evolve, loop, rendering, simulation, vary, watching
 from benchmarks.measure import Settings, machine, one_line
 
 SECTIONS: dict[str, tuple[str, ModuleType]] = {
@@ -35,6 +35,7 @@ SECTIONS: dict[str, tuple[str, ModuleType]] = {
     "vary": ("Variation", vary),
     "driver": ("The driver alone", driver),
     "ageing": ("Early and late in a run", ageing),
+    "watching": ("A run that is watched", watching),
     "simulation": ("More evaluators, simulated", simulation),
     "rivals": ("The whole search, on one LeNet", evolve),
 }

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # on a slow machine a
 PROGRAM = Path(__file__).with_name("run.py")
 PROOFS = {"memory", "strangers", "nodes", "heads"}  # rows that take a minute for one trial
 PROOFS |= {"commits-in-place", "no-table-sync", "no-folder-sync", "commits-replace", "objects-replace"}
-PROOFS |= {"exchanged", "changing", "no-soundness", "no-platforms"}
+PROOFS |= {"exchanged", "changing", "no-soundness", "no-platforms", "rivals", "settings"}
 # Rows that others cover in part: test_ray, test_closed_streams, test_soundness, test_store, test_cli.
 PROOFS |= {"ray-driver", "evaluators", "terminals", "functions", "first", "lockless", "objects-believed", "sigint"}
 NEEDS = {"syscalls": [pytest.mark.needs_strace], "power": [pytest.mark.needs_root, pytest.mark.needs_mounts]}

@@ -171,7 +171,7 @@ def test_doctor(command: Command, config_file: Path, tmp_path: Path, monkeypatch
 def test_without_a_command_the_first_day_is_shown(command: Command) -> None:
     code, out, _ = command()
     shown = re.findall(r"^  evofool (.*?)  ", out, re.MULTILINE)
-    assert code == 0 and len(shown) == 5
+    assert code == 0 and len(shown) == 6
     for line in shown:
         names = line.split()[: 2 if line.startswith("targets") else 1]
         assert command(*names, "--help")[0] == 0

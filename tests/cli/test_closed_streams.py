@@ -42,6 +42,7 @@ def until(condition: Callable[[], bool], within: float) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.proof
 def test_over_ray_a_stopped_terminal_holds_up_neither_search_nor_sigterm(config: Config, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     path, grace = tmp_path / "run", 5.0  # of which a generation here takes milliseconds

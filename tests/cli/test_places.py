@@ -101,7 +101,7 @@ def test_what_next_can_be_pasted_whatever_the_place_is_called(capsys: pytest.Cap
     code = shlex.split(second)[2]
     assert shlex.split(second)[:2] == ["python", "-c"]
     assert [n.value for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Constant)] == [f"{place}/elites"]
-    for line, verb in zip(others[:3], ("show", "export", "resume"), strict=True):
+    for line, verb in zip(others[:4], ("show", "report", "export", "resume"), strict=True):
         assert shlex.split(line)[:3] == ["evofool", verb, place]
 
 

@@ -30,6 +30,7 @@ from evofool.config import (
     to_yaml,
 )
 from evofool.config.files import MAX_FILE
+from evofool.config.introduced import INTRODUCED
 from evofool.config.schedules import SCHEDULED
 from evofool.config.sections import CONDITION_NAMES
 from evofool.errors import ConfigError
@@ -485,9 +486,10 @@ def test_fingerprint_does_not_see_how_a_value_was_written() -> None:
 
 
 def test_fingerprint_leaves_out_what_is_as_it_was_introduced() -> None:
-    assert fingerprint(load_config(nested("search.lag", 2))) == fingerprint(load_config(BASE))
+    introduced = {key: value for key, value in INTRODUCED.items() if value is not None and key not in KINDS}
     text = json.dumps({"target.spec": BASE["target"]["spec"]}, sort_keys=True)
-    assert fingerprint(load_config(BASE)) == hashlib.sha256(text.encode()).hexdigest()
+    config = load_config(BASE, [f"{key}={json.dumps(value)}" for key, value in introduced.items()])
+    assert fingerprint(config) == hashlib.sha256(text.encode()).hexdigest() != fingerprint(load_config(BASE))
 
 
 # ------------------------------------------------------------------------------------------------------ schedules

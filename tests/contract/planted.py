@@ -64,8 +64,13 @@ def random_weight(seed: int, classes: int = 30) -> torch.Tensor:
 
 def evolve(out: Path, by: evofool.Target, *overrides: str, generations: int = 12) -> evofool.Run:
     """A small run."""
-    search = {"offspring": 30, "initial": 30, "generations": generations}
-    config = {"target": {"spec": "live"}, "search": search, "evaluation": {"pool": "inline"}}
+    search = {"offspring": 30, "initial": 30, "lag": 2, "generations": generations}
+    config = {
+        "target": {"spec": "live"},
+        "variation": {"mutation_eta": 15.0},
+        "search": search,
+        "evaluation": {"pool": "inline"},
+    }
     return evofool.run(config, list(overrides), target=by, out=out)
 
 

@@ -78,6 +78,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(place)
         patch.syspath_prepend(place)
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("HF_DATASETS_CACHE", str(place / "cache"))
+        patch.setenv("MPLBACKEND", "agg")
         patch.setattr(train, "EPOCHS", 1)
         patch.setattr(train, "THREADS", 1)
         for module in (evofool.config, runner, asking):

@@ -27,7 +27,7 @@ from evofool.encoding import numbers as arrays
 from evofool.encoding import variation
 from evofool.encoding.contract import Encoding
 from evofool.encoding.cppn import genome as cppn
-from evofool.encoding.cppn import operators
+from evofool.encoding.cppn import operators, programs
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.cppn.graphs import FIRST_HIDDEN, FIRST_OUTPUT, PAD, Graphs, connection_ids, node_ids
 from evofool.encoding.direct import breeding as direct_breeding
@@ -780,9 +780,10 @@ def values(encoding: CppnEncoding, batch: Graphs) -> list[NDArray[np.float32]]:
     """What the pixels of a few genomes are before they are rounded, by both renderers."""
     rows = range(0, len(batch), 4)
     size = encoding.height, encoding.width
+    inputs = programs.coordinates(*size, encoding.coordinates, size)
     return [
         values_before_rounding(encoding, batch),
-        *(reference._evaluate(encoding, batch, row, *size) for row in rows),
+        *(reference._evaluate(encoding, batch, row, inputs) for row in rows),
     ]
 
 
@@ -1083,7 +1084,8 @@ def test_mutate_of_pixels_is_the_pure_operator_with_every_number_made(kind: Any,
     batch = variation.initial(PIXELS, 1, 2, 9)
     uniform = rng.uniforms(5, "mutate.pixels", 6, (9, batch[0].size))
     expected, chosen = arrays.mutate(batch.reshape(9, -1), uniform, rate=rate, eta=15.0, kind=kind)
-    found, bits = variation.mutate(PIXELS, VariationConfig(mutation=kind, mutation_rate=rate), 5, 6, batch)
+    config = VariationConfig(mutation=kind, mutation_rate=rate, mutation_eta=15.0)
+    found, bits = variation.mutate(PIXELS, config, 5, 6, batch)
     assert found.tobytes() == expected.tobytes()
     assert (bits > 0).tolist() == chosen.any(axis=1).tolist()
 

@@ -159,6 +159,7 @@ def test_a_hung_evaluator_is_killed_and_its_chunk_scored_again(
     assert run.archive_hash == inline.archive_hash
 
 
+@pytest.mark.proof
 def test_a_hung_evaluator_holds_nobody_up(long: Config, tmp_path: Path, jittery: str) -> None:
     keys = [jittery, "search.generations=12", "evaluation.chunk=8", "evaluation.micro_batch=8"]
     inline = evofool.run(long, [*keys, "evaluation.pool=inline"], out=tmp_path / "inline", allow_code=True)
@@ -169,6 +170,7 @@ def test_a_hung_evaluator_holds_nobody_up(long: Config, tmp_path: Path, jittery:
     assert run.archive_hash == inline.archive_hash
 
 
+@pytest.mark.proof
 def test_a_network_that_kills_its_process_every_time_is_given_up(
     long: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +204,7 @@ def test_too_little_of_a_resource_is_said_with_demand_and_supply(long: Config, t
         evofool.run(long, keys, out=tmp_path / "run")
 
 
+@pytest.mark.proof
 def test_more_evaluators_than_fit_is_a_warning(long: Config, tmp_path: Path) -> None:
     warnings: list[str] = []
 
@@ -286,6 +289,7 @@ cluster.close()
 """
 
 
+@pytest.mark.proof
 def test_workers_do_not_import_from_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "script.py").write_text(SEEN)

@@ -1,7 +1,7 @@
 """ImageNet networks of the figures through ONNX Runtime: `target.spec=python:tests/figures/fast.py:lite0`.
 
-The same weights on the same images, two and a half times as fast as torch on the 2 cores that the figures were made on,
-so that studies of many runs end within hours; log-odds agree with torch's to about 1e-4. Needs `pip install onnx onnxruntime`.
+The same weights on the same images, two to three times as fast as torch on the 2 cores that the figures were made on,
+so that studies of many runs end within hours; logits agree with torch's to 1e-5. Needs `pip install onnx onnxruntime`.
 The first call writes weights/fast/NAME.onnx, which is a part of the fingerprint.
 """
 

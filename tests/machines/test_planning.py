@@ -107,8 +107,8 @@ def bytes_of(run: Path) -> int:
     return sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["cppn", pytest.param("direct", marks=pytest.mark.proof)])
+@pytest.mark.proof
+@pytest.mark.parametrize("kind", ["cppn", "direct"])
 def test_a_short_run_takes_what_was_foretold(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

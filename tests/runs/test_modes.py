@@ -20,7 +20,7 @@ FEW = ["search.offspring=17", "search.initial=4", "search.generations=7", "stora
 
 
 def in_mode(config: Config, mode: str, *more: str) -> Config:
-    return load_config(config, [f"search.mode={mode}", *FEW, *more])
+    return load_config(config, [f"search.mode={mode}", "search.lag=2", *FEW, *more])
 
 
 def results_of(config: Config, generations: int = 7) -> list[GenerationResult]:

@@ -24,7 +24,7 @@ class Interrupt(evofool.Observer):
         self.progress = progress
 
     def on_generation(self, event: GenerationPlaced) -> None:
-        self.progress.on_warning(Warned("pip install 'evofool[fast]' for /data/[/x]"))
+        self.progress.on_warning(Warned("pip install 'evofool[timm]' for /data/[/x]"))
         raise KeyboardInterrupt
 
 
@@ -35,7 +35,7 @@ def test_the_live_table_lets_go_of_the_terminal_after_an_error(
     with pytest.raises(Stopped):
         evofool.run(config, out=tmp_path / "run", observers=[progress, Interrupt(progress)])
     assert sys.stderr is stderr and not progress._live.is_started
-    assert "warning: pip install 'evofool[fast]' for /data/[/x]" in capsys.readouterr().err
+    assert "warning: pip install 'evofool[timm]' for /data/[/x]" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------------------------- whom a run is shown to

@@ -22,6 +22,7 @@ from evofool.base.places import as_url
 from evofool.config import Config, load_config
 from evofool.errors import ConfigError, CorruptData, RunLocked, Stopped, StorageError
 from evofool.machines import launch, submit
+from evofool.report.watch import Follower
 from evofool.runs.observers.observer import Committed, Observer
 from evofool.store import commits, compaction, writing
 from evofool.store.remote import objects, working_copy
@@ -489,3 +490,13 @@ def test_a_lost_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_the_cache_is_for_nobody_else(kept: str, tmp_path: Path) -> None:
     assert working_copy.locate(kept).parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_run_in_a_store_is_watched_as_it_grows(config: Config, bucket: str, command: Command) -> None:
+    url = f"{bucket}/runs/watched"
+    evofool.run(config, ["search.generations=2"], out=url)
+    follower = Follower(working_copy.locate(url))
+    assert follower.catch_up() and follower.glance().last["generation"] == 1
+    evofool.resume(url, ["search.generations=6"])
+    assert follower.catch_up() and follower.glance().last["generation"] == 5 and follower.glance().path == url
+    assert "6 generations of 6" in command("watch", url)[1]

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from conftest import Command
+from conftest import ROOT, Command
 from handmade import verify_files
 from keys import KINDS, OTHER
 from PIL import Image
@@ -1184,6 +1184,26 @@ def test_pandas_polars_and_duckdb_read_the_same_elites(config: Config, tmp_path:
     assert [plain(row) for row in pl.read_parquet(run.path / "elites").to_dicts()] == rows
     relation = duckdb.sql(f"SELECT * FROM read_parquet('{run.path}/elites/*.parquet')")
     assert [dict(zip(relation.columns, plain(row))) for row in relation.fetchall()] == rows
+
+
+@pytest.mark.slow
+def test_hugging_faces_datasets_loads_the_elites_as_pictures(
+    small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the metadata of the schema alone; views that an earlier version wrote say it too."""
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "1")
+    import datasets
+
+    stored = evofool.open_run(ROOT / "tests" / "fixtures" / "cppn")
+    for run in (small_run, stored):
+        files = str(run.path / "elites" / "elites.parquet")
+        loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+        assert loaded.column_names == COLUMNS
+        for row, index in zip(loaded, run.elites()["class_index"], strict=True):
+            picture = row["image"]
+            assert isinstance(picture, Image.Image)
+            assert np.array_equal(np.atleast_3d(np.asarray(picture)), run.image(int(index)))
 
 
 def test_ids_of_genes_keep_their_bits_in_pandas(small_run: Run) -> None:

@@ -55,7 +55,7 @@ class CppnEncoding:
     activations: tuple[str, ...] = ("sine", "sigmoid", "gaussian", "linear")  # that mutation and new nodes draw from
     weight_limit: float = 10.0  # weights are drawn from [-weight_limit, weight_limit]
     quantisation: str = "round"  # or "truncate"
-    arithmetic: str = "torch"  # or "portable": see portable.py
+    arithmetic: str = "portable"  # see portable.py; or "torch"
     kind: str = "cppn"
     code: tuple[tuple[str, str], ...] = ()  # (spec, sha256 of its file) of activations of the user's own
 

@@ -24,6 +24,8 @@ __all__ = ["ACTIVATIONS", "quantise", "render", "to_rgb"]
 
 Array = NDArray[np.float32]
 
+_AT_ONCE = 1 << 18  # pixels: the values of all nodes are held, which at 4096 x 4096 are 64 MiB each
+
 # The four of Nguyen et al. 2015 (sferes, af_cppn.hpp), and the identity of split nodes.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "identity": lambda p: p,
@@ -51,16 +53,23 @@ def render(encoding: Encoding, genomes: Genomes, row: int, size: tuple[int, int]
         columns = np.arange(width) * encoding.width // width
         return pixels(genomes[row][rows][:, columns], encoding)
     assert isinstance(encoding, CppnEncoding)
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        values = _evaluate(encoding, genomes, row, height, width)
-    values = np.abs(values) if encoding.output == "absolute" else (values + np.float32(1)) / np.float32(2)
-    values = np.clip(np.nan_to_num(values, nan=0.0), 0, 1)
-    return pixels(np.ascontiguousarray(values.T).reshape(height, width, -1), encoding)
-
-
-def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, width: int) -> Array:
-    """Output values, (channels, pixels): evaluates every node whose sources all have values, until no node is left."""
     inputs = programs.coordinates(height, width, encoding.coordinates, (encoding.height, encoding.width))
+    image = np.empty((height * width, encoding.channels), dtype=np.uint8)
+    for start in range(0, len(image), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            values = _evaluate(encoding, genomes, row, inputs[:, part])
+        values = np.abs(values) if encoding.output == "absolute" else (values + np.float32(1)) / np.float32(2)
+        image[part] = pixels(np.ascontiguousarray(np.clip(np.nan_to_num(values, nan=0.0), 0, 1).T), encoding)
+    return image.reshape(height, width, -1)
+
+
+def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, inputs: Array) -> Array:
+    """Output values, (channels, pixels): evaluates every node whose sources all have values, until no node is left.
+
+    Args:
+        inputs: (4, pixels) x, y, d and bias.
+    """
     value_of: dict[int, Array] = dict(enumerate(inputs))
     genes = encoding.genes(graphs, row)
     waiting = {g["id"]: g["activation"] for g in genes if g["gene"] == "node"}
@@ -84,7 +93,7 @@ def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, height: int, wid
         if not ready:
             raise InvalidGenome(CYCLE)
         for node in ready:
-            total = np.zeros(height * width, dtype=np.float32)
+            total = np.zeros(inputs.shape[1], dtype=np.float32)
             for weight, _, source in order[node]:
                 total += np.float32(weight) * value_of[source]
             value_of[node] = _activation(encoding, waiting.pop(node))(total)
@@ -99,7 +108,7 @@ def _activation(encoding: CppnEncoding, name: str) -> Callable[[Array], Array]:
 
 
 def pixels(values: Array, encoding: Encoding) -> NDArray[np.uint8]:
-    """Numbers in [0, 1] in the genome's colour space, (height, width, 1 or 3), to grey or RGB uint8."""
+    """Numbers in [0, 1] in the genome's colour space, (..., 1 or 3), to grey or RGB uint8."""
     if encoding.colour == "hls2015":
         return hls2015(quantise(values, encoding.quantisation))
     return quantise(to_rgb(values, encoding.colour), encoding.quantisation)

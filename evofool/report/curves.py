@@ -1,0 +1,84 @@
+"""Curves of a run from its placements: confidence, classes, goal switches; and who took cells of other classes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from evofool.report import trends
+
+__all__ = ["QUANTILES", "Curves", "curves", "takers"]
+
+POINTS = 200  # of a curve, at most
+QUANTILES, THRESHOLDS = tuple(trends.QUANTILES.values()), tuple(trends.THRESHOLDS.values())
+
+
+@dataclass
+class Curves:
+    """Columns of numbers over the evaluations; a column that the tables cannot tell any more is empty."""
+
+    evaluations: list[int] = field(default_factory=list)
+    generations: list[int] = field(default_factory=list)
+    quantiles: dict[float, list[float]] = field(default_factory=dict)
+    classes: dict[float, list[int]] = field(default_factory=dict)
+    placements: list[int] = field(default_factory=list)  # so far
+    switches: list[int] = field(default_factory=list)  # so far
+
+
+def takers(placed: pd.DataFrame, names: Mapping[int, str]) -> tuple[dict[int, str], dict[int, list[str]]]:
+    """Of each individual the class it was surest of when it took a cell, and all classes whose cells it took."""
+    seen_as: dict[int, tuple[float, str]] = {}
+    taken: dict[int, list[str]] = {}
+    for identity, index, odds in zip(placed["individual_id"], placed["class_index"], placed["log_odds"]):
+        name = names[index]
+        taken.setdefault(identity, []).append(name)
+        if identity not in seen_as or odds > seen_as[identity][0]:
+            seen_as[identity] = (odds, name)
+    return {identity: name for identity, (_, name) in seen_as.items()}, taken
+
+
+def curves(
+    placed: pd.DataFrame, history: pd.DataFrame, whole_from: int, cells: int, lag: int, names: Mapping[int, str]
+) -> tuple[Curves, list[tuple[str, int]]]:
+    """The curves, and (class, how many cells of other classes the children of its elites took), the most first.
+
+    Args:
+        placed: the placements in order, as `trends.bred_from` wants them; all of them from generation `whole_from` on.
+        cells: how many there are.
+        lag: `search.lag`.
+        names: of the classes, by index.
+    """
+    told = Curves()
+    generations = history["generation"].to_numpy()
+    if not len(generations):
+        return told, []
+    shown = np.unique(np.linspace(0, len(generations) - 1, min(POINTS, len(generations))).round().astype(int))
+    told.generations = generations[shown].tolist()
+    told.evaluations = history["evaluations"].to_numpy()[shown].tolist()
+    told.placements = history["placements_total"].to_numpy()[shown].tolist()
+    if whole_from:  # what came before the last compaction is only in the history
+        told.quantiles = {0.5: history["median"].to_numpy()[shown].tolist()}
+        told.classes = {
+            limit: history[name].to_numpy()[shown].tolist()
+            for limit, name in ((0.99, "classes_99"), (0.9999, "classes_9999"))
+        }
+        return told, []
+    ends = np.searchsorted(placed["generation"], told.generations, side="right")
+    held = np.full(cells, np.nan, dtype=np.float32)
+    told.quantiles, told.classes = {q: [] for q in QUANTILES}, {t: [] for t in THRESHOLDS}
+    for _ in trends.held_at(ends, placed["cell"].to_numpy(), [placed["confidence"].to_numpy()], [held]):
+        filled = held[~np.isnan(held)]
+        for q, value in zip(QUANTILES, np.quantile(filled, QUANTILES) if len(filled) else [math.nan] * len(QUANTILES)):
+            told.quantiles[q].append(float(value))
+        for limit in THRESHOLDS:
+            told.classes[limit].append(int((filled >= np.float32(limit)).sum()))
+    origins, taken = trends.bred_from(placed, lag), placed["class_index"].tolist()
+    switched = [bool(held) and index not in held for held, index in zip(origins, taken)]
+    told.switches = np.append(0, np.cumsum(switched))[ends].tolist()
+    given = Counter(names[index] for held, is_switch in zip(origins, switched) if is_switch for index in held)
+    return told, given.most_common()
