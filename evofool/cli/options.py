@@ -101,6 +101,10 @@ RunPath = Annotated[
         autocompletion=completion.runs,
     ),
 ]
+RunPaths = Annotated[
+    list[Path],
+    Argument(metavar="RUN...", help="Run directories, or their URLs.", parser=run_path, autocompletion=completion.runs),
+]
 _CONFIG = Argument(
     metavar="CONFIG",
     help="YAML file, or the name of a preset (`evofool config presets`).",

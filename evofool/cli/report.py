@@ -5,26 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Option
 
 from evofool.base.places import quoted
-from evofool.cli import completion
-from evofool.cli.options import app, file_path, run_path
+from evofool.cli import options
+from evofool.cli.options import app, file_path
 
 NAME = "report.html"
 
 
 @app.command()
 def report(
-    paths: Annotated[
-        list[Path],
-        Argument(
-            metavar="RUN...",
-            help="Run directories, or their URLs.",
-            parser=run_path,
-            autocompletion=completion.runs,
-        ),
-    ],
+    paths: options.RunPaths,
     out: Annotated[
         Path | None,
         Option(
@@ -39,9 +31,9 @@ def report(
     from evofool.store.remote.working_copy import named
 
     names = [named(str(path)) for path in paths]
-    options = ["--out", quoted(out)] if out else []
+    command = ["evofool report", *map(quoted, names), *(["--out", quoted(out)] if out else [])]
     if out is None:
         is_a_folder = len(paths) == 1 and names[0] == str(paths[0])
         out = paths[0] / "_report" / NAME if is_a_folder else Path(NAME)
-    write(paths, out, " ".join(["evofool report", *map(quoted, names), *options]))
+    write(paths, out, " ".join(command))
     print(out)

@@ -16,8 +16,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from evofool.base.registry import STUDIES, known
-from evofool.cli import completion, options, output
-from evofool.cli.options import app, file_path, run_path
+from evofool.cli import options, output
+from evofool.cli.options import app, file_path
 from evofool.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,15 +28,7 @@ LISTED = 40  # rows of the table on the screen; the file has all
 NETWORKS = ("--to", "--target")  # options of studies whose values are specs
 SUBJECTS = {
     "run": options.RunPath,
-    "runs": Annotated[
-        list[Path],
-        Argument(
-            metavar="RUN...",
-            help="Run directories, or their URLs.",
-            parser=run_path,
-            autocompletion=completion.runs,
-        ),
-    ],
+    "runs": options.RunPaths,
     "network": Annotated[str, Argument(metavar="TARGET", help="As target.spec, e.g. efficientnet-lite:0.")],
     "pictures": Annotated[
         list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.", parser=file_path)

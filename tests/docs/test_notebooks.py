@@ -41,7 +41,7 @@ def test_a_notebook_runs_and_shows_what_is_stored_in_it(path: Path, tmp_path: Pa
 def test_a_stored_notebook_is_whole_small_and_of_no_machine(path: Path) -> None:
     text = path.read_text()
     assert len(text) <= MOST_BYTES
-    assert not re.search(r"/tmp/|/home/|/root/|\bTraceback\b", text)
+    assert not re.search(r"/(tmp|home|root)/|\bTraceback\b", text)
     cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1)), "make notebooks"
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
