@@ -46,8 +46,8 @@ def show(
 
     if format_ not in (None, *FORMATS):
         raise ConfigError(f"--format: {format_!r} is none; say {', '.join(FORMATS)}.")
-    if format_ and as_json:
-        raise ConfigError("--format and --json: both print to stdout; give one of them.")
+    if format_ and (as_json or png is not None):
+        raise ConfigError("--format prints nothing but the elite; leave out --json and --png.")
     if format_ == "png" and sys.stdout.isatty():
         raise ConfigError("--format png: a terminal shows no PNG; add > FILE, or say --png FILE.")
     run = open_run(path)

@@ -123,3 +123,5 @@ def test_what_is_no_formula_is_refused_in_a_sentence(command: Command) -> None:
         assert code == 2 and "--format png" in said and said.count("\n") == 1
     code, _, said = command("show", FIXTURES / "cppn", "0", "--format", "jpg")
     assert code == 2 and "png, svg, python" in said
+    code, _, said = command("show", FIXTURES / "cppn", "0", "--format", "svg", "--png", "picture.png")
+    assert code == 2 and "leave out --json and --png" in said
