@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, Command
 
 from evofool.cli.config.presets import WEIGHTS
-from evofool.config import load_config, preset_about, preset_named, preset_names, preset_text
+from evofool.config import fingerprint, load_config, preset_about, preset_named, preset_names, preset_text
 from evofool.errors import ConfigError
 
 
@@ -25,6 +25,18 @@ def test_a_preset_goes_by_its_name_from_any_folder(tmp_path: Path, monkeypatch: 
     for name in preset_names():
         assert load_config(name) == load_config(Path(name)) == load_config(ROOT / "configs" / f"{name}.yaml")
     assert load_config("quickstart", ["seed=7"]).seed == 7
+
+
+def test_what_the_presets_search_for_changes_only_on_purpose(request: pytest.FixtureRequest) -> None:
+    """Another fingerprint is another archive: such a commit, and CHANGELOG.md, say result-changing."""
+    golden = ROOT / "tests" / "golden" / "presets.json"
+    found = {name: fingerprint(load_config(name)) for name in preset_names()}
+    found["what a configuration leaves out"] = fingerprint(load_config({"target": {"spec": "lenet:x"}}))
+    if request.config.getoption("--bless"):
+        golden.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == json.loads(golden.read_text())
+    torch_sine = [name for name in preset_names() if load_config(name).encoding.arithmetic == "torch"]
+    assert torch_sine == [name for name in preset_names() if name.startswith("nguyen2015")]
 
 
 def test_a_file_always_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

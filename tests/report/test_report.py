@@ -12,6 +12,8 @@ from types import SimpleNamespace
 
 import found
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import Command
 from obstore.exceptions import GenericError
@@ -128,6 +130,22 @@ def test_a_study_that_cannot_be_read_is_left_out_with_a_sentence(stored: Path) -
     assert [sentence.split(" could")[0] for sentence in told.left_out] == [
         f"the study {name}" for name in ("half", "other", "planted")
     ]
+
+
+def test_a_picture_that_is_not_the_scored_one_is_damage(command: Command, stored: Path) -> None:
+    path = stored / "elites" / "elites.parquet"
+    table = pq.read_table(path)
+    place, pictures = table.schema.get_field_index("image"), table["image"].to_pylist()
+    swapped = pa.array(pictures[::-1], table.schema.field("image").type)
+    pq.write_table(table.set_column(place, table.schema.field("image"), swapped), path)
+    code, _, said = command("report", stored)
+    assert code == 4 and "its image is damaged; `evofool verify` says more" in said
+
+
+def test_a_formula_has_no_line_for_what_only_hands_on() -> None:
+    split = 1 << 62
+    network = formula.network([(4, "sine"), (split, "identity")], [(0, split, 1.0), (split, 4, 2.0), (3, 4, -0.5)])
+    assert formula.formula(network, "grey") == "grey = sine(2*x - 0.5)"
 
 
 def test_a_run_that_is_being_written(tmp_path: Path) -> None:
