@@ -33,7 +33,6 @@ ENCODINGS = [
     CppnEncoding(7, 9, "hls2015", "raw", "absolute", quantisation="truncate"),
     CppnEncoding(8, 8, "grey", arithmetic="portable"),
     CppnEncoding(9, 7, "hsv", "raw", arithmetic="portable"),
-    CppnEncoding(8, 8, "grey", weight_limit=1e6),  # where another order of addends is another picture
 ]
 ALONE = """
 import runpy, sys

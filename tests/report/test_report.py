@@ -142,10 +142,14 @@ def test_a_picture_that_is_not_the_scored_one_is_damage(command: Command, stored
     assert code == 4 and "its image is damaged; `evofool verify` says more" in said
 
 
-def test_a_formula_has_no_line_for_what_only_hands_on() -> None:
+def test_a_formula_adds_up_in_order_and_has_no_line_for_what_only_hands_on() -> None:
     split = 1 << 62
     network = formula.network([(4, "sine"), (split, "identity")], [(0, split, 1.0), (split, 4, 2.0), (3, 4, -0.5)])
     assert formula.formula(network, "grey") == "grey = sine(2*x - 0.5)"
+    assert [weight for weight, _ in network.nodes[-1].addends] == [
+        -0.5,
+        2.0,
+    ]  # in the order in which images add them up
 
 
 def test_a_run_that_is_being_written(tmp_path: Path) -> None:
