@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any
 
-__all__ = ["Messages", "mend_streams", "stderr"]
+__all__ = ["Messages", "mend_streams", "printable", "stderr"]
 
 ROOM = 64  # texts that wait for whoever reads stderr
 PATIENCE = 0.5  # seconds that the last of them may take
@@ -35,6 +35,11 @@ def mend_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def printable(text: str) -> str:
+    """Foreign text without characters that are not for reading, such as those that turn the direction of writing."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class Messages(io.TextIOBase):

@@ -24,7 +24,7 @@ def export(
 ) -> None:
     """Write a PNG for each class, elites.csv, genomes.jsonl and contact_sheet.png."""
     from evofool.base.png import encode_png
-    from evofool.report.sheet import contact_sheet
+    from evofool.report.sheet import contact_sheet, png_name
     from evofool.store.reader import open_run
 
     run = open_run(path)
@@ -40,9 +40,8 @@ def export(
     if sheet_only:
         return
     for row in frame.to_dict("records"):
-        name = "".join(c if c.isalnum() and c.isascii() else "_" for c in row["class_name"])[:40]
         image = run.image(row["class_index"], size, allow_code=allow_code)
-        output.write(out / f"{row['class_index']:04d}_{name}.png", encode_png(image))
+        output.write(out / png_name(row["class_index"], row["class_name"]), encode_png(image))
     output.write_csv(out / "elites.csv", frame.drop(columns=["image", "genome", "genome_json"]))
     output.write(out / "genomes.jsonl", "".join(f"{text}\n" for text in frame["genome_json"]).encode())
     print(f"{len(frame)} PNGs, elites.csv and genomes.jsonl in {out}")

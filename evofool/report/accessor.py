@@ -17,6 +17,7 @@ from evofool.encoding.exchange import render
 from evofool.errors import ConfigError, EvofoolError
 from evofool.records import Facts
 from evofool.report import html
+from evofool.report.sheet import png_name
 from evofool.store import files
 
 __all__ = ["Elites"]
@@ -146,8 +147,7 @@ def _file_names(rows: list[Facts]) -> list[str]:
     seen: dict[str, int] = {}
     names = []
     for row in rows:
-        text = "".join(c if c.isalnum() and c.isascii() else "_" for c in str(row["class_name"]))[:40]
-        stem = f"{int(row['class_index']):04d}_{text}"
-        seen[stem] = seen.get(stem, 0) + 1
-        names.append(f"{stem}.png" if seen[stem] == 1 else f"{stem}-{seen[stem]}.png")
+        name = png_name(int(row["class_index"]), str(row["class_name"]))
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name.removesuffix('.png')}-{seen[name]}.png")
     return names

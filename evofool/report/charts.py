@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
+from evofool.base.streams import printable
+
 __all__ = ["STYLES", "Leaf", "Panel", "Series", "lines", "style_class", "tree"]
 
 COLOURS = 8  # of the style sheet, and as many kinds of dashes
@@ -247,11 +249,7 @@ def _text(x: float, y: float, text: str, kind: str) -> str:
 
 def _words(text: str) -> str:
     """Text as SVG, in an isolate of its own: letters written from right to left turn nothing else around."""
-    return f"\u2068{escape(_shown(text))}\u2069"
-
-
-def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return f"\u2068{escape(printable(text))}\u2069"
 
 
 def _short(text: str, most: int) -> str:
@@ -260,4 +258,4 @@ def _short(text: str, most: int) -> str:
 
 def _document(name: str, wide: float, high: float, parts: Sequence[str], role: str = "img") -> str:
     head = f'<svg viewBox="0 0 {wide:.0f} {high:.0f}" width="{wide:.0f}" height="{high:.0f}" role="{role}"'
-    return f"{head} aria-label={quoteattr(_shown(name))}>{''.join(parts)}</svg>"
+    return f"{head} aria-label={quoteattr(printable(name))}>{''.join(parts)}</svg>"

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from evofool.base.streams import printable
 from evofool.encoding.drawing import portable
 from evofool.encoding.exchange import from_json
 from evofool.errors import ConfigError, InvalidGenome, first_line
@@ -50,7 +51,7 @@ def python_text(
     height, width = size or data["image_size"]
     native_height, native_width = data["image_size"]
     blocks = [
-        _HEAD.format(about=_comment(about), height=height, width=width),
+        _HEAD.format(about=printable(about[:300]), height=height, width=width),
         *([_PORTABLE] if is_portable and {*called} - {"linear"} else []),
         *(functions[name] for name in called),
         _FORMULA.format(
@@ -107,11 +108,6 @@ def _call(activation: str, terms: list[str]) -> str:
     elif activation == "identity":
         return text
     return f"{'' if activation == 'identity' else activation}({text})"
-
-
-def _comment(text: str) -> str:
-    """Foreign text that can stand in a comment: a line, without characters that are not shown."""
-    return "".join(c if c.isprintable() else "?" for c in text[:300])
 
 
 _HEAD = """

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evofool.base.streams import printable
 from evofool.errors import ConfigError
 from evofool.records import Facts
 from evofool.report.html import picture
@@ -177,5 +178,5 @@ def _thousands(value: float, position: int) -> str:
 
 def _shown(text: object) -> str:
     """A name, shortened, without characters that are not for reading."""
-    name = "".join(c if c.isprintable() else "?" for c in str(text))
+    name = printable(str(text))
     return name if len(name) <= _MOST_TEXT else f"{name[: _MOST_TEXT - 1]}…"

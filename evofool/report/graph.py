@@ -15,6 +15,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any, TypeAlias
 
+from evofool.base.streams import printable
 from evofool.errors import ConfigError, InvalidGenome
 from evofool.report.formula import CHANNELS, INPUTS
 
@@ -343,4 +344,4 @@ def _sentence(data: Mapping[str, Any]) -> str:
 
 def _text(text: str) -> str:
     """Foreign text for XML, without characters that are not shown."""
-    return escape("".join(c if c.isprintable() else "?" for c in text[:200]))
+    return escape(printable(text[:200]))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evofool.base.png import decode_png, encode_png
+from evofool.base.streams import printable
 from evofool.encoding.exchange import GenomeJson, from_json, render
 from evofool.errors import ConfigError, CorruptData, EvofoolError
 from evofool.records import Facts
@@ -258,4 +259,4 @@ def _environment() -> Any:
 
 def _readable(value: object) -> object:
     """Text without characters that are not for reading. The templates' own text is no value, and stays as it is."""
-    return "".join(c if c.isprintable() else "?" for c in value) if type(value) is str else value
+    return printable(value) if type(value) is str else value

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from evofool.base.streams import printable
 from evofool.records import Facts
 from evofool.report.sheet import percent
 from evofool.report.watch import PICTURE, QUANTILES, THRESHOLDS, Elite, Glance
@@ -66,7 +67,7 @@ def screen(glance: Glance, width: int, height: int, *, colours: bool = True, sai
         said: a line of its own, e.g. that a store does not answer.
     """
     parts: list[RenderableType] = [_title(glance), Text(_state(glance), no_wrap=True, overflow="ellipsis")]
-    parts += [Text(_plain(said), style="yellow")] if said else []
+    parts += [Text(printable(said), style="yellow")] if said else []
     if not glance.last:
         return Group(*parts)
     parts.append(Text() if glance.share is None else _bar(glance.share))
@@ -88,7 +89,7 @@ def screen(glance: Glance, width: int, height: int, *, colours: bool = True, sai
     tables = [_grid(counters), _grid(evaluators)]
     parts += [_beside(tables) if is_wide else Group(*tables), Text(), newest]
     return Group(
-        *parts, *([Text(_plain(glance.note), style="dim", no_wrap=True, overflow="ellipsis")] if glance.note else [])
+        *parts, *([Text(printable(glance.note), style="dim", no_wrap=True, overflow="ellipsis")] if glance.note else [])
     )
 
 
@@ -108,7 +109,7 @@ def lines(glance: Glance) -> list[str]:
         told += ["quantiles of confidence over the cells, and classes at a confidence or above:"]
         told += ["  ".join(f"{value:>11}" for value in row) for row in (head, *rows)]
     told += [f"new: {_told(elite)}" for elite in glance.newest]
-    return [*told, *([_plain(glance.note)] if glance.note else [])]
+    return [*told, *([printable(glance.note)] if glance.note else [])]
 
 
 # --------------------------------------------------------------------------------------------------------------- parts
@@ -116,8 +117,8 @@ def lines(glance: Glance) -> list[str]:
 
 def _title(glance: Glance) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(_plain(glance.name), style="bold")
-    text.append(f"  {glance.encoding}, {glance.cells} classes of {_plain(glance.target)}")
+    text.append(printable(glance.name), style="bold")
+    text.append(f"  {glance.encoding}, {glance.cells} classes of {printable(glance.target)}")
     return text
 
 
@@ -186,7 +187,7 @@ def _session(session: Facts) -> str:
 
 def _node(node: Facts) -> str:
     gpu = f" ({node['gpu']})" if node.get("gpu") else ""
-    return _plain(f"{node['host']}{gpu}: {node['chunks']} chunks")
+    return printable(f"{node['host']}{gpu}: {node['chunks']} chunks")
 
 
 def _pictures(elites: Iterable[Elite], width: int) -> RenderableType:
@@ -196,7 +197,7 @@ def _pictures(elites: Iterable[Elite], width: int) -> RenderableType:
     for elite in shown:
         assert elite.picture is not None
         picture = half_blocks(elite.picture, len(elite.picture))
-        picture.append(f"{_cut(_plain(elite.names[0]), PICTURE)}\n", style="bold")
+        picture.append(f"{_cut(printable(elite.names[0]), PICTURE)}\n", style="bold")
         more = f" +{len(elite.names) - 1}" if len(elite.names) > 1 else ""
         picture.append(_cut(f"{percent(elite.confidence)}{more} g{elite.generation}", PICTURE))
         cells.append(picture)
@@ -210,7 +211,7 @@ def _names(elites: Sequence[Elite]) -> RenderableType:
 
 def _told(elite: Elite) -> str:
     more = f" and {len(elite.names) - 1} more" if len(elite.names) > 1 else ""
-    return f"{_plain(elite.names[0])}{more}, {percent(elite.confidence)}, generation {elite.generation}"
+    return f"{printable(elite.names[0])}{more}, {percent(elite.confidence)}, generation {elite.generation}"
 
 
 def _grid(rows: Iterable[tuple[str, str]]) -> Table:
@@ -330,11 +331,6 @@ def _trace(
 
 
 # --------------------------------------------------------------------------------------------------------------- words
-
-
-def _plain(text: str) -> str:
-    """Foreign text without characters that are not shown."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _cut(text: str, width: int) -> str:

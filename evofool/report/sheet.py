@@ -1,4 +1,4 @@
-"""The contact sheet: every elite's picture with its class and confidence below, as one PNG."""
+"""The contact sheet: every elite's picture with its class and confidence below, as one PNG; and names of PNGs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from evofool.base.png import decode_png
+from evofool.base.streams import printable
 
-__all__ = ["contact_sheet", "percent"]
+__all__ = ["contact_sheet", "percent", "png_name"]
 
 PICTURE, GAP, LINE = 112, 12, 16  # pixels
 
@@ -56,8 +57,14 @@ def _fit(picture: Image.Image) -> Image.Image:
     return picture
 
 
+def png_name(class_index: int, class_name: str) -> str:
+    """The name of the file of an elite's picture: safe on any file system, and in the order of the classes."""
+    safe = "".join(c if c.isalnum() and c.isascii() else "_" for c in class_name)
+    return f"{class_index:04d}_{safe[:40]}.png"
+
+
 def _shorten(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    text = printable(text)
     if draw.textlength(text, font=font) <= PICTURE:
         return text
     while text and draw.textlength(text + "…", font=font) > PICTURE:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
+from evofool.base.streams import printable
 from evofool.records import Facts
 
 __all__ = ["Panel", "dots", "heat_maps"]
@@ -159,11 +160,7 @@ def _text(
     x: float, y: float, text: str, *, anchor: str = "start", size: int = 14, weight: str = "normal", fill: str = INK
 ) -> str:
     style = f'text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" fill="{fill}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(_shown(text))}</text>'
-
-
-def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(printable(text))}</text>'
 
 
 def _short(text: str, most: int) -> str:
@@ -174,7 +171,7 @@ def _document(title: str, height: float, parts: Sequence[str]) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}"'
     lines = [
         f'{head} height="{height:.0f}" role="img" font-family="system-ui, sans-serif">',
-        f"<title>{escape(_shown(title))}</title>",
+        f"<title>{escape(printable(title))}</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         _text(MARGIN, 28, _short(title, 84), size=17, weight="bold"),
         *parts,
