@@ -43,6 +43,7 @@ def run(name: str, spec: str | list[str], seed: int, combine: str = "mean") -> e
         "target": {"spec": spec, "classes": CLASSES, "combine": combine},
         "encoding": {"kind": "cppn"},
         "search": {"generations": None, "max_evaluations": EVALUATIONS},
+        "evaluation": {"pool": "inline"},
     }
     made = evofool.run(config, out=RUNS / f"{name}-{seed}", allow_code=True)
     last = made.history().iloc[-1]
