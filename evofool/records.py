@@ -110,14 +110,17 @@ class Offspring:
         return len(self.parents)
 
 
+TOP = 5  # answers of a network that are kept of an image
+
+
 @dataclass(frozen=True)
 class Scores:
     """What evaluators report of individuals; row = slot."""
 
     log_odds: NDArray[np.float32]  # (n, K), of the classes that have cells
     objective: NDArray[np.float32]  # (n, K) what cells rank by; the log-odds unless search.objective says else
-    top1_class: NDArray[np.int32]  # (n,) over all outputs of the target
-    top1_confidence: NDArray[np.float32]  # (n,)
+    top_classes: NDArray[np.int32]  # (n, TOP) the likeliest of all outputs of the target; -1 where it has fewer
+    top_confidences: NDArray[np.float32]  # (n, TOP)
     image_sha256: NDArray[np.uint8]  # (n, 32)
     bins: NDArray[np.int32] | None = None  # (n,) the bin of each image; None where classes have a single bin
 
@@ -125,10 +128,16 @@ class Scores:
         return len(self.log_odds)
 
     @staticmethod
+    def of(log_odds: NDArray[np.float32]) -> Scores:
+        """Scores, ranked by log-odds (n, K), of which nothing else is known: no answers, and no images."""
+        n = len(log_odds)
+        none, hashes = np.zeros((n, TOP), dtype=np.float32), np.zeros((n, 32), dtype=np.uint8)
+        return Scores(log_odds, log_odds, np.full((n, TOP), -1, dtype=np.int32), none, hashes)
+
+    @staticmethod
     def not_finite(n: int, classes: int) -> Scores:
         """The scores of individuals that could not be scored: they take no cell, and count as not finite."""
-        odds, none = np.full((n, classes), np.nan, dtype=np.float32), np.zeros(n, dtype=np.float32)
-        return Scores(odds, odds, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
+        return Scores.of(np.full((n, classes), np.nan, dtype=np.float32))
 
     @staticmethod
     def concatenate(parts: list[Scores]) -> Scores:

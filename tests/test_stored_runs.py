@@ -41,6 +41,7 @@ def test_a_stored_run_is_read_verified_resumed_and_extended(stored: Path) -> Non
     assert proof["archive_hash"] == expected["archive_hash"] and proof["bit_for_bit"] == proof["elites"]
     extended = evofool.resume(stored, [f"search.generations={make.MORE}"], allow_code=True)
     assert extended.archive_hash == expected["extended"]
+    assert "top5" not in extended.elites()  # a run keeps the columns that it began with
     evofool.verify(stored, replay=make.MORE, allow_code=True)
 
 

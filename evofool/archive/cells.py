@@ -94,7 +94,7 @@ def place(
         displaced_log_odds=archive.log_odds[won],
         objective=offered[won],
     )
-    return restore(archive, placements, scores.top1_class[slots] == cells.class_indices[won]), placements
+    return restore(archive, placements, scores.top_classes[slots, 0] == cells.class_indices[won]), placements
 
 
 def restore(archive: Archive, placements: Placements, top1: NDArray[np.bool_]) -> Archive:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evofool.archive.objectives import LOG_ODDS, Objective, Readings
-from evofool.records import Cells, Scores
+from evofool.records import TOP, Cells, Scores
 
 __all__ = ["COMBINE", "OUTPUTS", "combined", "confidence", "log_odds", "log_odds_float64", "score_outputs", "sums"]
 
@@ -124,6 +124,16 @@ def _logits(outputs: NDArray[np.floating], output: str) -> NDArray[np.float32]:
     return outputs.astype(np.float32)
 
 
+def _largest(values: NDArray[np.float32]) -> NDArray[np.int32]:
+    """(n, TOP) the columns of each row's largest values, of equals the first; -1: there are fewer."""
+    left, rows = values.copy(), np.arange(len(values))
+    found = np.full((len(values), TOP), -1, dtype=np.int32)
+    for i in range(min(TOP, values.shape[1])):  # much faster than to sort a thousand columns
+        found[:, i] = left.argmax(axis=1)
+        left[rows, found[:, i]] = -np.inf
+    return found
+
+
 def score_outputs(
     outputs: NDArray[np.floating],
     output: str,
@@ -152,13 +162,13 @@ def score_outputs(
         images=images if objective.images else None,
         layer=None if layer is None else layer[:rows],
     )
-    top = np.nan_to_num(odds, nan=-np.inf).argmax(axis=1)
+    top = _largest(np.nan_to_num(odds, nan=-np.inf))
     hashes = b"".join(hashlib.sha256(image.tobytes()).digest() for image in images)
     return Scores(
         log_odds=odds[:, cells.classes],
         objective=objective(readings),
-        top1_class=top.astype(np.int32),
-        top1_confidence=np.nan_to_num(confidence(odds[np.arange(rows), top])),
+        top_classes=top,
+        top_confidences=np.where(top < 0, 0, np.nan_to_num(confidence(np.take_along_axis(odds, top, axis=1)))),
         image_sha256=np.frombuffer(hashes, dtype=np.uint8).reshape(rows, 32),
         bins=cells.describe(images) if cells.describe else None,
     )

@@ -67,13 +67,14 @@ def show(
         output.print_json(record | {"ancestors_not_kept": not_stored})
         return
     elite, ancestors = next(lineage.itertuples()), lineage[1:]
-    names = dict(zip(run.provenance["class_indices"], run.provenance["class_names"]))
-    answer = names.get(row["top1_class_index"], f"output {row['top1_class_index']}, no class of this run")
+    names = run.output_names
+    first, *others = row.get("top5") or [{"class_index": row["top1_class_index"], "confidence": row["top1_confidence"]}]
     figures = [
         ("class", row["class_name"]),
         ("confidence", output.number(row["confidence"])),
         ("log-odds", output.number(row["log_odds"])),
-        ("the network's answer", f"{answer} ({output.number(row['top1_confidence'])})"),
+        ("the network's answer", _answer(first, names)),
+        *([("and then", ", ".join(_answer(other, names) for other in others))] if others else []),
         *((name, row[name]) for name in ("generation", "nodes", "connections")),
         ("individual", elite.individual_id),
         ("made by", ", ".join(elite.operators)),
@@ -122,6 +123,12 @@ def _print_as(format_: str, run: Run, row: Facts, size: int | None, allow_code: 
         is_portable = run.config.encoding.arithmetic == "portable"
         shape = (size, size) if size else None
         print(python_text(row["genome_json"], is_portable=is_portable, size=shape, about=about), end="")
+
+
+def _answer(answer: Facts, names: dict[int, str]) -> str:
+    """A class that a network gives, and how sure it is."""
+    index = answer["class_index"]
+    return f"{names.get(index, f'output {index}')} ({output.number(answer['confidence'])})"
 
 
 def _counted(ancestors: int, some_are_dropped: bool) -> str:

@@ -81,9 +81,9 @@ def study_rows(found: Findings) -> Markup:
 
 
 def _elite(found: Findings, elite: Elite, places: dict[int, int]) -> Facts:
-    row, facts = elite.row, found.run.provenance
-    names, top = facts.get("output_names") or [], int(row["top1_class_index"])
-    answer = names[top] if 0 <= top < len(names) else dict(zip(facts["class_indices"], facts["class_names"])).get(top)
+    row, names = elite.row, found.run.output_names
+    first = {"class_index": row["top1_class_index"], "confidence": row["top1_confidence"]}  # all that older runs know
+    answers = row.get("top5") or [first]
     return {
         "name": cut(row["class_name"]),
         "class": int(row["class_index"]),
@@ -91,9 +91,10 @@ def _elite(found: Findings, elite: Elite, places: dict[int, int]) -> Facts:
         "group": elite.group,
         "confidence": _finite(row["confidence"]),
         "logOdds": _finite(row["log_odds"]),
-        "top1": cut(f"output {top}" if answer is None else answer),
-        "top1Class": top,
-        "top1Confidence": _finite(row["top1_confidence"]),
+        "top": [
+            [cut(names.get(top["class_index"], f"output {top['class_index']}")), _finite(top["confidence"])]
+            for top in answers
+        ],
         "generation": int(row["generation"]),
         "nodes": int(row["nodes"]),
         "connections": int(row["connections"]),

@@ -26,7 +26,7 @@ const isolated = (text) => make("bdi", {}, String(text));
 // ------------------------------------------------------------------------------------------------ numbers
 
 // Confidence as people read it, never rounded up to 100 %.
-const percent = (p) => p === null ? "not finite" : p >= 0.9999 ? ">= 99.99 %" : (Math.floor(p * 1e4) / 100).toFixed(2) + " %";
+const percent = (p) => p === null ? "not finite" : p >= 0.9999 ? ">= 99.99 %" : p > 0 && p < 0.0001 ? "< 0.01 %" : (Math.floor(p * 1e4) / 100).toFixed(2) + " %";
 const short = (value) => value === null ? "–" : typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(6))) : String(value);
 
 // ------------------------------------------------------------------------------------------------ genomes
@@ -455,7 +455,9 @@ function open(run, place, index) {
   if (elite) {
     pairs.push(["class", `${elite.class}${elite.bin === undefined ? "" : `, bin ${elite.bin}`}${elite.group ? `, a kind of ${elite.group}` : ""}`]);
     pairs.push(["confidence", make("span", { id: "confidence", "data-value": String(elite.confidence) }, percent(elite.confidence))], ["log-odds", short(elite.logOdds)]);
-    pairs.push(["the network's answer", isolated(elite.top1), `, ${percent(elite.top1Confidence)}`]);
+    const answers = make("ol", { class: "answers" });
+    for (const [name, confidence] of elite.top) answers.append(make("li", {}, isolated(name), `, ${percent(confidence)}`));
+    pairs.push([elite.top.length > 1 ? "the network's answers" : "the network's answer", answers]);
     pairs.push(["nodes, connections", `${elite.nodes}, ${elite.connections}`]);
   }
   pairs.push(["individual", person.id], ["generation, slot", `${person.generation}, ${person.slot}`]);

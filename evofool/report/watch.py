@@ -167,7 +167,7 @@ class Follower:
             and number >= self._read
             and not (commits[number].compacts and commits[number].generation <= self._generation)
         ]
-        return pa.concat_tables(parts) if parts else schemas.OF_TABLE[table].empty_table()
+        return pa.concat_tables(parts) if parts else store.schema(table).empty_table()
 
     def _place(
         self, rows: pa.Table, generations: NDArray[np.float64], evaluations: NDArray[np.float64], whole_from: int
@@ -325,7 +325,7 @@ def _stamp(path: Path) -> list[tuple[int, int]]:
 
 def _rows(store: RunStore, table: str, number: int, facts: Facts) -> pa.Table:
     blob = store.log.read(table, number, facts)
-    return schemas.from_parquet(store.log.path(table, number), schemas.OF_TABLE[table], blob)
+    return schemas.from_parquet(store.log.path(table, number), store.schema(table), blob)
 
 
 def _genomes(store: RunStore, ids: list[int]) -> dict[int, bytes]:

@@ -10,6 +10,7 @@ Where storage.history has dropped placements, breeding begins at the last compac
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -58,8 +59,8 @@ class _Recorded:
         hashes = np.zeros((n, 32), dtype=np.uint8)
         for slot, image in zip(slots, images):
             hashes[slot] = np.frombuffer(image, dtype=np.uint8)
-        none = np.zeros(n, dtype=np.float32)
-        return Scores(odds, objective, none.astype(np.int32), none, hashes, bins if self.cells.bins > 1 else None)
+        known = replace(Scores.of(odds), objective=objective, image_sha256=hashes)
+        return replace(known, bins=bins) if self.cells.bins > 1 else known
 
     def report(self) -> PoolReport:
         return PoolReport()

@@ -119,7 +119,7 @@ def _remaining(store: RunStore, history: str, needed: set[int]) -> dict[str, pa.
     Args:
         needed: ids of the individuals whose genomes a resume needs, among them the elites.
     """
-    tables = {name: store.table(name).combine_chunks() for name in schemas.OF_TABLE}
+    tables = {name: store.table(name).combine_chunks() for name in schemas.TABLES}
     people = tables["individuals"]
     ids = set(needed)
     if history == "lineage":

@@ -101,6 +101,12 @@ class Run:
         return dict(self.store.provenance)
 
     @property
+    def output_names(self) -> dict[int, str]:
+        """Names of the network's outputs by their indices, as far as they are known: at least of those with cells."""
+        facts = self.store.provenance
+        return dict(zip(facts["class_indices"], facts["class_names"])) | dict(enumerate(facts.get("output_names", [])))
+
+    @property
     def archive_hash(self) -> str | None:
         """The archive hash (hex) after the last committed generation; None before the first commit."""
         return self.status().get("archive_hash")

@@ -57,6 +57,8 @@ def individual_rows(result: GenerationResult) -> Iterator[Facts]:
     generation, origins = result.placements.generation, result.offspring.origins
     for slot in sorted(result.genomes):
         nodes, connections = result.sizes[slot]
+        answers = zip(result.scores.top_classes[slot].tolist(), result.scores.top_confidences[slot].tolist())
+        top = [{"class_index": index, "confidence": confidence} for index, confidence in answers]
         yield {
             "individual_id": int(individual_id(generation, slot)),
             "generation": generation,
@@ -66,8 +68,9 @@ def individual_rows(result: GenerationResult) -> Iterator[Facts]:
             "origin": origins[slot] if origins else None,
             "nodes": nodes,
             "connections": connections,
-            "top1_class_index": int(result.scores.top1_class[slot]),
-            "top1_confidence": float(result.scores.top1_confidence[slot]),
+            "top1_class_index": top[0]["class_index"],
+            "top1_confidence": top[0]["confidence"],
+            "top5": [answer for answer in top if answer["class_index"] >= 0],
             "genome_sha256": hashlib.sha256(result.genomes[slot]).hexdigest(),
             "image_sha256": result.scores.image_sha256[slot].tobytes().hex(),
         }

@@ -71,7 +71,7 @@ class RunStore:
             files.put(path / "_evofool" / "seeds.parquet", schemas.to_parquet(rows, schemas.SEEDS))
         files.put(path / "_evofool" / "config.yaml", files.seal(to_yaml(config).encode()))
         facts = {
-            "schema_version": schemas.SCHEMA_VERSION,
+            "schema_version": schemas.RUN_VERSION,
             **provenance,
             "seeds_sha256": seeds.sha256() if seeds else None,
             "seeds_file_sha256": files.sha256_of(path / "_evofool" / "seeds.parquet") if seeds else None,
@@ -87,6 +87,10 @@ class RunStore:
     def cells(self) -> Cells:
         """The cells of the run's archive."""
         return Cells(np.array(self.provenance["class_indices"], dtype=np.int64), self.provenance.get("bins", 1))
+
+    def schema(self, table: str) -> pa.Schema:
+        """The schema of a table that commits bring."""
+        return schemas.of_table(table, self.provenance["schema_version"])
 
     def update(self, config: Config | None = None, **facts: object) -> None:
         """Rewrite config.yaml, or add facts to run.json (never those that identify the run)."""
@@ -151,7 +155,7 @@ class RunStore:
         large = {row["individual_id"] for row in genomes if len(row["genome"]) > SMALL_GENOME}
         dropped = [number for number, ids in self._large.items() if not ids & live]
         rows = {**self._rows, "genomes": genomes}
-        tables = {name: (schemas.to_parquet(r, schemas.OF_TABLE[name]), len(r)) for name, r in rows.items() if r}
+        tables = {name: (schemas.to_parquet(r, self.schema(name)), len(r)) for name, r in rows.items() if r}
         commit = writing.append(
             self.log,
             self.remote,
@@ -174,12 +178,12 @@ class RunStore:
         """The committed rows of a table, in order, of commit `since` and later ones."""
         live = self.log.live_files()
         tables = [self._read(name, number, facts) for table, number, facts in live if table == name and number >= since]
-        return pa.concat_tables(tables) if tables else schemas.OF_TABLE[name].empty_table()
+        return pa.concat_tables(tables) if tables else self.schema(name).empty_table()
 
     def _read(self, table: str, number: int, facts: Facts) -> pa.Table:
         # Its sha256 is compared too: pages have checksums, their headers have none.
         blob = self.log.read(table, number, facts)
-        return schemas.from_parquet(self.log.path(table, number), schemas.OF_TABLE[table], blob)
+        return schemas.from_parquet(self.log.path(table, number), self.schema(table), blob)
 
     def genomes(self, ids: set[int]) -> dict[int, bytes]:
         """Canonical bytes of the genomes of individuals, each checked against the sha256 in its individual's row."""
@@ -226,7 +230,7 @@ class RunStore:
 
 
 def _no_rows() -> Rows:
-    return {name: [] for name in schemas.OF_TABLE}
+    return {name: [] for name in schemas.TABLES}
 
 
 def stored_config(path: Path) -> Config:
@@ -247,7 +251,7 @@ def _described(path: Path) -> tuple[Facts, Config]:
     facts.pop("sha256", None)
     if _json(facts) != blob:
         raise CorruptData(f"{facts_file}: damaged, or edited; its sha256 is not the one it names.")
-    if facts.get("schema_version") != schemas.SCHEMA_VERSION:
+    if facts.get("schema_version") not in range(1, schemas.RUN_VERSION + 1):
         raise CorruptData(f"{path}: written by another version of evofool ({facts.get('evofool')}).")
     with files.guard(config_file, "read"):
         blob = config_file.read_bytes() if config_file.is_file() else b""

@@ -20,26 +20,31 @@ from evofool.records import Cells, Facts
 
 # Also the schemas themselves, by their names in capitals.
 __all__ = [
-    "OF_TABLE",
+    "RUN_VERSION",
     "SCHEMA_VERSION",
+    "TABLES",
     "any_table",
     "batches",
     "byte_limit",
     "elites",
     "encode",
     "from_parquet",
+    "of_table",
     "read_column",
     "table_of",
     "to_parquet",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # of each table by itself
+RUN_VERSION = 2  # of a run: which columns its tables have; see `_NEW`
 _METADATA = {"schema_version": str(SCHEMA_VERSION)}
 
 
 def _schema(**fields: pa.DataType) -> pa.Schema:
     return pa.schema(list(fields.items()), metadata=_METADATA)
 
+
+_TOP = pa.struct([("class_index", pa.int32()), ("confidence", pa.float32())])
 
 INDIVIDUALS = _schema(
     individual_id=pa.int64(),
@@ -52,6 +57,7 @@ INDIVIDUALS = _schema(
     connections=pa.int32(),
     top1_class_index=pa.int32(),
     top1_confidence=pa.float32(),
+    top5=pa.list_(_TOP),  # the network's likeliest classes, from the likeliest on
     genome_sha256=pa.string(),
     image_sha256=pa.string(),
 )
@@ -89,8 +95,8 @@ HISTORY = _schema(
     seconds=pa.float64(),
 )
 
-# Of the tables that a commit brings.
-OF_TABLE = {"individuals": INDIVIDUALS, "placements": PLACEMENTS, "genomes": GENOMES, "history": HISTORY}
+# The tables that a commit brings.
+TABLES = {"individuals": INDIVIDUALS, "placements": PLACEMENTS, "genomes": GENOMES, "history": HISTORY}
 
 _GENE = pa.struct(
     {
@@ -112,6 +118,7 @@ ELITES = _schema(
     objective=pa.float32(),
     top1_class_index=pa.int32(),
     top1_confidence=pa.float32(),
+    top5=pa.list_(_TOP),
     individual_id=pa.int64(),
     generation=pa.int32(),
     slot=pa.int32(),
@@ -131,9 +138,24 @@ ELITES = _schema(
 )
 
 
-def elites(cells: Cells) -> pa.Schema:
+# What runs that are older than a version lack. Such a run keeps its version, and its columns, whoever goes on with it.
+_NEW = {2: ("top5",)}
+
+
+def of_table(name: str, version: int = RUN_VERSION) -> pa.Schema:
+    """The schema of a table that commits bring, in runs of a version."""
+    return _as_of(version, TABLES[name])
+
+
+def elites(cells: Cells, version: int = RUN_VERSION) -> pa.Schema:
     """The schema of the elites view; where classes have several bins, with a column for an elite's bin."""
-    return ELITES if cells.bins == 1 else ELITES.insert(3, pa.field("bin", pa.int32()))
+    schema = _as_of(version, ELITES)
+    return schema if cells.bins == 1 else schema.insert(3, pa.field("bin", pa.int32()))
+
+
+def _as_of(version: int, schema: pa.Schema) -> pa.Schema:
+    lacks = {name for since, names in _NEW.items() if since > version for name in names}
+    return pa.schema([field for field in schema if field.name not in lacks], metadata=schema.metadata)
 
 
 # Bytes of memory that a file's rows may take; the view is the one that expands most: a thousand cells may show one

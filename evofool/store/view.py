@@ -114,10 +114,14 @@ class CurrentElites:
     def _describe(self, identity: int, encoding: Encoding, blob: bytes) -> Facts:
         batch = encoding.from_bytes([blob])
         return {
-            **{name: self._individuals[identity][name] for name in _OF_INDIVIDUAL},
+            **{name: self._individuals[identity].get(name) for name in _OF_INDIVIDUAL},
             "genome": encoding.genes(batch, 0),
             "genome_json": json.dumps(encoding.to_json(batch, 0)),
         }
+
+
+def _schema(store: RunStore) -> pa.Schema:
+    return schemas.elites(store.cells, store.provenance["schema_version"])
 
 
 def read_view(store: RunStore) -> pa.Table:
@@ -126,7 +130,7 @@ def read_view(store: RunStore) -> pa.Table:
     Raises:
         CorruptData: it is damaged.
     """
-    path, schema = store.path / VIEW, schemas.elites(store.cells)
+    path, schema = store.path / VIEW, _schema(store)
     return schemas.from_parquet(path, schema) if path.is_file() else schema.empty_table()
 
 
@@ -151,7 +155,7 @@ def compare_view(store: RunStore, encoding: Encoding) -> tuple[list[Facts], list
     current = CurrentElites()
     current.catch_up(store)
     rows = current.rows(store, encoding)
-    schema = schemas.elites(store.cells)
+    schema = _schema(store)
     # As a file gives them back: numbers are rounded to the type of their column.
     expected: list[Facts] = pa.Table.from_pylist(rows, schema=schema).to_pylist()
     if list(map(_cell, stored)) != list(map(_cell, expected)):
@@ -253,7 +257,7 @@ class CommittedView:
                 raise IncompatibleRun(error.message) from None
         for row in rows:
             row["image"] = {"bytes": self._pngs.get(row["image_sha256"], b""), "path": None}
-        return schemas.table_of(rows, schemas.elites(store.cells), _attributes(store))
+        return schemas.table_of(rows, _schema(store), _attributes(store))
 
 
 class ViewWriter:
@@ -299,7 +303,7 @@ class ViewWriter:
         for row in rows:
             row["image"] = {"bytes": self._pngs[row["image_sha256"]].result(), "path": None}
         path = self.store.path / VIEW
-        blob = schemas.to_parquet(rows, schemas.elites(self.store.cells), attributes)
+        blob = schemas.to_parquet(rows, _schema(self.store), attributes)
         files.put(path, blob, temporary_folder=self.store.path / "_evofool")
         self._begun = None
         if self.store.remote:

@@ -36,8 +36,8 @@ def scores_of(rows: list[list[float]], top1: list[int]) -> Scores:
     return Scores(
         log_odds=np.array(rows, dtype=np.float32),
         objective=np.array(rows, dtype=np.float32),
-        top1_class=np.array(top1, dtype=np.int32),
-        top1_confidence=np.zeros(n, dtype=np.float32),
+        top_classes=np.array(top1, dtype=np.int32)[:, None],
+        top_confidences=np.zeros((n, 1), dtype=np.float32),
         image_sha256=hashes.reshape(n, 32),
     )
 
@@ -75,7 +75,7 @@ class Oracle:
                 if insertion == "argmax" and cell != best:
                     continue
                 if value > self.elites[cell][1]:
-                    top1 = int(scores.top1_class[slot]) == int(indices[cell])
+                    top1 = int(scores.top_classes[slot, 0]) == int(indices[cell])
                     self.elites[cell] = (generation * 2**24 + slot, value, top1)
                     taken[cell] = slot
         return [(cell, taken[cell], self.elites[cell][1], *before[cell][:2]) for cell in sorted(taken)]

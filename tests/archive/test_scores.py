@@ -216,15 +216,23 @@ def test_score_outputs_hashes_the_bytes_of_each_image() -> None:
 def test_top1_is_the_largest_logit_over_all_classes_even_those_without_a_cell() -> None:
     logits = random_logits(4.0)
     scores = score_outputs(logits, "logits", Cells(np.array([2])), images_of(40))
-    assert scores.top1_class.dtype == np.int32
-    assert scores.top1_class.tolist() == logits.argmax(axis=1).tolist()
-    np.testing.assert_allclose(scores.top1_confidence, softmax(logits.astype(np.float64)).max(axis=1), rtol=1e-5)
-    assert len(set(scores.top1_class.tolist())) > 5
+    assert scores.top_classes.dtype == np.int32
+    assert scores.top_classes[:, 0].tolist() == logits.argmax(axis=1).tolist()
+    np.testing.assert_allclose(scores.top_confidences[:, 0], softmax(logits.astype(np.float64)).max(axis=1), rtol=1e-5)
+    assert len(set(scores.top_classes[:, 0].tolist())) > 5
 
 
-def test_top1_of_a_tie_is_the_lower_class() -> None:
-    scores = score_outputs(np.array([[0.0, 5.0, 5.0], [2.0, 2.0, 2.0]]), "logits", Cells(np.arange(3)), images_of(2))
-    assert scores.top1_class.tolist() == [1, 0]
+@pytest.mark.parametrize("outputs", [2, 5, 40])
+def test_the_top_classes_are_those_of_a_stable_sort(outputs: int) -> None:
+    """Of equals the lower class comes first; where there are fewer than five, nobody fills the rest."""
+    logits = np.random.default_rng(outputs).integers(-2, 3, (30, outputs)).astype(np.float32)  # ties are common
+    scores = score_outputs(logits, "logits", Cells(np.arange(outputs)), images_of(30))
+    order, there = np.argsort(-scores.log_odds, axis=1, kind="stable")[:, :5], min(outputs, 5)
+    assert np.array_equal(scores.top_classes[:, :there], order)
+    assert np.array_equal(
+        scores.top_confidences[:, :there], confidence(np.take_along_axis(scores.log_odds, order, axis=1))
+    )
+    assert (scores.top_classes[:, there:] == -1).all() and (scores.top_confidences[:, there:] == 0).all()
 
 
 def test_a_row_that_is_not_finite_has_nan_log_odds_and_no_confidence() -> None:
@@ -232,8 +240,8 @@ def test_a_row_that_is_not_finite_has_nan_log_odds_and_no_confidence() -> None:
     logits[1, 6] = np.nan
     scores = score_outputs(logits, "logits", Cells(np.array([6, 1])), images_of(4))
     assert np.isnan(scores.log_odds).tolist() == [[False, False], [True, True], [False, False], [False, False]]
-    assert scores.top1_confidence[1] == 0.0
-    assert np.all(scores.top1_confidence[[0, 2, 3]] > 0)
+    assert scores.top_confidences[1, 0] == 0.0
+    assert np.all(scores.top_confidences[[0, 2, 3], 0] > 0)
 
 
 @pytest.mark.parametrize("filler", [0.0, 1e4, np.nan, np.inf])

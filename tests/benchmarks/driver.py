@@ -29,7 +29,7 @@ from evofool.config import load_config
 from evofool.encoding.cppn.graphs import Graphs
 from evofool.evaluate.pool import Job, PoolReport
 from evofool.machines.bench.genomes import hidden_nodes
-from evofool.records import Numerics, Scores
+from evofool.records import TOP, Numerics, Scores
 from evofool.runs import session
 from evofool.runs.observers.observer import GenerationPlaced, RunStarted, RunStopped
 
@@ -99,11 +99,11 @@ class FakePool:
         for slot in np.unique(slots):
             digest = hashlib.sha256(picture(genomes.weights[slot]).tobytes()).digest()
             images[slot] = np.frombuffer(digest, dtype=np.uint8)
-        top = np.zeros(n, dtype=np.int32)
-        top[slots] = won
+        top = np.full((n, TOP), -1, dtype=np.int32)
+        top[slots, 0] = won
         self.evaluations += n
         self.seconds += time.perf_counter() - started
-        return Scores(odds, odds, top, np.full(n, 0.5, dtype=np.float32), images)
+        return Scores(odds, odds, top, np.full((n, TOP), 0.5, dtype=np.float32), images)
 
     def report(self) -> PoolReport:
         """As if one evaluator had done it."""

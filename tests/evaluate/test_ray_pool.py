@@ -32,9 +32,7 @@ NUMERICS = Numerics(device="cpu", chunk=CHUNK, micro_batch=4, threads=1, memory_
 def scores_of(genomes: NDArray[np.float32]) -> Scores:
     """What an evaluator that is well makes of genomes: a function of each row alone."""
     n = len(genomes)
-    odds = genomes.reshape(n, -1)[:, :CELLS].copy()
-    none = np.zeros(n, dtype=np.float32)
-    return Scores(odds, odds, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
+    return Scores.of(genomes.reshape(n, -1)[:, :CELLS].copy())
 
 
 @dataclass(eq=False)

@@ -125,6 +125,8 @@ def test_what_the_page_says_is_what_the_archive_holds(page: Any, runs: list[evof
             "…" if len(row["class_name"]) > 400 else row["class_name"][399:]
         )
         assert np.float32(page.get_attribute("#confidence", "data-value")) == row["confidence"]
+        answers = page.locator(".answers bdi").evaluate_all("names => names.map(name => name.textContent)")
+        assert answers == [cut(runs[0].output_names[answer["class_index"]]) for answer in row["top5"]]
         png = page.evaluate("byId('picture').toDataURL()").partition(",")[2]
         picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
         assert np.array_equal(picture, decode_png(row["image"]["bytes"], "")), row["class_name"]

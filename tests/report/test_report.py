@@ -192,7 +192,7 @@ def test_refusals(command: Command, stored: Path, tmp_path: Path, monkeypatch: p
     newer = tmp_path / "newer"
     shutil.copytree(stored, newer)
     facts = json.loads((newer / "_evofool" / "run.json").read_text())
-    facts |= {"schema_version": 2, "evofool": "9.0"}
+    facts |= {"schema_version": 9, "evofool": "9.0"}
     facts.pop("sha256")
     (newer / "_evofool" / "run.json").write_bytes(_json(facts))
     refused(4, "another version of evofool (9.0)", newer)

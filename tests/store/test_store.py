@@ -72,6 +72,7 @@ COLUMNS = [
     "objective",
     "top1_class_index",
     "top1_confidence",
+    "top5",
     "individual_id",
     "generation",
     "slot",
@@ -173,7 +174,7 @@ def test_tables_read_back_hold_what_the_search_found(
         for name in ("cells", "slots", "log_odds", "displaced", "displaced_log_odds"):
             expected, found = getattr(result.placements, name), getattr(placements, name)
             assert found.tobytes() == expected.tobytes() and found.dtype == expected.dtype
-        assert top1.tolist() == (result.scores.top1_class[placements.slots] == placements.cells).tolist()
+        assert top1.tolist() == (result.scores.top_classes[placements.slots, 0] == placements.cells).tolist()
         assert images == [result.scores.image_sha256[slot].tobytes() for slot in placements.slots]
         assert hashes == [hashlib.sha256(result.genomes[int(slot)]).digest() for slot in placements.slots]
         assert asdict(statistics) == asdict(result.statistics)
@@ -183,8 +184,10 @@ def test_tables_read_back_hold_what_the_search_found(
             assert (row["generation"], row["slot"]) == (placements.generation, slot)
             assert row["parent_ids"] == [int(p) for p in result.offspring.parents[slot] if p != NO_PARENT]
             assert row["operators"] == operator_names(int(result.offspring.operators[slot]))
-            assert row["top1_class_index"] == result.scores.top1_class[slot]
-            assert np.float32(row["top1_confidence"]) == result.scores.top1_confidence[slot]
+            top = result.scores.top_classes[slot]
+            assert row["top1_class_index"] == top[0] == row["top5"][0]["class_index"]
+            assert [answer["class_index"] for answer in row["top5"]] == top[top >= 0].tolist()
+            assert np.float32(row["top1_confidence"]) == result.scores.top_confidences[slot, 0]
             assert (row["nodes"], row["connections"]) == result.sizes[slot]
             assert row["origin"] is None
             seen += 1

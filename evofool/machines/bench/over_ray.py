@@ -43,10 +43,7 @@ class _Idle(Evaluator):
 
 def _zeros(evaluator: Evaluator, genomes: Genomes) -> Scores:
     """Scores of 0, in next to no time."""
-    n = len(genomes)
-    values = np.zeros((n, len(evaluator.cells.classes)), dtype=np.float32)
-    none = np.zeros(n, dtype=np.float32)
-    return Scores(values, values, none.astype(np.int32), none, np.zeros((n, 32), dtype=np.uint8))
+    return Scores.of(np.zeros((len(genomes), len(evaluator.cells.classes)), dtype=np.float32))
 
 
 @dataclass(frozen=True)

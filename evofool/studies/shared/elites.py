@@ -53,8 +53,7 @@ class Shown(ABC):
         self.run, self.frame, self.archive_hash = run, frame, archive_hash
         provenance = run.provenance
         outputs = provenance.get("output_names", [])
-        self.names: dict[int, str] = dict(zip(provenance["class_indices"], provenance["class_names"]))
-        self.names |= dict(enumerate(outputs))  # also of classes without a cell
+        self.names = run.output_names
         self._ids = dict(enumerate(provenance.get("imagenet_ids") or ids_of(outputs)))
         self.rows = frame[["run_id", "as_of_generation", "class_index", "class_name", "individual_id"]].assign(
             archive_hash=archive_hash,
@@ -229,8 +228,8 @@ def _verdicts(
             "confidence": confidence(own),
             "log_odds": own,
             "margin": np.where(scored, scores.objective[rows, classes], np.float32(np.nan)),
-            "top1": np.where(finite, scores.top1_class[rows], -1),
-            "top1_confidence": np.where(finite, scores.top1_confidence[rows], np.float32(np.nan)),
+            "top1": np.where(finite, scores.top_classes[rows, 0], -1),
+            "top1_confidence": np.where(finite, scores.top_confidences[rows, 0], np.float32(np.nan)),
         },
         index=index,
     )
