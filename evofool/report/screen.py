@@ -170,7 +170,9 @@ def _evaluators(glance: Glance) -> list[tuple[str, str]]:
     rows = [("evaluations", _counted(glance.last["evaluations"])), ("images a second", _rate(whole))]
     if not glance.ended:
         rows[1] = ("images a second", f"{_rate(now)} now, {_rate(whole)} all along")
-        rows.append(("evaluators", f"{glance.asked} asked for"))
+        asked = f"{glance.asked} asked for"
+        each = f"{glance.evaluators}, each {_rate(now / glance.evaluators)} a second" if glance.evaluators else ""
+        rows.append(("evaluators", f"{each} ({asked})" if each else asked))
     for session in glance.sessions[-1:]:
         rows.append(("evaluators" if glance.ended else "session before", _session(session)))
         rows += [("node", _node(node)) for node in session.get("nodes", [])[:4]]

@@ -64,6 +64,7 @@ class Glance:
         share: of the way there, from 0 to 1.
         limit: generations after which the search stops, if it has such a limit.
         asked: evaluators that the configuration asks for.
+        evaluators: that were at work at the last commit; 0 where that is not known.
         sessions: those that have ended, as in run.json.
         ended: whether the last commit is of a session that has ended.
         committed: when the last commit was written, by the clock of the file system.
@@ -84,6 +85,7 @@ class Glance:
     share: float | None = None
     limit: int | None = None
     asked: str = ""
+    evaluators: int = 0
     sessions: tuple[Facts, ...] = ()
     ended: bool = False
     committed: float = 0.0
@@ -257,6 +259,7 @@ class Follower:
             history=self._history,
             samples=np.array(self._samples).reshape(-1, 1 + len(QUANTILES) + len(THRESHOLDS)),
             rates=(now, whole),
+            evaluators=self.store.log.commits[self._read - 1].counters.get("evaluators", 0),
             left=left,
             share=share,
             limit=config.search.generations,

@@ -24,15 +24,19 @@ __all__ = ["Recorder", "commit_to"]
 _NOT_COUNTED = ("generation", "seconds", "offspring", "placements")  # of Statistics, which commits leave out
 
 
-def commit_to(store: RunStore, elites: NDArray[np.int64], s: Statistics, numerics: Facts) -> Commit | None:
+def commit_to(
+    store: RunStore, elites: NDArray[np.int64], s: Statistics, numerics: Facts, evaluators: int
+) -> Commit | None:
     """Make what was appended to a store permanent; None if that is nothing.
 
     Args:
         elites: (C,) individual ids of the archive.
         s: of the last generation.
         numerics: with canary and epoch.
+        evaluators: that are at work, for those who watch.
     """
     counters = {name: value for name, value in asdict(s).items() if name not in _NOT_COUNTED}
+    counters["evaluators"] = evaluators
     return store.commit(elites, numerics=numerics, counters=counters)
 
 
@@ -55,7 +59,7 @@ class Recorder:
         numerics: Facts,
         on_commit: Callable[[int, str], None] = lambda generation, archive_hash: None,
     ) -> None:
-        self.store, self.storage, self.numerics, self.on_commit = store, storage, numerics, on_commit
+        self.store, self.pool, self.storage, self.numerics, self.on_commit = store, pool, storage, numerics, on_commit
         self.view = ViewWriter(store, encoding, lambda genomes: at_once(pool, "render", genomes))
         self.evaluations = self.commits = self.views = 0  # so far
         # When the next view is begun, at a commit: the first of a run comes with its first.
@@ -84,7 +88,8 @@ class Recorder:
     def commit(self, search: Search) -> None:
         """Make everything appended so far permanent, and compact the store where that is due."""
         assert search.statistics is not None
-        commit = commit_to(self.store, search.archive.elites, search.statistics, self.numerics)
+        evaluators = self.pool.report().evaluators
+        commit = commit_to(self.store, search.archive.elites, search.statistics, self.numerics, evaluators)
         if commit:
             self.commits += 1
             self.on_commit(commit.generation, commit.archive_hash)

@@ -17,6 +17,7 @@ from PIL import Image
 
 import evofool
 from evofool.base.png import decode_png
+from evofool.report.data import cut
 from evofool.report.page import write
 
 pytestmark = [pytest.mark.needs_chromium, pytest.mark.slow]

@@ -164,6 +164,6 @@ class Workbench(EvaluatorSubject):
             for result in results:
                 self.spare.append(result)
             assert search.statistics is not None
-            commit_to(self.spare, search.archive.elites, search.statistics, self.spare.provenance["numerics"])
+            commit_to(self.spare, search.archive.elites, search.statistics, self.spare.provenance["numerics"], 1)
 
         return commit, sum(len(result.offspring) for result in results)
