@@ -42,7 +42,7 @@ def show(
 ) -> None:
     """One elite: its figures, its picture in the terminal, and the classes its ancestors were elites of."""
     from evofool.base.png import encode_png
-    from evofool.store.reader import open_run
+    from evofool.store.reader import answers, open_run
 
     if format_ not in (None, *FORMATS):
         raise ConfigError(f"--format: {format_!r} is none; say {', '.join(FORMATS)}.")
@@ -68,7 +68,7 @@ def show(
         return
     elite, ancestors = next(lineage.itertuples()), lineage[1:]
     names = run.output_names
-    first, *others = row.get("top5") or [{"class_index": row["top1_class_index"], "confidence": row["top1_confidence"]}]
+    first, *others = answers(row)
     figures = [
         ("class", row["class_name"]),
         ("confidence", output.number(row["confidence"])),

@@ -13,6 +13,7 @@ from evofool.records import Facts
 from evofool.report.findings import Ancestor, Elite, Findings
 from evofool.report.formula import FUNCTIONS, Network, formula
 from evofool.report.pictures import Shown, fit
+from evofool.store.reader import answers
 
 __all__ = ["as_json", "cut", "run_data", "study_rows"]
 
@@ -82,8 +83,6 @@ def study_rows(found: Findings) -> Markup:
 
 def _elite(found: Findings, elite: Elite, places: dict[int, int]) -> Facts:
     row, names = elite.row, found.run.output_names
-    first = {"class_index": row["top1_class_index"], "confidence": row["top1_confidence"]}  # all that older runs know
-    answers = row.get("top5") or [first]
     return {
         "name": cut(row["class_name"]),
         "class": int(row["class_index"]),
@@ -93,7 +92,7 @@ def _elite(found: Findings, elite: Elite, places: dict[int, int]) -> Facts:
         "logOdds": _finite(row["log_odds"]),
         "top": [
             [cut(names.get(top["class_index"], f"output {top['class_index']}")), _finite(top["confidence"])]
-            for top in answers
+            for top in answers(row)
         ],
         "generation": int(row["generation"]),
         "nodes": int(row["nodes"]),

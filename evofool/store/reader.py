@@ -28,7 +28,7 @@ from evofool.store.remote.working_copy import locate, named
 from evofool.store.run import RunStore
 from evofool.store.view import CommittedView, generation_of, read_view
 
-__all__ = ["Run", "encoding_of", "open_run", "read_steadily"]
+__all__ = ["Run", "answers", "encoding_of", "open_run", "read_steadily"]
 
 _Read = TypeVar("_Read")
 
@@ -55,6 +55,16 @@ def encoding_of(store: RunStore, allow_code: bool = False) -> Encoding:
     code = load_activations(activation_sources(store.config, allow_code, facts.get("code", {})))
     height, width = facts["image_size"]
     return make_encoding(store.config.encoding, (height, width), facts["channels"], code)
+
+
+def answers(row: Facts) -> list[Facts]:
+    """What the network says of an elite, by its row: `class_index` and `confidence`, from the likeliest class on.
+
+    Up to five classes; of runs that were begun before `top5` was kept, one.
+    """
+    if row.get("top5") is None:
+        return [{"class_index": row["top1_class_index"], "confidence": row["top1_confidence"]}]
+    return list(row["top5"])
 
 
 def read_steadily(store: RunStore, read: Callable[[RunStore], _Read]) -> _Read:
