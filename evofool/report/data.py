@@ -83,14 +83,19 @@ def study_rows(found: Findings) -> Markup:
 def _elite(found: Findings, elite: Elite, places: dict[int, int]) -> Facts:
     row, facts = elite.row, found.run.provenance
     names, top = facts.get("output_names") or [], int(row["top1_class_index"])
-    answer = names[top] if 0 <= top < len(names) else dict(zip(facts["class_indices"], facts["class_names"])).get(top)
+    answer: str | None = (
+        names[top] if 0 <= top < len(names) else dict(zip(facts["class_indices"], facts["class_names"])).get(top)
+    )
     return {
         "name": cut(row["class_name"]),
         "class": int(row["class_index"]),
         **({"bin": int(row["bin"])} if "bin" in row else {}),
         "group": elite.group,
-        "confidence": _finite(row["confidence"]),
-        "logOdds": _finite(row["log_odds"]),
+        **(
+            {"activation": _finite(row["objective"])}
+            if found.run.store.cells.units
+            else {"confidence": _finite(row["confidence"]), "logOdds": _finite(row["log_odds"])}
+        ),
         "top1": cut(f"output {top}" if answer is None else answer),
         "top1Class": top,
         "top1Confidence": _finite(row["top1_confidence"]),

@@ -229,7 +229,8 @@ class Run:
             raise ClassNotFound(
                 f"{self.path}: no elite of class {class_!r}; there are {len(names)}, among them {', '.join(near)}."
             )
-        return {str(key): value for key, value in rows.loc[rows["log_odds"].idxmax()].to_dict().items()}
+        by = "objective" if self.store.cells.units else "log_odds"
+        return {str(key): value for key, value in rows.loc[rows[by].idxmax()].to_dict().items()}
 
     def image(
         self, class_: str | int, size: int | tuple[int, int] | None = None, *, allow_code: bool = False

@@ -132,8 +132,12 @@ ELITES = _schema(
 
 
 def elites(cells: Cells) -> pa.Schema:
-    """The schema of the elites view; where classes have several bins, with a column for an elite's bin."""
-    return ELITES if cells.bins == 1 else ELITES.insert(3, pa.field("bin", pa.int32()))
+    """The schema of the elites view: where classes have several bins, with a column for an elite's bin; where cells are
+    of units, with columns for a unit's layer and channel."""
+    schema = ELITES if cells.bins == 1 else ELITES.insert(3, pa.field("bin", pa.int32()))
+    if cells.units:
+        schema = schema.insert(3, pa.field("unit", pa.int32())).insert(3, pa.field("layer", pa.string()))
+    return schema
 
 
 # Bytes of memory that a file's rows may take; the view is the one that expands most: a thousand cells may show one

@@ -259,7 +259,7 @@ def _shape_of(target: Target, layer: Layer, side: str, key: str) -> tuple[int, .
 
 
 def layers_of(target: Target) -> list[Layer]:
-    """Every layer of a target on the CPU that has a name, in the network's order; a pass of a black image is made.
+    """Every layer of a target that has a name, in the network's order; a pass of a black image is made.
 
     Raises:
         ConfigError: there are ten crops.
@@ -275,7 +275,8 @@ def layers_of(target: Target) -> list[Layer]:
     with contextlib.ExitStack() as hooks, torch.inference_mode():
         for name in modules:
             _hook(hooks, target, name, lambda _, given, gives, name=name: note(name, given, gives))
-        target.outputs(torch.zeros((1, *target.image_size, target.channels), dtype=torch.uint8))
+        device = next((tensor.device for tensor in target.module.parameters()), torch.device("cpu"))
+        target.outputs(torch.zeros((1, *target.image_size, target.channels), dtype=torch.uint8, device=device))
     return [
         Layer(
             name,
