@@ -152,7 +152,7 @@ ROOMS = (
         "typing, printing",
         _files(
             "output completion options run resume status elites show report watch verify export merge compact "
-            "study targets targets.list targets.check targets.import targets.train "
+            "study targets targets.list targets.layers targets.check targets.import targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
         ),

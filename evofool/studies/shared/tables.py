@@ -54,7 +54,7 @@ def read_elites(run: Run, *, allow_code: bool = False) -> tuple[pd.DataFrame, st
 
 
 def refuse_units(run: Run) -> None:
-    """Raise ConfigError where a run's cells are of units, whose elites have no class that a network could be sure of."""
+    """Raise ConfigError where a run has cells of units, whose elites have no class that a network could be sure of."""
     if run.store.cells.units:
         raise ConfigError(
             f"{run.path}: its cells are of units (target.readouts), not of classes, so there is nothing here that a "
