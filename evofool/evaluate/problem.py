@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -23,7 +23,7 @@ from evofool.targets.opening import OpenTarget, built
 from evofool.targets.readout import readouts_of, refuse_layer
 from evofool.targets.target import Target
 
-__all__ = ["Problem", "Recipe", "cells_of", "picture_problem", "problem_of"]
+__all__ = ["Problem", "Recipe", "cells_of", "picture_problem", "problem_of", "unit_problem"]
 
 
 @dataclass(frozen=True)
@@ -158,10 +158,15 @@ def _refuse_compiled(config: Config, layer: str, reader: str) -> None:
 
 def cells_of(config: Config, target: Target) -> Cells:
     """The cells of an archive: one for each class, or one for each unit that target.readouts names."""
-    if not config.target.readouts:
-        return Cells(target.class_indices(config.target.classes))
-    readouts = readouts_of(target, config.target.readouts)
-    _refuse_compiled(config, readouts[0].layer, "target.readouts")
+    if config.target.readouts:
+        return _units(config, target, config.target.readouts, "target.readouts")
+    return Cells(target.class_indices(config.target.classes))
+
+
+def _units(config: Config, target: Target, texts: Sequence[str], key: str) -> Cells:
+    """A cell for each of some readouts; `key` is for messages."""
+    readouts = readouts_of(target, texts, key)
+    _refuse_compiled(config, readouts[0].layer, key)
     units = tuple(Unit(readout.layer, readout.channel, str(readout)) for readout in readouts)
     return Cells(np.arange(len(units)), units=units)
 
@@ -170,3 +175,12 @@ def picture_problem(config: Config, opened: OpenTarget, objective: str = "log_od
     """Pictures that no genome drew, scored for every output of a target; `objective` by name."""
     cells = Cells(np.arange(len(opened.target.class_names)))
     return Problem(config, opened, None, cells, Source(objective, key="search.objective"))
+
+
+def unit_problem(config: Config, opened: OpenTarget, readouts: Sequence[str], key: str) -> Problem:
+    """Pictures that no genome drew, by what they excite: readouts by their texts; `key` is for messages.
+
+    Raises:
+        ConfigError, TargetError: as `readouts_of`.
+    """
+    return Problem(config, opened, None, _units(config, opened.target, readouts, key), Source("log_odds"))
