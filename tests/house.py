@@ -75,7 +75,7 @@ ROOMS = (
             "zoo.imagenet zoo.weights zoo.writing zoo.folding zoo.trained zoo.lenet zoo.mlp zoo.resnet zoo.bagnet "
             "zoo.efficientnet_lite zoo.squeezenet zoo.torchvision_networks zoo.timm_networks zoo.python "
             "families opening zoo.head training.datasets training.train training.provision checking.photographs "
-            "training.heads checking.checks"
+            "training.heads checking.checks checking.filters"
         ),
     ),
     Room(
@@ -133,7 +133,7 @@ ROOMS = (
         "one question a file, named as its command; a study never imports another",
         _files(
             "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance "
-            "shared.agreement shared.elites study compare score transfer design"
+            "shared.agreement shared.elites study shared.readable shared.exciting compare score transfer design"
         ),
     ),
     Room(

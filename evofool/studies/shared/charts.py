@@ -27,7 +27,7 @@ LABELS, NUMBERS = 264, 276  # pixels to the left and to the right of dots
 MOST = 60  # lines of dots; a picture is to be looked at whole
 LARGEST_CELL = 90.0  # pixels
 TILES, TILE_GAP = 9, 10  # pictures side by side, pixels between them
-CAPTION = 13  # characters below a picture
+CAPTION = 12  # characters below a picture
 INK, FAINT, BLUE = "#1b1f24", "#c9ced6", "#1f5fa8"
 
 
@@ -94,14 +94,13 @@ def contact_sheet(title: str, groups: Mapping[str, Sequence[Tile]]) -> str:
 
 
 def _tile(tile: Tile, x: float, y: float, side: float) -> Iterator[str]:
-    if tile.image is None:
-        yield f'<rect x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}" fill="none" stroke="{FAINT}"/>'
-    else:
+    if tile.image is not None:
         height, width = (side * length / max(tile.image.shape[:2]) for length in tile.image.shape[:2])
         sharp = ' style="image-rendering:pixelated"' if max(tile.image.shape[:2]) < side else ""
         place = f'x="{x + (side - width) / 2:.1f}" y="{y + (side - height) / 2:.1f}"'
         data = base64.b64encode(encode_png(tile.image)).decode()
         yield (f'<image {place} width="{width:.1f}" height="{height:.1f}"{sharp} href="data:image/png;base64,{data}"/>')
+    yield f'<rect x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}" fill="none" stroke="{FAINT}"/>'
     for line, words in enumerate(tile.caption):
         fill = INK if line == 0 else "#59636e"
         yield _text(x, y + side + 14 + 15 * line, _short(words, CAPTION), size=11, fill=fill)
