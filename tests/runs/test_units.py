@@ -16,7 +16,7 @@ import evofool
 from evofool.archive.cells import chain_hash
 from evofool.base.png import decode_png
 from evofool.config import Config, fingerprint, load_config
-from evofool.errors import ConfigError, CorruptData, IncompatibleRun
+from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun
 from evofool.records import Placements
 from evofool.store import files, schemas
 from evofool.targets.zoo.trained import MEAN, STD
@@ -186,3 +186,16 @@ def test_a_run_without_units_is_what_it_was(config: Config, small_run: evofool.R
         fingerprint(config) == fingerprint(load_config(config, {"target.readouts": []})) != fingerprint(units(config))
     )
     assert "units" not in small_run.provenance and not {"layer", "unit"} & set(small_run.elites().columns)
+
+
+def test_deaps_loop_runs_units_and_no_classifier_can_tell_them(config: Config, unit_run: evofool.Run) -> None:
+    from deap import algorithms
+
+    search = evofool.make_search(units(config))
+    algorithms.eaGenerateUpdate(search.toolbox, 6)
+    assert search.archive_hash.hex() == unit_run.archive_hash
+    search.ask()
+    with pytest.raises(EvofoolError, match=r"tell\(\): cells are of units"):
+        search.tell(np.zeros((50, 10)), "logits")
+    with pytest.raises(ConfigError, match=r"target\.readouts: what is asked and told has no layers"):
+        evofool.make_search(units(config), image_size=(28, 28), channels=1, class_names=["a", "b"])
