@@ -63,8 +63,10 @@ def lines(name: str, panels: Sequence[Panel], x_label: str, y_label: str, top: f
         top: the end of the y axis; by default the greatest number.
     """
     right = max((max(p.xs, default=0) for p in panels), default=0) or 1
-    numbers = [y for p in panels for s in p.series for y in s.ys if math.isfinite(y)]
-    low = min(0.0, *numbers) if numbers else 0.0
+    drawn = [s.ys for p in panels for s in p.series]
+    drawn += [ys for p in panels for _, *edges in p.bands for ys in edges]
+    numbers = [y for ys in drawn for y in ys if math.isfinite(y)]
+    low = min([0.0, *numbers])
     span = low, (top if top is not None else max(numbers, default=0)) or (1.0 if low == 0 else 0.0)
     wide, high = LEFT + PLOT + RIGHT, TOP + HIGH + BOTTOM
     columns = min(COLUMNS, len(panels))

@@ -116,6 +116,7 @@ def page(found: Sequence[Findings], command: str) -> str:
         title=", ".join(run["name"] for run in runs),
         runs=runs,
         measure=_measure(found[0]),
+        cell="unit" if _of_units(found[0]) else "class",
         summary=_below_each_other([_summary(one) for one in found]),
         groups=sorted({elite.group for one in found for elite in one.elites if elite.group}),
         count=sum(len(one.elites) for one in found),
