@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from evofool.base.png import decode_png
 from evofool.config import Config, fingerprint, load_config
 from evofool.errors import ConfigError, CorruptData, EvofoolError, IncompatibleRun
 from evofool.records import Placements
-from evofool.store import files, schemas
+from evofool.runs import verify as verifying
 from evofool.targets.zoo.trained import MEAN, STD
 
 UNITS = ["0:*", "2:5@3,4", "5:7:relu"]
@@ -103,13 +104,18 @@ def test_it_resumes_verifies_replays_and_seeds(config: Config, unit_run: evofool
     assert seeded.elites()["confidence"].notna().all(), "elites of units may start a run of classes"
 
 
-def test_an_activation_that_is_not_the_archived_one_is_found(unit_run: evofool.Run) -> None:
-    commit = unit_run.store.log.commits[-1]
-    path = unit_run.store.log.path("placements", commit.number)
-    rows = schemas.from_parquet(path, schemas.PLACEMENTS).to_pylist()
-    rows[-1]["objective"] *= 1.5
-    files.put(path, schemas.to_parquet(rows, schemas.PLACEMENTS))
-    with pytest.raises(CorruptData):
+def test_an_activation_that_is_not_the_archived_one_is_found(
+    unit_run: evofool.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = verifying.compare_view
+
+    def changed(*given: Any) -> Any:
+        rows, images = real(*given)
+        rows[3]["objective"] += 1e-3
+        return rows, images
+
+    monkeypatch.setattr(verifying, "compare_view", changed)
+    with pytest.raises(CorruptData, match=r"class 0:3: its image scores \S+ activation, the archive says"):
         evofool.verify(unit_run.path)
 
 

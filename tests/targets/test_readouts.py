@@ -67,12 +67,12 @@ def test_a_readout_is_the_number_of_its_unit_whatever_works_in_place() -> None:
     maps = correlated(images)
     expected = {
         "seen:1": maps.mean(axis=(1, 2)),
-        "seen:0": -maps.mean(axis=(1, 2)),
         "seen:1@2,4": maps[:, 2, 4],
         "seen:1:relu": np.maximum(maps, 0).mean(axis=(1, 2)),
         "act:1": np.maximum(maps, 0).mean(axis=(1, 2)),
         "act:1:before": maps.mean(axis=(1, 2)),
         "act:1@0,5:before": maps[:, 0, 5],
+        "seen:0": -maps.mean(axis=(1, 2)),
     }
     readouts = readouts_of(net, list(expected))
     assert [str(readout) for readout in readouts] == list(expected)
