@@ -20,6 +20,7 @@ __all__ = [
     "Placements",
     "Scores",
     "Statistics",
+    "Unit",
     "address_of",
     "individual_id",
 ]
@@ -50,13 +51,26 @@ def address_of(identity: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Cells:
-    """The cells of an archive, in order of class, then bin. K classes with B bins each make C = K * B cells."""
+class Unit:
+    """What has a cell in place of a class: a number inside the network."""
 
-    classes: NDArray[np.int64]  # (K,) output indices of the target
+    layer: str
+    channel: int
+    name: str  # the readout, e.g. "features.3:17@3,4"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of an archive, in order of class, then bin. K classes with B bins each make C = K * B cells.
+
+    Where units have cells in place of classes, whatever is said of a class here and elsewhere holds for a unit.
+    """
+
+    classes: NDArray[np.int64]  # (K,) output indices of the target; of units their places in `units`
     bins: int = 1  # B, of each class
     # The bin of each image, the same for all classes: (n, h, w, channels) uint8 to (n,); None for a single bin.
     describe: Callable[[NDArray[np.uint8]], NDArray[np.int32]] | None = None
+    units: tuple[Unit, ...] = ()  # (K,) the units; () where cells are of classes
 
     def __len__(self) -> int:
         return len(self.classes) * self.bins
@@ -117,7 +131,9 @@ TOP = 5  # answers of a network that are kept of an image
 class Scores:
     """What evaluators report of individuals; row = slot."""
 
-    log_odds: NDArray[np.float32]  # (n, K), of the classes that have cells
+    # (n, K), of the classes that have cells. Units have none: here, and wherever else in memory log-odds are of cells,
+    # their activations stand in this place, since these are what is compared and hashed; tables have null.
+    log_odds: NDArray[np.float32]
     objective: NDArray[np.float32]  # (n, K) what cells rank by; the log-odds unless search.objective says else
     top_classes: NDArray[np.int32]  # (n, TOP) the likeliest of all outputs of the target; -1 where it has fewer
     top_confidences: NDArray[np.float32]  # (n, TOP)
@@ -177,11 +193,11 @@ class Statistics:
     non_finite: int  # individuals of this generation with a score that is not finite
     filled: int  # cells with an elite
     unique_elites: int
-    median: float  # confidence over filled cells
-    minimum: float  # over all cells: 0 while one is empty
-    classes_99: int  # cells with confidence >= 0.99
+    median: float  # confidence over filled cells; of units the activation, NaN without any
+    minimum: float  # over all cells: 0 while one is empty; of units NaN while one is
+    classes_99: int  # cells with confidence >= 0.99; 0 of units
     classes_9999: int
-    top1_share: float  # share of filled cells whose elite's top-1 class is the cell's
+    top1_share: float  # share of filled cells whose elite's top-1 class is the cell's; 0 of units
     stale: int  # generations since the last placement
     seconds: float = field(default=0.0, compare=False)  # wall clock since this session began; telemetry, not result
 

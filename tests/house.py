@@ -75,7 +75,7 @@ ROOMS = (
             "zoo.imagenet zoo.weights zoo.writing zoo.folding zoo.trained zoo.lenet zoo.mlp zoo.resnet zoo.bagnet "
             "zoo.efficientnet_lite zoo.squeezenet zoo.torchvision_networks zoo.timm_networks zoo.python "
             "families opening zoo.head training.datasets training.train training.provision checking.photographs "
-            "training.heads checking.checks"
+            "training.heads checking.checks checking.filters"
         ),
     ),
     Room(
@@ -133,7 +133,7 @@ ROOMS = (
         "one question a file, named as its command; a study never imports another",
         _files(
             "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance "
-            "shared.agreement shared.elites study compare score transfer design"
+            "shared.agreement shared.elites study shared.readable shared.exciting compare score transfer design"
         ),
     ),
     Room(
@@ -152,7 +152,7 @@ ROOMS = (
         "typing, printing",
         _files(
             "output completion options run resume status elites show report watch verify export merge compact "
-            "study targets targets.list targets.check targets.import targets.train "
+            "study targets targets.list targets.layers targets.check targets.import targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
         ),

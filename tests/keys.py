@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {
     "target.spec": "python:mynet.py:build",
     "target.combine": "min",
     "target.classes": [0, "seven"],
+    "target.readouts": ["0:1", "features.3.squeeze:17@6,2:relu"],
     "target.geometry": "published",
     "target.output": "probabilities",
     "target.crops": 10,

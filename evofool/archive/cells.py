@@ -94,7 +94,8 @@ def place(
         displaced_log_odds=archive.log_odds[won],
         objective=offered[won],
     )
-    return restore(archive, placements, scores.top_classes[slots, 0] == cells.class_indices[won]), placements
+    top1 = np.zeros(len(won), bool) if cells.units else scores.top_classes[slots, 0] == cells.class_indices[won]
+    return restore(archive, placements, top1), placements
 
 
 def restore(archive: Archive, placements: Placements, top1: NDArray[np.bool_]) -> Archive:
@@ -115,11 +116,19 @@ def statistics(
     offspring: int,
     non_finite: int,
     previous: Statistics | None,
+    units: bool = False,
     seconds: float = 0.0,
 ) -> Statistics:
-    """The counters after a generation; `previous` are those of the generation before."""
+    """The counters after a generation.
+
+    Args:
+        offspring, non_finite: individuals of the generation, and those with a score that is not finite.
+        previous: the counters of the generation before.
+        units: whether cells are of units.
+    """
     filled = archive.filled
-    values = confidence(archive.log_odds)
+    values = np.where(filled, archive.log_odds, np.float32(np.nan)) if units else confidence(archive.log_odds)
+    nothing = float("nan") if units else 0.0
     count = int(filled.sum())
     return Statistics(
         generation=placements.generation,
@@ -130,10 +139,10 @@ def statistics(
         non_finite=non_finite,
         filled=count,
         unique_elites=len(np.unique(archive.elites[filled])),
-        median=float(np.median(values[filled])) if count else 0.0,
+        median=float(np.median(values[filled])) if count else nothing,
         minimum=float(values.min()),
-        classes_99=int((values >= np.float32(0.99)).sum()),
-        classes_9999=int((values >= np.float32(0.9999)).sum()),
+        classes_99=0 if units else int((values >= np.float32(0.99)).sum()),
+        classes_9999=0 if units else int((values >= np.float32(0.9999)).sum()),
         top1_share=float(archive.top1[filled].mean()) if count else 0.0,
         stale=0 if len(placements) else 1 + (previous.stale if previous else 0),
         seconds=seconds,

@@ -141,6 +141,7 @@ def score_outputs(
     images: NDArray[np.uint8],
     objective: Objective = LOG_ODDS,
     layer: NDArray[np.float32] | None = None,
+    activations: NDArray[np.float32] | None = None,
 ) -> Scores:
     """Scores of images.
 
@@ -151,22 +152,27 @@ def score_outputs(
         images: (n, h, w, channels) uint8.
         objective: by which individuals are ranked in each cell.
         layer: (m, ...) the outputs of the layer that the objective reads, if any.
+        activations: (m, K), where cells are of units: by which individuals are ranked, whatever the objective is.
     """
     rows = len(images)
     # All m rows are computed, so that a row's bits cannot depend on how many of the others are padding.
     odds = log_odds(outputs, output)[:rows]
-    readings = Readings(
-        odds,
-        cells.classes,
-        logits=_logits(outputs[:rows], output) if objective.logits else None,
-        images=images if objective.images else None,
-        layer=None if layer is None else layer[:rows],
-    )
+    if activations is None:
+        readings = Readings(
+            odds,
+            cells.classes,
+            logits=_logits(outputs[:rows], output) if objective.logits else None,
+            images=images if objective.images else None,
+            layer=None if layer is None else layer[:rows],
+        )
+        of_cells, ranked = odds[:, cells.classes], objective(readings)
+    else:
+        of_cells = ranked = activations[:rows]
     top = _largest(np.nan_to_num(odds, nan=-np.inf))
     hashes = b"".join(hashlib.sha256(image.tobytes()).digest() for image in images)
     return Scores(
-        log_odds=odds[:, cells.classes],
-        objective=objective(readings),
+        log_odds=of_cells,
+        objective=ranked,
         top_classes=top,
         top_confidences=np.where(top < 0, 0, np.nan_to_num(confidence(np.take_along_axis(odds, top, axis=1)))),
         image_sha256=np.frombuffer(hashes, dtype=np.uint8).reshape(rows, 32),

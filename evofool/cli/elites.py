@@ -23,6 +23,6 @@ def elites(
     run = open_run(path)
     if as_json:
         frame = output.sort_elites(run.elites(pictures=False), sort)[:limit].drop(columns=["image", "genome"])
-        output.print_json(frame.to_dict("records"))
+        output.print_json(output.records(frame))
     else:
         output.print_elites(run, sort, limit)

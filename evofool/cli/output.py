@@ -60,6 +60,14 @@ def print_json(data: object) -> None:
     print(json.dumps(data, indent=1, default=_json_value, allow_nan=False))
 
 
+def records(frame: Any) -> list[dict[str, Any]]:
+    """The rows of a DataFrame for `print_json`: None where a number is missing."""
+    return [
+        {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}
+        for row in frame.to_dict("records")
+    ]
+
+
 def _json_value(value: object) -> object:
     """What JSON has for a value of numpy or pandas, for bytes (hex), and for anything else (its text)."""
     if hasattr(value, "tolist"):
@@ -86,7 +94,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], numeric: Col
 
 
 def sort_elites(frame: Any, column: str) -> Any:
-    """A DataFrame of elites by a column, ascending; by confidence or log_odds the surest first.
+    """A DataFrame of elites by a column, ascending; by confidence, log_odds or objective the greatest first.
 
     Raises:
         ConfigError: no such column, or one without an order.
@@ -95,26 +103,30 @@ def sort_elites(frame: Any, column: str) -> Any:
         raise ConfigError(f"--sort: no column {column!r}; columns are {', '.join(frame.columns)}.")
     if column in ("image", "genome", "parent_ids", "operators"):
         raise ConfigError(f"--sort: {column} has no order.")
-    return frame.sort_values(column, ascending=column not in ("confidence", "log_odds"), kind="stable")
+    return frame.sort_values(column, ascending=column not in ("confidence", "log_odds", "objective"), kind="stable")
 
 
 def print_elites(run: Run, sort: str = "class_index", limit: int | None = None) -> None:
     """Print the table of elites and a line of counters."""
     from evofool.report.sheet import percent
 
-    rows = []
+    rows, units = [], bool(run.store.cells.units)
     for elite in sort_elites(run.elites(pictures=False), sort)[:limit].itertuples():
-        figures = percent(elite.confidence), f"{elite.log_odds:.2f}", elite.generation, elite.nodes, elite.connections
-        rows.append([elite.class_name, *figures, elite.individual_id])
-    columns = ["class", "confidence", "log-odds", "generation", "nodes", "connections", "individual"]
+        figures = [number(elite.objective)] if units else [percent(elite.confidence), f"{elite.log_odds:.2f}"]
+        rows.append([elite.class_name, *figures, elite.generation, elite.nodes, elite.connections, elite.individual_id])
+    columns = ["unit", "activation"] if units else ["class", "confidence", "log-odds"]
+    columns += ["generation", "nodes", "connections", "individual"]
     table(columns, rows, numeric=columns[1:])
     history = run.history()
     if len(history):
         s = history.iloc[-1]
         generations = int(s["generation"]) + 1
+        # Of units there is none while cells are empty.
+        median, minimum = ("none yet" if s[name] != s[name] else number(s[name]) for name in ("median", "minimum"))
+        sure = "" if units else f">= 0.99: {int(s['classes_99'])}, >= 0.9999: {int(s['classes_9999'])}, "
         console().print(
-            f"{int(s['filled'])} of {run.provenance['cells']} classes filled, median {number(s['median'])}, minimum "
-            f"{number(s['minimum'])}, >= 0.99: {int(s['classes_99'])}, >= 0.9999: {int(s['classes_9999'])}, "
+            f"{int(s['filled'])} of {run.provenance['cells']} {'units' if units else 'classes'} filled, "
+            f"median {median}, minimum {minimum}, {sure}"
             f"{int(s['evaluations'])} evaluations in {generations} generation{'s' * (generations != 1)}"
         )
 

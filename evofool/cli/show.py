@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evofool.records import Facts
     from evofool.store.reader import Run
 
+_NAMED = {"confidence": "confidence", "log_odds": "log-odds", "objective": "activation"}
 ANCESTORS = 20  # that are printed
 FORMATS = ("png", "svg", "python")
 
@@ -62,17 +63,18 @@ def show(
         output.write(png, encode_png(image))
         output.tell(f"{png}: {image.shape[0]} x {image.shape[1]} pixels")
     if as_json:
-        record = {k: v for k, v in row.items() if k not in ("image", "genome", "genome_json")}
+        kept = {k: v for k, v in row.items() if k not in ("image", "genome", "genome_json")}
+        record = {k: None if isinstance(v, float) and v != v else v for k, v in kept.items()}
         record |= {"genome": json.loads(row["genome_json"]), "lineage": lineage.to_dict("records")}
         output.print_json(record | {"ancestors_not_kept": not_stored})
         return
     elite, ancestors = next(lineage.itertuples()), lineage[1:]
-    names = run.output_names
+    names, units = run.output_names, run.store.cells.units
     first, *others = answers(row)
+    told = ("objective",) if units else ("confidence", "log_odds")
     figures = [
-        ("class", row["class_name"]),
-        ("confidence", output.number(row["confidence"])),
-        ("log-odds", output.number(row["log_odds"])),
+        ("unit" if units else "class", row["class_name"]),
+        *((_NAMED[name], output.number(row[name])) for name in told),
         ("the network's answer", _answer(first, names)),
         *([("and then", ", ".join(_answer(other, names) for other in others))] if others else []),
         *((name, row[name]) for name in ("generation", "nodes", "connections")),
@@ -116,8 +118,10 @@ def _print_as(format_: str, run: Run, row: Facts, size: int | None, allow_code: 
     else:
         from evofool.report.drawn import python_text
 
+        units = run.store.cells.units
+        told = f"activation {output.number(row['objective'])}" if units else f"{output.number(row['confidence'])} sure"
         about = (
-            f"{name} ({output.number(row['confidence'])} sure), of the run {run_name}, individual "
+            f"{name} ({told}), of the run {run_name}, individual "
             f"{row['individual_id']}; written by evofool {versions()['evofool']}"
         )
         is_portable = run.config.encoding.arithmetic == "portable"

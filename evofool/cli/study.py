@@ -98,12 +98,13 @@ def _command(name: str) -> Any:
         from evofool.studies.study import conduct
 
         subject, as_json = given["subject"], given["as_json"]
-        chosen = {p.name: given[p.name] for p in own if given[p.name] is not None}
+        chosen: dict[str, Any] = {p.name: given[p.name] for p in own if given[p.name] is not None}
         chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
+        wanted = study.options(**chosen)
         outcome = conduct(
             name,
             subject if isinstance(subject, list) else [subject],
-            study.options(**chosen),
+            wanted,
             out=given.get("out"),
             limit=given["limit"],
             pool=given.get("pool"),
@@ -111,7 +112,7 @@ def _command(name: str) -> Any:
             allow_code=given.get("allow_code", False),
             tell=output.tell,
         )
-        _print(study, outcome, as_json)
+        _print(study.asked(wanted)[1], outcome, as_json)
         if outcome.left_out:
             output.tell(f"{len(outcome.left_out)} left out")
             raise Exit(2)

@@ -76,4 +76,5 @@ INTRODUCED: Facts = {
     "target.combine": "mean",
     "search.mode": "map_elites",
     "variation.full_rate_up_to": None,
+    "target.readouts": [],
 }

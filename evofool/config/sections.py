@@ -25,6 +25,7 @@ from evofool.config.schedules import SCHEDULED, Schedule
 
 __all__ = [
     "CONDITION_NAMES",
+    "OF_CLASSES",
     "Config",
     "EncodingConfig",
     "EvaluationConfig",
@@ -40,6 +41,7 @@ __all__ = [
 Individuals = Annotated[int, Field(gt=0, lt=1 << 63, le=1 << 24), BeforeValidator(refuse_bool)]
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]|\{seed\})*")
 _CONDITION = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*")
+OF_CLASSES = ("classes_99", "classes_9999", "top1_share")  # of the counters, those that units have none of
 CONDITION_NAMES = ("median", "minimum", "filled", "classes_99", "classes_9999", "top1_share", "stale", "unique_elites")
 
 
@@ -81,6 +83,11 @@ class TargetConfig(Section):
     )
     classes: Literal["all"] | Annotated[list[str | int], Field(min_length=1)] = key(
         "all", "Classes that get a cell: all, or a list of class names or output indices."
+    )
+    readouts: list[str] = key(
+        [],
+        "Units that get a cell each in place of the classes, and rank by their activation: LAYER:CHANNEL (the mean of "
+        "a channel; * for all), LAYER:CHANNEL@Y,X (one place), either with :before (what the layer is given) or :relu.",
     )
     geometry: Literal["native", "published"] = key(
         "native",
@@ -363,6 +370,26 @@ class Config(Section):
                 "variation.operators: search.mode=single_class takes each class's own elites as parents; leave "
                 "`select` out"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _units_have_no_classes(self) -> Config:
+        if not self.target.readouts:
+            return self
+        if self.target.classes != "all":
+            raise ValueError("target.readouts: gives cells to units in place of classes; leave target.classes out")
+        if self.search.objective != "log_odds":
+            raise ValueError(
+                f"search.objective: is {self.search.objective}, but cells of target.readouts rank by their activation; "
+                "leave it out"
+            )
+        for text in self.search.stop_when:
+            name, _, _ = parse_condition(text)
+            if name in OF_CLASSES:
+                raise ValueError(
+                    f"search.stop_when: {name} is of classes, which target.readouts have none of; say "
+                    f"{', '.join(n for n in CONDITION_NAMES if n not in OF_CLASSES)} (the first two of activations)"
+                )
         return self
 
     @property

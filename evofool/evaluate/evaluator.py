@@ -20,7 +20,7 @@ from evofool.encoding.kinds import draw
 from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, first_line
 from evofool.evaluate.pool import Batch, Result
 from evofool.records import Cells, Facts, Genomes, Numerics, Scores
-from evofool.targets.readout import LayerReading
+from evofool.targets.readout import LayerReading, ReadoutReading, parse_readout
 from evofool.targets.soundness import refuse_unsound
 from evofool.targets.target import Target
 
@@ -52,6 +52,7 @@ class Evaluator:
     ) -> None:
         target = target.to(numerics.device, numerics.memory_format)
         self._layer = LayerReading(target, objective.layer) if objective.layer else None
+        self._units = ReadoutReading(target, [parse_readout(unit.name)[0] for unit in cells.units])
         self.target = target.with_arithmetic(numerics.precision, numerics.compile)
         self.encoding, self.cells, self.numerics, self.objective = encoding, cells, numerics, objective
         self._is_checked = False  # whether outputs were compared with what `target.output` says of them
@@ -67,10 +68,11 @@ class Evaluator:
             TargetError: the network fails, or returns what cannot be scores.
         """
         kind, cells, objective, parts = self.target.returns, self.cells, self.objective, []
-        with self._layer.reading() if self._layer else contextlib.nullcontext():
+        with self._layer.reading() if self._layer else contextlib.nullcontext(), self._units.reading():
             for rows, outputs in self.passes(images):
                 layer = self._layer.values(len(outputs)) if self._layer else None
-                parts.append(score_outputs(outputs, kind, cells, rows, objective, layer))
+                units = self._units.values(len(outputs)).to(torch.float32).cpu().numpy() if cells.units else None
+                parts.append(score_outputs(outputs, kind, cells, rows, objective, layer, units))
         return Scores.concatenate(parts)
 
     def passes(self, images: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -18,12 +18,12 @@ from evofool.encoding.kinds import make_encoding
 from evofool.encoding.own import Operators, load_operators
 from evofool.errors import ConfigError, IncompatibleRun
 from evofool.evaluate.evaluator import VERBS, Evaluator, Verb
-from evofool.records import Cells, Numerics
+from evofool.records import Cells, Numerics, Unit
 from evofool.targets.opening import OpenTarget, built
-from evofool.targets.readout import refuse_layer
+from evofool.targets.readout import readouts_of, refuse_layer
 from evofool.targets.target import Target
 
-__all__ = ["Problem", "Recipe", "cells_of", "picture_problem", "problem_of"]
+__all__ = ["Problem", "Recipe", "cells_of", "picture_problem", "problem_of", "unit_problem"]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,8 @@ def problem_of(
         objective = Source(spec, allow_code, key="search.objective", sha256=code.get(spec, ""))
         ranks, sha256 = load_objective(objective)
         if ranks.layer:
-            _refuse_layer(config, target, ranks.layer)
+            refuse_layer(target, ranks.layer)
+            _refuse_compiled(config, ranks.layer, "the objective")
         if sha256:
             hashes[spec] = sha256
         operators, more = load_operators(config, allow_code, code)
@@ -146,22 +147,40 @@ def problem_of(
     return Problem(config, opened, encoding, cells_of(config, target), objective, activations, operators, hashes)
 
 
-def _refuse_layer(config: Config, target: Target, layer: str) -> None:
-    """Raise ConfigError unless evaluators can read a layer."""
-    refuse_layer(target, layer)
+def _refuse_compiled(config: Config, layer: str, reader: str) -> None:
+    """Raise ConfigError where evaluators cannot read a layer."""
     if config.evaluation.compile != "none":
         raise ConfigError(
-            f"evaluation.compile: {config.evaluation.compile} compiles the layer {layer} away, which the objective "
+            f"evaluation.compile: {config.evaluation.compile} compiles the layer {layer} away, which {reader} "
             "reads; say evaluation.compile=none."
         )
 
 
 def cells_of(config: Config, target: Target) -> Cells:
-    """The cells of an archive: one for each class."""
+    """The cells of an archive: one for each class, or one for each unit that target.readouts names."""
+    if config.target.readouts:
+        return _units(config, target, config.target.readouts, "target.readouts")
     return Cells(target.class_indices(config.target.classes))
+
+
+def _units(config: Config, target: Target, texts: Sequence[str], key: str) -> Cells:
+    """A cell for each of some readouts; `key` is for messages."""
+    readouts = readouts_of(target, texts, key)
+    _refuse_compiled(config, readouts[0].layer, key)
+    units = tuple(Unit(readout.layer, readout.channel, str(readout)) for readout in readouts)
+    return Cells(np.arange(len(units)), units=units)
 
 
 def picture_problem(config: Config, opened: OpenTarget, objective: str = "log_odds") -> Problem:
     """Pictures that no genome drew, scored for every output of a target; `objective` by name."""
     cells = Cells(np.arange(len(opened.target.class_names)))
     return Problem(config, opened, None, cells, Source(objective, key="search.objective"))
+
+
+def unit_problem(config: Config, opened: OpenTarget, readouts: Sequence[str], key: str) -> Problem:
+    """Pictures that no genome drew, by what they excite: readouts by their texts; `key` is for messages.
+
+    Raises:
+        ConfigError, TargetError: as `readouts_of`.
+    """
+    return Problem(config, opened, None, _units(config, opened.target, readouts, key), Source("log_odds"))

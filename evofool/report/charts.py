@@ -56,35 +56,38 @@ class Panel:
 
 
 def lines(name: str, panels: Sequence[Panel], x_label: str, y_label: str, top: float | None = None) -> str:
-    """Panels side by side, all on the same axes, which begin at 0.
+    """Panels side by side, all on the same axes, which begin at 0, or where there are negative numbers at the least.
 
     Args:
         name: what the chart is, in a sentence for those who do not see it.
         top: the end of the y axis; by default the greatest number.
     """
     right = max((max(p.xs, default=0) for p in panels), default=0) or 1
-    numbers = [y for p in panels for s in p.series for y in s.ys if math.isfinite(y)]
-    most = top if top is not None else max(numbers, default=0) or 1
+    drawn = [s.ys for p in panels for s in p.series]
+    drawn += [ys for p in panels for _, *edges in p.bands for ys in edges]
+    numbers = [y for ys in drawn for y in ys if math.isfinite(y)]
+    low = min([0.0, *numbers])
+    span = low, (top if top is not None else max(numbers, default=0)) or (1.0 if low == 0 else 0.0)
     wide, high = LEFT + PLOT + RIGHT, TOP + HIGH + BOTTOM
     columns = min(COLUMNS, len(panels))
     parts: list[str] = []
     for i, panel in enumerate(panels):
         x, y = i % columns * wide + LEFT, i // columns * high + TOP
         parts.append(f'<g transform="translate({x} {y})">')
-        parts += _axes(panel, right, most, x_label, y_label)
-        parts += _bands(panel, right, most)
-        parts += _series(panel, right, most)
+        parts += _axes(panel, right, span, x_label, y_label)
+        parts += _bands(panel, right, span)
+        parts += _series(panel, right, span)
         parts.append("</g>")
     return _document(name, columns * wide, -(-len(panels) // columns) * high, parts)
 
 
-def _axes(panel: Panel, right: float, top: float, x_label: str, y_label: str) -> Iterator[str]:
+def _axes(panel: Panel, right: float, span: tuple[float, float], x_label: str, y_label: str) -> Iterator[str]:
     yield _text(0, -24, panel.title, "title")
-    for value in _ticks(top):
-        y = HIGH * (1 - value / top)
+    for value in _ticks(*span):
+        y = _height(value, span)
         yield f'<line class="grid" x1="0" y1="{y:.1f}" x2="{PLOT}" y2="{y:.1f}"/>'
         yield _text(-6, y + 4, _number(value), "tick end")
-    for value in _ticks(right):
+    for value in _ticks(0.0, right):
         x = PLOT * value / right
         yield f'<line class="axis" x1="{x:.1f}" y1="{HIGH}" x2="{x:.1f}" y2="{HIGH + 4}"/>'
         yield _text(x, HIGH + 16, _number(value), "tick middle")
@@ -93,26 +96,26 @@ def _axes(panel: Panel, right: float, top: float, x_label: str, y_label: str) ->
     yield _text(-LEFT + 4, -8, y_label, "tick")
 
 
-def _bands(panel: Panel, right: float, top: float) -> Iterator[str]:
+def _bands(panel: Panel, right: float, span: tuple[float, float]) -> Iterator[str]:
     for label, low, high in panel.bands:
         there = [(x, a, b) for x, a, b in zip(panel.xs, low, high) if math.isfinite(a) and math.isfinite(b)]
         if not there:
             continue
-        forth = [_point(x, b, right, top) for x, _, b in there]
-        back = [_point(x, a, right, top) for x, a, _ in reversed(there)]
+        forth = [_point(x, b, right, span) for x, _, b in there]
+        back = [_point(x, a, right, span) for x, a, _ in reversed(there)]
         yield f'<path class="band" d="M{"L".join(forth + back)}Z"><title>{_words(label)}</title></path>'
 
 
-def _series(panel: Panel, right: float, top: float) -> Iterator[str]:
+def _series(panel: Panel, right: float, span: tuple[float, float]) -> Iterator[str]:
     ends: list[tuple[float, Series]] = []
     for series in panel.series:
         there = [(x, y) for x, y in zip(panel.xs, series.ys) if math.isfinite(y)]
         if not there:
             continue
-        path = "L".join(_point(x, y, right, top) for x, y in there)
+        path = "L".join(_point(x, y, right, span) for x, y in there)
         title = f"{series.label}: {_number(there[-1][1])} at the end"
         yield f'<path class="line {style_class(series.style)}" d="M{path}"><title>{_words(title)}</title></path>'
-        ends.append((HIGH * (1 - there[-1][1] / top), series))
+        ends.append((_height(there[-1][1], span), series))
     ends.sort(key=lambda end: end[0])
     places = _apart([y for y, _ in ends])
     for place, (y, series) in zip(places, ends):
@@ -130,15 +133,19 @@ def _apart(places: Sequence[float]) -> list[float]:
     return [place - below for place in found]
 
 
-def _point(x: float, y: float, right: float, top: float) -> str:
-    return f"{PLOT * x / right:.1f} {HIGH * (1 - min(y, top) / top):.1f}"
+def _point(x: float, y: float, right: float, span: tuple[float, float]) -> str:
+    return f"{PLOT * x / right:.1f} {_height(min(y, span[1]), span):.1f}"
 
 
-def _ticks(top: float) -> list[float]:
-    """Three to six round numbers from 0 to at most `top`."""
-    size = 10 ** math.floor(math.log10(top / 4))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if top / (size * factor) <= 5)
-    return [i * step for i in range(int(top / step + 1e-9) + 1)]
+def _height(y: float, span: tuple[float, float]) -> float:
+    return HIGH * (1 - (y - span[0]) / (span[1] - span[0]))
+
+
+def _ticks(low: float, top: float) -> list[float]:
+    """Three to six round numbers from `low`, 0 or negative, to at most `top`."""
+    size = 10 ** math.floor(math.log10((top - low) / 4))
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if (top - low) / (size * factor) <= 5)
+    return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(top / step + 1e-9) + 1)]
 
 
 def _number(value: float) -> str:
@@ -212,7 +219,7 @@ def tree(
         parts.append(f'<a href={quoteattr(leaf.link)} tabindex="-1">{title}{shape}{text}</a>')
     bottom = 12 + gap * (max(rows.values(), default=0) + 1)
     parts.append(f'<path class="axis" d="M10 {bottom:.1f}H{wide - 10:.1f}"/>')
-    for value in _ticks(last):
+    for value in _ticks(0.0, last):
         x = 10 + (wide - 20) * value / last
         parts.append(f'<line class="axis" x1="{x:.1f}" y1="{bottom:.1f}" x2="{x:.1f}" y2="{bottom + 4:.1f}"/>')
         parts.append(_text(x, bottom + 16, _number(value), "tick middle"))

@@ -43,7 +43,13 @@ def takers(placed: pd.DataFrame, names: Mapping[int, str]) -> tuple[dict[int, st
 
 
 def curves(
-    placed: pd.DataFrame, history: pd.DataFrame, whole_from: int, cells: int, lag: int, names: Mapping[int, str]
+    placed: pd.DataFrame,
+    history: pd.DataFrame,
+    whole_from: int,
+    cells: int,
+    lag: int,
+    names: Mapping[int, str],
+    units: bool = False,
 ) -> tuple[Curves, list[tuple[str, int]]]:
     """The curves, and (class, how many cells of other classes the children of its elites took), the most first.
 
@@ -52,8 +58,10 @@ def curves(
         cells: how many there are.
         lag: `search.lag`.
         names: of the classes, by index.
+        units: whether cells are of units: then quantiles are of activations, which `placed` has in place of
+            confidences and log-odds, and no classes are counted.
     """
-    told = Curves()
+    told, thresholds = Curves(), () if units else THRESHOLDS
     generations = history["generation"].to_numpy()
     if not len(generations):
         return told, []
@@ -66,16 +74,17 @@ def curves(
         told.classes = {
             limit: history[name].to_numpy()[shown].tolist()
             for limit, name in ((0.99, "classes_99"), (0.9999, "classes_9999"))
+            if limit in thresholds
         }
         return told, []
     ends = np.searchsorted(placed["generation"], told.generations, side="right")
     held = np.full(cells, np.nan, dtype=np.float32)
-    told.quantiles, told.classes = {q: [] for q in QUANTILES}, {t: [] for t in THRESHOLDS}
+    told.quantiles, told.classes = {q: [] for q in QUANTILES}, {t: [] for t in thresholds}
     for _ in trends.held_at(ends, placed["cell"].to_numpy(), [placed["confidence"].to_numpy()], [held]):
         filled = held[~np.isnan(held)]
         for q, value in zip(QUANTILES, np.quantile(filled, QUANTILES) if len(filled) else [math.nan] * len(QUANTILES)):
             told.quantiles[q].append(float(value))
-        for limit in THRESHOLDS:
+        for limit in thresholds:
             told.classes[limit].append(int((filled >= np.float32(limit)).sum()))
     origins, taken = trends.bred_from(placed, lag), placed["class_index"].tolist()
     switched = [bool(held) and index not in held for held, index in zip(origins, taken)]

@@ -88,8 +88,11 @@ def _elite(found: Findings, elite: Elite, places: dict[int, int]) -> Facts:
         "class": int(row["class_index"]),
         **({"bin": int(row["bin"])} if "bin" in row else {}),
         "group": elite.group,
-        "confidence": _finite(row["confidence"]),
-        "logOdds": _finite(row["log_odds"]),
+        **(
+            {"activation": _finite(row["objective"])}
+            if found.run.store.cells.units
+            else {"confidence": _finite(row["confidence"]), "logOdds": _finite(row["log_odds"])}
+        ),
         "top": [
             [cut(names.get(top["class_index"], f"output {top['class_index']}")), _finite(top["confidence"])]
             for top in answers(row)

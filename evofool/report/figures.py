@@ -16,7 +16,7 @@ from evofool.base.streams import printable
 from evofool.errors import ConfigError
 from evofool.records import Facts
 from evofool.report.html import picture
-from evofool.report.sheet import percent
+from evofool.report.sheet import strength
 from evofool.report.trends import THRESHOLDS, goal_switches, trends
 from evofool.store.reader import Run
 
@@ -30,7 +30,7 @@ _MOST_TEXT = 18  # characters of a class's name
 
 
 def curves(run: Run, ax: Any, label: str | None) -> Any:
-    frame = trends(run)
+    frame, units = trends(run), bool(run.store.cells.units)
     ax, is_new = _axes(ax, 7.0, 4.2)
     dashes = ("-", "--", "-.", ":")[_labelled(ax) % 4]  # of each run on these Axes
     (line,) = ax.plot(frame["evaluations"], frame["q50"], dashes, label=label or _shown(run.config.run_name))
@@ -40,18 +40,21 @@ def curves(run: Run, ax: Any, label: str | None) -> Any:
                 frame["evaluations"], frame[low], frame[high], color=line.get_color(), alpha=alpha, linewidth=0
             )
     if is_new:
-        for level in _LEVELS:
+        for level in () if units else _LEVELS:
             odds = math.log(level / (1 - level))
             ax.axhline(odds, color="0.7", linewidth=0.7, zorder=0)
             ax.annotate(f"{level:g}", (1.01, odds), xycoords=("axes fraction", "data"), va="center", fontsize="small")
         bands = "; bands: 25 to 75 %, 10 to 90 %" if "q25" in frame else ""
-        ax.set(xlabel="evaluations", ylabel="log-odds; right: confidence", title=f"Median over classes{bands}")
+        what, told = ("units", "activation") if units else ("classes", "log-odds; right: confidence")
+        ax.set(xlabel="evaluations", ylabel=told, title=f"Median over {what}{bands}")
         ax.xaxis.set_major_formatter(_thousands)
     _legend(ax)
     return ax
 
 
 def classes(run: Run, ax: Any, label: str | None) -> Any:
+    if run.store.cells.units:
+        raise ConfigError(f"plot_classes: the cells of {run.path} are of units, which have no confidence; plot_curves.")
     frame = trends(run)
     ax, is_new = _axes(ax, 7.0, 4.2)
     marker = ("", "o", "s", "^")[_labelled(ax) // len(THRESHOLDS) % 4]  # of each run on these Axes
@@ -75,7 +78,7 @@ def elites(run: Run, ax: Any, columns: int, most: int) -> Any:
         raise ConfigError("plot_elites: columns and most are 1 or more.")
     frame = run.elites(pictures=False)
     rows = frame.head(most).to_dict("records")
-    captions = [f"{_shown(row['class_name'])}\n{percent(row['confidence'])}" for row in rows]
+    captions = [f"{_shown(row['class_name'])}\n{strength(row)}" for row in rows]
     ax = _grid(ax, [picture(row) for row in rows], captions, min(columns, max(1, len(rows))))
     title = f"{len(frame)} elites" + (f", the first {most}" if len(frame) > most else "")
     ax.set_title(f"{title}, generation {run.status()['generation']}")

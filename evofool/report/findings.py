@@ -26,7 +26,7 @@ __all__ = ["Ancestor", "Elite", "Findings", "find"]
 
 ROOM_FOR_GENOMES = 3 << 20  # bytes of ancestors' genomes that a page may hold
 _PEOPLE = ["individual_id", "generation", "slot", "parent_ids", "operators", "genome_sha256"]
-_PLACED = ["generation", "cell", "class_index", "individual_id", "displaced_id", "log_odds", "confidence"]
+_PLACED = ["generation", "cell", "class_index", "individual_id", "displaced_id", "log_odds", "confidence", "objective"]
 
 
 @dataclass
@@ -109,8 +109,10 @@ def find(run: Run) -> Findings:
     names = dict(zip(facts["class_indices"], facts["class_names"]))
     seen_as, taken = takers(placed, names)
     tree = _lines(people, frame)
-    whole_from = run.store.log.whole_from
-    lines, donors = curves(placed, history, whole_from, len(run.store.cells), run.config.search.lag, names)
+    whole_from, cells = run.store.log.whole_from, run.store.cells
+    lines, donors = curves(
+        placed, history, whole_from, len(cells), run.config.search.lag, names, units=bool(cells.units)
+    )
     ancestors = _ancestors(run, people, tree, taken, frame, counts, undrawn)
     if any(row.parent is None and row.row["parent_ids"] for row in ancestors.values()):
         left_out.append("storage.history has dropped some ancestors; lines of these end early.")
@@ -193,6 +195,8 @@ def _tables(store: RunStore) -> tuple[dict[int, Facts], pd.DataFrame, pd.DataFra
     """Individuals by id, placements, history, and how many bytes the stored genome of each individual has."""
     people = {row["individual_id"]: row for row in store.table("individuals").select(_PEOPLE).to_pylist()}
     placed = store.table("placements").select(_PLACED).to_pandas()
+    if store.cells.units:  # which have neither
+        placed["log_odds"] = placed["confidence"] = placed["objective"]
     placed["parent_ids"] = [people[identity]["parent_ids"] for identity in placed["individual_id"]]
     history = store.table("history").to_pandas()
     return people, placed, history, _sizes(store)

@@ -22,7 +22,7 @@ from evofool.base.streams import printable
 from evofool.encoding.exchange import GenomeJson, from_json, render
 from evofool.errors import ConfigError, CorruptData, EvofoolError
 from evofool.records import Facts
-from evofool.report.sheet import percent
+from evofool.report.sheet import percent, strength
 from evofool.store.reader import Run
 
 __all__ = ["MOST", "SIDE", "Genome", "Page", "gallery", "picture", "run_page"]
@@ -188,15 +188,16 @@ def picture(row: Facts) -> NDArray[np.uint8]:
 
 def run_page(run: Run) -> str:
     """A run: its counters, and the elites that the network is surest of. What is damaged is said in a sentence."""
-    status = run.status()
+    status, units = run.status(), bool(run.store.cells.units)
+    cells, measure = ("units", "activation") if units else ("classes", "confidence")
     names = {
         "target": "network",
         "encoding": "encoding",
         "generation": "generation",
         "evaluations": "evaluations",
-        "filled": "classes filled",
-        "median": "median confidence",
-        "minimum": "minimum confidence",
+        "filled": f"{cells} filled",
+        "median": f"median {measure}",
+        "minimum": f"minimum {measure}",
         "classes_99": "classes ≥ 0.99",
         "classes_9999": "classes ≥ 0.9999",
         "archive_hash": "archive hash",
@@ -204,7 +205,8 @@ def run_page(run: Run) -> str:
     facts = [(text, _value(name, status)) for name, text in names.items() if status.get(name) is not None]
     best, trouble = "", ""
     try:
-        elites = run.elites(pictures=False).sort_values("log_odds", ascending=False, kind="stable")
+        by = "objective" if units else "log_odds"
+        elites = run.elites(pictures=False).sort_values(by, ascending=False, kind="stable")
         best = str(gallery(elites.head(_OF_RUN)))
         if len(elites) > _OF_RUN:
             trouble = f"These are {_OF_RUN} of {len(elites)} elites; run.elites().evofool shows them."
@@ -216,7 +218,7 @@ def run_page(run: Run) -> str:
 def _value(name: str, status: Facts) -> str:
     value = status[name]
     if name in ("median", "minimum"):
-        return percent(value)
+        return f"{value:.4g}" if "classes_99" not in status else percent(value)
     if name == "filled":
         return f"{value} of {status['cells']}"
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -229,8 +231,7 @@ def _shown_elite(row: Facts, side: int) -> Facts:
         small = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
         image = np.atleast_3d(np.asarray(small))
-    name, sure = str(row.get("class_name", "")), row.get("confidence")
-    confidence = "" if sure is None or sure != sure else percent(sure)
+    name, confidence = str(row.get("class_name", "")), strength(row)
     born = f"generation {row['generation']}" if "generation" in row else ""
     return {
         "name": name,

@@ -301,13 +301,13 @@ const collator = new Intl.Collator(undefined, { numeric: true });
 const ORDERS = {
   class: (a, b) => a.elite.class - b.elite.class || (a.elite.bin ?? 0) - (b.elite.bin ?? 0),
   name: (a, b) => collator.compare(a.elite.name, b.elite.name),
-  "confidence-up": (a, b) => (a.elite.logOdds ?? -Infinity) - (b.elite.logOdds ?? -Infinity),
+  "confidence-up": (a, b) => (a.elite.activation ?? a.elite.logOdds ?? -Infinity) - (b.elite.activation ?? b.elite.logOdds ?? -Infinity),
   "generation-up": (a, b) => a.elite.generation - b.elite.generation,
   "size-up": (a, b) => a.elite.nodes + a.elite.connections - b.elite.nodes - b.elite.connections,
 };
 
 function arrange() {
-  const wanted = byId("search").value.normalize("NFKC").toLowerCase().trim(), threshold = Number(byId("threshold").value);
+  const wanted = byId("search").value.normalize("NFKC").toLowerCase().trim(), threshold = Number(byId("threshold")?.value);
   const group = byId("group")?.value, run = byId("run")?.value, order = byId("sort").value;
   const compare = ORDERS[order] ?? ((a, b) => ORDERS[`${order}-up`](b, a));
   const sorted = [...entries].sort((a, b) => compare(a, b) || a.elite.class - b.elite.class || a.run - b.run);
@@ -453,8 +453,9 @@ function open(run, place, index) {
   const pairs = [];
   if (facts.runs.length > 1) pairs.push(["run", isolated(runName)]);
   if (elite) {
-    pairs.push(["class", `${elite.class}${elite.bin === undefined ? "" : `, bin ${elite.bin}`}${elite.group ? `, a kind of ${elite.group}` : ""}`]);
-    pairs.push(["confidence", make("span", { id: "confidence", "data-value": String(elite.confidence) }, percent(elite.confidence))], ["log-odds", short(elite.logOdds)]);
+    pairs.push([elite.activation === undefined ? "class" : "number of the unit", `${elite.class}${elite.bin === undefined ? "" : `, bin ${elite.bin}`}${elite.group ? `, a kind of ${elite.group}` : ""}`]);
+    if (elite.activation !== undefined) pairs.push(["activation", short(elite.activation)]);
+    else pairs.push(["confidence", make("span", { id: "confidence", "data-value": String(elite.confidence) }, percent(elite.confidence))], ["log-odds", short(elite.logOdds)]);
     const answers = make("ol", { class: "answers" });
     for (const [name, confidence] of elite.top) answers.append(make("li", {}, isolated(name), `, ${percent(confidence)}`));
     pairs.push([elite.top.length > 1 ? "the network's answers" : "the network's answer", answers]);

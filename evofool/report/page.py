@@ -24,10 +24,10 @@ from evofool.errors import ConfigError
 from evofool.records import Facts
 from evofool.report import charts, data, pictures
 from evofool.report.charts import Leaf, Panel, Series
-from evofool.report.curves import QUANTILES, Curves
+from evofool.report.curves import QUANTILES
 from evofool.report.data import cut
 from evofool.report.findings import Findings, find
-from evofool.report.sheet import percent
+from evofool.report.sheet import percent, strength
 from evofool.store import files
 from evofool.store.reader import open_run
 from evofool.store.remote.working_copy import named
@@ -87,6 +87,9 @@ def page(found: Sequence[Findings], command: str) -> str:
     Args:
         command: that asked for it.
     """
+    if len({_of_units(one) for one in found}) > 1:
+        of = ", ".join(one.name for one in found if _of_units(one))
+        raise ConfigError(f"the cells of {of} are of units, those of the other runs of classes; report them apart.")
     script, style = (_file(name) for name in ("page.js", "page.css"))
     policy = "; ".join(
         [
@@ -112,6 +115,8 @@ def page(found: Sequence[Findings], command: str) -> str:
         script=Markup(script),
         title=", ".join(run["name"] for run in runs),
         runs=runs,
+        measure=_measure(found[0]),
+        cell="unit" if _of_units(found[0]) else "class",
         summary=_below_each_other([_summary(one) for one in found]),
         groups=sorted({elite.group for one in found for elite in one.elites if elite.group}),
         count=sum(len(one.elites) for one in found),
@@ -144,12 +149,12 @@ def _run(number: int, found: Findings, runs: int, style_of: Mapping[str, int]) -
         "elites": [
             {
                 "name": cut(elite.row["class_name"]),
-                "confidence": percent(elite.row["confidence"]),
+                "confidence": strength(elite.row),
                 "picture": shown[elite.row["image_sha256"]].uri,
             }
             for elite in found.elites
         ],
-        "points": _points(found.curves),
+        "points": _points(found),
         "tree": Markup(tree),
         "legend": legend,
         "donors": [(cut(name), count) for name, count in found.donors[:TOLD]],
@@ -178,7 +183,7 @@ def _below_each_other(summaries: Sequence[Mapping[str, str]]) -> tuple[list[str]
 
 
 def _summary(found: Findings) -> dict[str, str]:
-    curves, facts = found.curves, found.run.provenance
+    curves, facts, units = found.curves, found.run.provenance, _of_units(found)
     filled = len({elite.row["class_index"] for elite in found.elites})
     median = curves.quantiles.get(0.5)
     return {
@@ -186,16 +191,17 @@ def _summary(found: Findings) -> dict[str, str]:
         "encoding": found.run.config.encoding.kind,
         "evaluations": f"{curves.evaluations[-1]:,}" if curves.evaluations else "0",
         "generations": f"{curves.generations[-1] + 1:,}" if curves.generations else "0",
-        "classes": f"{filled} of {len(facts['class_indices'])}",
-        **({"median confidence": percent(median[-1])} if median else {}),
+        "units" if units else "classes": f"{filled} of {len(facts['class_indices'])}",
+        **({f"median {_measure(found)}": _told(found, median[-1])} if median else {}),
         **{f"classes ≥ {limit:g}": str(counts[-1]) for limit, counts in curves.classes.items()},
         "placements": f"{curves.placements[-1]:,}" if curves.placements else "0",
         **({"goal switches": f"{curves.switches[-1]:,}"} if curves.switches else {}),
     }
 
 
-def _points(curves: Curves) -> tuple[list[str], list[list[str]]]:
+def _points(found: Findings) -> tuple[list[str], list[list[str]]]:
     """Some points of the curves as a table: headings and rows."""
+    curves = found.curves
     columns: dict[str, Sequence[float]] = {"evaluations": curves.evaluations, "generation": curves.generations}
     columns |= {"median" if q == 0.5 else f"{q:.0%} quantile": ys for q, ys in curves.quantiles.items()}
     columns |= {f"classes ≥ {limit:g}": ys for limit, ys in curves.classes.items()}
@@ -203,11 +209,23 @@ def _points(curves: Curves) -> tuple[list[str], list[list[str]]]:
     columns = {name: ys for name, ys in columns.items() if ys}
     last = len(curves.generations) - 1
     rows = sorted({round(last * i / (TOLD - 1)) for i in range(TOLD)}) if last >= 0 else []
-    return list(columns), [[_figure(ys[i]) for ys in columns.values()] for i in rows]
+    return list(columns), [[_told(found, ys[i]) for ys in columns.values()] for i in rows]
 
 
-def _figure(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else percent(value)
+def _of_units(found: Findings) -> bool:
+    """Whether the run's cells are of units, which have activations in place of confidences."""
+    return bool(found.run.store.cells.units)
+
+
+def _measure(found: Findings) -> str:
+    return "activation" if _of_units(found) else "confidence"
+
+
+def _told(found: Findings, value: float) -> str:
+    """A number of a curve: a count, a confidence, or an activation."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if _of_units(found) else percent(value)
 
 
 # ------------------------------------------------------------------------------------------------------ charts
@@ -224,16 +242,18 @@ def _charts(found: Sequence[Findings]) -> list[str]:
             for i, one in enumerate(found)
         ]
         parts.append(Panel("All runs: median", longest, medians))
-    x = "evaluations"
+    x, measure, units = "evaluations", _measure(found[0]), _of_units(found[0])
+    told = f"{measure.capitalize()} of the elites over evaluations. {_said(found)}"
+    sure = charts.lines(
+        "How many classes have an elite of at least some confidence",
+        _each(found, _classes),
+        x,
+        "classes",
+        top=max(len(one.run.store.cells) for one in found),
+    )
     return [
-        charts.lines(f"Confidence of the elites over evaluations. {_said(found)}", parts, x, "confidence", top=1.0),
-        charts.lines(
-            "How many classes have an elite of at least some confidence",
-            _each(found, _classes),
-            x,
-            "classes",
-            top=max(len(one.run.store.cells) for one in found),
-        ),
+        charts.lines(told, parts, x, measure, top=None if units else 1.0),
+        *([] if units else [sure]),
         charts.lines("Placements and goal switches so far", _each(found, _placed), x, "so far"),
     ]
 
@@ -249,13 +269,17 @@ def _titled(title: str, found: Findings, several: bool) -> str:
 def _confidence(found: Findings, several: bool) -> Panel:
     quantiles = found.curves.quantiles
     bands = [
-        (f"{low:.0%} to {high:.0%} of the classes", quantiles[low], quantiles[high])
+        (
+            f"{low:.0%} to {high:.0%} of the {'units' if _of_units(found) else 'classes'}",
+            quantiles[low],
+            quantiles[high],
+        )
         for low, high in zip(QUANTILES, reversed(QUANTILES))
         if low < high and quantiles.get(low)
     ]
     edges = [Series(f"{q:.0%} quantile", quantiles[q], 1) for q in (0.25, 0.75) if quantiles.get(q)]
     median = [Series("median", quantiles[0.5], 0)] if quantiles.get(0.5) else []
-    title = _titled("Confidence of the elites", found, several)
+    title = _titled(f"{_measure(found).capitalize()} of the elites", found, several)
     return Panel(title, found.curves.evaluations, [*median, *edges], bands)
 
 
@@ -284,8 +308,8 @@ def _on(xs: Sequence[int], mine: Sequence[int], ys: Sequence[float]) -> list[flo
 
 
 def _said(found: Sequence[Findings]) -> str:
-    medians = [(one.name, one.curves.quantiles.get(0.5)) for one in found]
-    told = [f"{name} ends with a median of {percent(ys[-1])}" for name, ys in medians if ys]
+    medians = [(one, one.curves.quantiles.get(0.5)) for one in found]
+    told = [f"{one.name} ends with a median of {_told(one, ys[-1])}" for one, ys in medians if ys]
     return f"{'; '.join(told)}."
 
 

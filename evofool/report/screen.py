@@ -75,15 +75,16 @@ def screen(glance: Glance, width: int, height: int, *, colours: bool = True, sai
     is_wide = width >= NARROW
     below = max(len(counters), len(evaluators)) if is_wide else len(counters) + len(evaluators)
     shows_pictures = colours and height >= SHORT and any(elite.picture is not None for elite in glance.newest)
-    newest = _pictures(glance.newest, width) if shows_pictures else _names(glance.newest[: 3 if height >= SHORT else 1])
+    few = glance.newest[: 3 if height >= SHORT else 1]
+    newest = _pictures(glance.newest, width, glance.units) if shows_pictures else _names(few, glance.units)
     tall = max((len(e.picture) // 2 + 3 for e in glance.newest if e.picture is not None), default=1)
     notes = -(-len(said) // width) + bool(glance.note)
     rest = height - 6 - notes - below - (tall if shows_pictures else 3 if height >= SHORT else 1)
     wide = width // 2 - 3 if is_wide else width - 1
     if rest >= 7:
         charts = [
-            chart("confidence of the cells", _confidences(glance), wide, rest - 2),
-            chart("classes", _classes(glance), wide, rest - 2, top=glance.cells),
+            chart(f"{_measure(glance)} of the cells", _confidences(glance), wide, rest - 2, plain=glance.units),
+            *([] if glance.units else [chart("classes", _classes(glance), wide, rest - 2, top=glance.cells)]),
         ]
         parts += [_beside(charts) if is_wide else charts[0], Text()]
     tables = [_grid(counters), _grid(evaluators)]
@@ -99,16 +100,22 @@ def lines(glance: Glance) -> list[str]:
     if not glance.last:
         return told
     told += [f"{name}: {value}" for name, value in (*_counters(glance), *_evaluators(glance))]
-    head = ["evaluations", *(f"{q:.0%}" for q in QUANTILES), *(f">={t:g}" for t in THRESHOLDS)]
+    sure = [] if glance.units else [f">={t:g}" for t in THRESHOLDS]
+    head = ["evaluations", *(f"{q:.0%}" for q in QUANTILES), *sure]
     picked = np.unique(np.linspace(0, len(glance.samples) - 1, min(POINTS, len(glance.samples))).round().astype(int))
     rows = [
-        [_counted(row[0]), *(f"{_confidence(v):.6f}" for v in row[1 : 1 + len(QUANTILES)]), *map(_counted, row[-3:])]
+        [
+            _counted(row[0]),
+            *(f"{v if glance.units else _confidence(v):.6f}" for v in row[1 : 1 + len(QUANTILES)]),
+            *map(_counted, row[-3:] if not glance.units else ()),
+        ]
         for row in glance.samples[picked]
     ]
     if rows:
-        told += ["quantiles of confidence over the cells, and classes at a confidence or above:"]
+        more = "" if glance.units else ", and classes at a confidence or above"
+        told += [f"quantiles of {_measure(glance)} over the cells{more}:"]
         told += ["  ".join(f"{value:>11}" for value in row) for row in (head, *rows)]
-    told += [f"new: {_told(elite)}" for elite in glance.newest]
+    told += [f"new: {_told(elite, glance.units)}" for elite in glance.newest]
     return [*told, *([printable(glance.note)] if glance.note else [])]
 
 
@@ -118,7 +125,9 @@ def lines(glance: Glance) -> list[str]:
 def _title(glance: Glance) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(printable(glance.name), style="bold")
-    text.append(f"  {glance.encoding}, {glance.cells} classes of {printable(glance.target)}")
+    text.append(
+        f"  {glance.encoding}, {glance.cells} {'units' if glance.units else 'classes'} of {printable(glance.target)}"
+    )
     return text
 
 
@@ -151,6 +160,13 @@ def _bar(share: float) -> RenderableType:
 def _counters(glance: Glance) -> list[tuple[str, str]]:
     last, samples = glance.last, glance.samples
     at_90 = _counted(samples[-1][-3]) if len(samples) else "?"
+    if glance.units:
+        return [
+            *((f"{name} activation", _activation(last[name])) for name in ("median", "minimum")),
+            ("units filled", f"{last['filled']} of {glance.cells}"),
+            ("distinct elites", f"{last['unique_elites']}"),
+            ("placements", f"{last['placements_total']}{_stale(last['stale'])}"),
+        ]
     return [
         ("median confidence", f"{last['median']:.6f}"),
         ("minimum", f"{last['minimum']:.6f}"),
@@ -159,6 +175,14 @@ def _counters(glance: Glance) -> list[tuple[str, str]]:
         ("distinct elites", f"{last['unique_elites']}, top-1 {last['top1_share']:.0%}"),
         ("placements", f"{last['placements_total']}{_stale(last['stale'])}"),
     ]
+
+
+def _measure(glance: Glance) -> str:
+    return "activation" if glance.units else "confidence"
+
+
+def _activation(value: float | None) -> str:
+    return "none yet" if value is None else f"{value:.4g}"
 
 
 def _stale(generations: int) -> str:
@@ -192,7 +216,7 @@ def _node(node: Facts) -> str:
     return printable(f"{node['host']}{gpu}: {node['chunks']} chunks")
 
 
-def _pictures(elites: Iterable[Elite], width: int) -> RenderableType:
+def _pictures(elites: Iterable[Elite], width: int, units: bool) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     shown = [elite for elite in elites if elite.picture is not None][: max(1, (width + 2) // (PICTURE + 2))]
     cells = []
@@ -201,19 +225,23 @@ def _pictures(elites: Iterable[Elite], width: int) -> RenderableType:
         picture = half_blocks(elite.picture, len(elite.picture))
         picture.append(f"{_cut(printable(elite.names[0]), PICTURE)}\n", style="bold")
         more = f" +{len(elite.names) - 1}" if len(elite.names) > 1 else ""
-        picture.append(_cut(f"{percent(elite.confidence)}{more} g{elite.generation}", PICTURE))
+        picture.append(_cut(f"{_strength(elite, units)}{more} g{elite.generation}", PICTURE))
         cells.append(picture)
     grid.add_row(*cells)
     return Group(Text("newest elites", style="bold"), grid)
 
 
-def _names(elites: Sequence[Elite]) -> RenderableType:
-    return Group(*(Text(_told(elite), no_wrap=True, overflow="ellipsis") for elite in elites))
+def _names(elites: Sequence[Elite], units: bool) -> RenderableType:
+    return Group(*(Text(_told(elite, units), no_wrap=True, overflow="ellipsis") for elite in elites))
 
 
-def _told(elite: Elite) -> str:
+def _strength(elite: Elite, units: bool) -> str:
+    return _activation(elite.confidence) if units else percent(elite.confidence)
+
+
+def _told(elite: Elite, units: bool) -> str:
     more = f" and {len(elite.names) - 1} more" if len(elite.names) > 1 else ""
-    return f"{printable(elite.names[0])}{more}, {percent(elite.confidence)}, generation {elite.generation}"
+    return f"{printable(elite.names[0])}{more}, {_strength(elite, units)}, generation {elite.generation}"
 
 
 def _grid(rows: Iterable[tuple[str, str]]) -> Table:
@@ -242,6 +270,8 @@ def _confidences(glance: Glance) -> list[Series]:
     # Each name stands for both curves of its style.
     outer = [Series(name, at, samples[:, i], "blue", 4) for name, i in (("10, 90 %", 1), ("", 5))]
     inner = [Series(name, at, samples[:, i], "cyan", 2) for name, i in (("25, 75 %", 2), ("", 4))]
+    if glance.units:
+        return [*outer, *inner, Series("median", glance.history["evaluations"], glance.history["median"], "bold")]
     median = np.clip(glance.history["median"], 1e-7, 1 - 1e-7)
     return [*outer, *inner, Series("median", glance.history["evaluations"], np.log(median / (1 - median)), "bold")]
 
@@ -255,12 +285,15 @@ def _classes(glance: Glance) -> list[Series]:
     ]
 
 
-def chart(name: str, series: Sequence[Series], width: int, height: int, top: int | None = None) -> RenderableType:
+def chart(
+    name: str, series: Sequence[Series], width: int, height: int, top: int | None = None, *, plain: bool = False
+) -> RenderableType:
     """Curves over evaluations, in dots of Braille, with a legend above and axes.
 
     Args:
         width, height: of the plot with its axes, in characters; the legend takes two lines more.
         top: the end of a plain axis from 0; without it values are log-odds, told as confidences.
+        plain: whether values are to be told as they are, on an axis as long as they need.
     """
     values = np.concatenate([one.y for one in series])
     low, high = (0.0, float(top)) if top is not None else _range(values)
@@ -270,7 +303,8 @@ def chart(name: str, series: Sequence[Series], width: int, height: int, top: int
     styles = np.zeros((rows, columns), dtype=np.int64)
     for number, one in enumerate(series):
         _trace(one, (low, high, end), dots, styles, number)
-    ticks = dict(_tick(value, low, high, rows) for value in _ticks(low, high, top))
+    ends = [(value, f"{value:.3g}") for value in (low, (low + high) / 2, high)]
+    ticks = dict(_tick(value, low, high, rows) for value in (ends if plain else _ticks(low, high, top)))
     text = Text(no_wrap=True, overflow="crop")
     text.append(f"{name}\n", style="bold")
     for one in filter(lambda one: one.name, series):

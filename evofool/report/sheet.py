@@ -1,8 +1,10 @@
-"""The contact sheet: every elite's picture with its class and confidence below, as one PNG; and names of PNGs."""
+"""The contact sheet: every elite's picture, with its class and confidence below, as one PNG; and names of PNGs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from evofool.base.png import decode_png
 from evofool.base.streams import printable
 
-__all__ = ["contact_sheet", "percent", "png_name"]
+__all__ = ["contact_sheet", "percent", "png_name", "strength"]
 
 PICTURE, GAP, LINE = 112, 12, 16  # pixels
 
@@ -21,6 +23,16 @@ def percent(confidence: float) -> str:
     if confidence >= 0.9999:
         return ">= 99.99 %"
     return f"{math.floor(confidence * 1e4) / 100:.2f} %"
+
+
+def strength(row: Mapping[str, Any]) -> str:
+    """What an elite has in its cell, as people read it: its confidence; of a unit, which has none, the activation."""
+    if "confidence" not in row:
+        return ""
+    sure, other = row["confidence"], row.get("objective")
+    if sure is not None and sure == sure:
+        return percent(sure)
+    return "" if other is None else f"{other:.4g}"
 
 
 def contact_sheet(elites: pd.DataFrame, columns: int = 10) -> Image.Image:
@@ -45,7 +57,7 @@ def contact_sheet(elites: pd.DataFrame, columns: int = 10) -> Image.Image:
         left, top = GAP + i % columns * cell_width, GAP + i // columns * cell_height
         sheet.paste(picture, (left + (PICTURE - picture.width) // 2, top + (PICTURE - picture.height) // 2))
         draw.text((left, top + PICTURE + 2), _shorten(draw, str(row["class_name"]), font), fill="black", font=font)
-        draw.text((left, top + PICTURE + 2 + LINE), percent(row["confidence"]), fill="dimgrey", font=font)
+        draw.text((left, top + PICTURE + 2 + LINE), strength(row), fill="dimgrey", font=font)
     return sheet
 
 

@@ -21,17 +21,23 @@ _SUREST = 1 - 2.0**-25  # the confidence next to 1
 def trends(run: Run) -> pd.DataFrame:
     """One row for each generation: how the elites' log-odds are spread, and how many cells are how sure.
 
+    Where cells are of units, it is their activations, and nothing is sure.
+
     Returns:
         generation, evaluations, the log-odds at QUANTILES of the filled cells, and numbers of cells at THRESHOLDS and
         above. Where `storage.history` has dropped placements there are no more than q50, classes_99 and classes_9999.
     """
     history = run.history()
     frame = history[["generation", "evaluations"]].copy()
+    units = bool(run.store.cells.units)
     if run.status()["placements_from"]:
+        if units:
+            return frame.assign(q50=history["median"])
         median = history["median"].clip(1 - _SUREST, _SUREST)
         return frame.assign(q50=np.log(median / (1 - median)), **history[["classes_99", "classes_9999"]])
     placements = run.placements()
-    cells, columns = placements["cell"].to_numpy(), placements[["log_odds", "confidence"]].to_numpy().T
+    names = ["objective", "objective"] if units else ["log_odds", "confidence"]
+    cells, columns = placements["cell"].to_numpy(), placements[names].to_numpy().T
     held = np.full((2, run.provenance["cells"]), np.nan)  # what each cell's elite has of the two
     rows = []
     for _ in held_at(
@@ -42,7 +48,8 @@ def trends(run: Run) -> pd.DataFrame:
         # As the history counts them, in float32.
         sure = [int((confidence.astype(np.float32) >= least).sum()) for least in THRESHOLDS.values()]
         rows.append([*spread, *sure])
-    return frame.join(pd.DataFrame(rows, columns=[*QUANTILES, *THRESHOLDS]))
+    table = pd.DataFrame(rows, columns=[*QUANTILES, *THRESHOLDS])
+    return frame.join(table[list(QUANTILES)] if units else table)
 
 
 def held_at(

@@ -32,6 +32,7 @@ RECENT = 60.0  # seconds over which the throughput is told
 PICTURE = 20  # pixels, which are columns of a terminal
 FINER = 3  # times as fine is a picture drawn before it is averaged
 LARGEST = 16.0  # log-odds that count; those of 0.9999999
+_SURE = ("log_odds", "confidence")
 _HISTORY = ("generation", "evaluations", "median", "classes_99", "classes_9999", "seconds")
 
 
@@ -46,7 +47,7 @@ class Elite:
 
     individual_id: int
     names: tuple[str, ...]
-    confidence: float  # the highest of them
+    confidence: float  # the highest of them; of units the activation
     generation: int
     picture: NDArray[np.uint8] | None = None
 
@@ -58,7 +59,8 @@ class Glance:
     Attributes:
         last: the newest row of the history; empty before the first commit.
         history: {column: (generations,)} of `_HISTORY`.
-        samples: (n, 1 + QUANTILES + THRESHOLDS) evaluations; log-odds at the quantiles; cells at the thresholds.
+        samples: (n, 1 + QUANTILES + THRESHOLDS) evaluations; log-odds at the quantiles; cells at the thresholds. Of
+            units activations, and no cells.
         rates: images a second: of the last minute, and of the session.
         left: seconds until a limit of the search is reached, at this rate; None where there is none.
         share: of the way there, from 0 to 1.
@@ -76,6 +78,7 @@ class Glance:
     target: str
     encoding: str
     cells: int
+    units: bool = False  # whether cells are of units, which have activations in place of confidences
     commits: int = 0
     last: Facts = field(default_factory=dict)
     history: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -176,7 +179,8 @@ class Follower:
     ) -> None:
         """Follow the placements of some generations, and sample the quantiles on the way."""
         at, cells, ids = (rows[name].to_numpy() for name in ("generation", "cell", "individual_id"))
-        odds, confidence = rows["log_odds"].to_numpy(), rows["confidence"].to_numpy()
+        units = bool(self.store.cells.units)
+        odds, confidence = (rows[name].to_numpy() for name in (("objective",) * 2 if units else _SURE))
         wanted = min(SAMPLES, len(generations))
         new = slice(np.searchsorted(at, self._generation, side="right"), None)  # those of a compaction may be known
         sampled = np.unique(np.linspace(len(generations) - 1, 0, wanted, endpoint=wanted > 1).round().astype(int))
@@ -185,8 +189,8 @@ class Follower:
         for index, _ in zip(sampled, trends.held_at(ends, cells[new], columns, held)):
             filled = self._odds[self._holders >= 0]
             if generations[index] >= whole_from and len(filled):
-                quantiles = np.quantile(np.clip(filled, -LARGEST, LARGEST), QUANTILES)
-                counts = [np.count_nonzero(self._confidence >= threshold) for threshold in THRESHOLDS]
+                quantiles = np.quantile(filled if units else np.clip(filled, -LARGEST, LARGEST), QUANTILES)
+                counts = [not units and np.count_nonzero(self._confidence >= threshold) for threshold in THRESHOLDS]
                 self._samples.append([float(value) for value in (evaluations[index], *quantiles, *counts)])
 
     # ------------------------------------------------------------------------------------------------ the newest elites
@@ -242,6 +246,7 @@ class Follower:
             "target": facts["target"],
             "encoding": facts["encoding"],
             "cells": facts["cells"],
+            "units": bool(self.store.cells.units),
             "asked": asked,
             "sessions": tuple(facts["sessions"]),
         }

@@ -98,7 +98,7 @@ def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: li
         more: of the numerics, where evaluators have said it: `platform`.
     """
     config, target = problem.config, problem.target
-    classes = problem.cells.classes.tolist()
+    classes, units = problem.cells.classes.tolist(), problem.cells.units
     return {
         "evofool": metadata.version("evofool"),
         "run_id": secrets.token_hex(8),
@@ -117,7 +117,8 @@ def provenance_of(problem: Problem, numerics: Numerics, canary: str, parents: li
         "channels": target.channels,
         "cells": len(problem.cells),
         "class_indices": classes,
-        "class_names": [target.class_names[i] for i in classes],
+        "class_names": [unit.name for unit in units] or [target.class_names[i] for i in classes],
+        **({"units": [[unit.layer, unit.channel] for unit in units]} if units else {}),
         **({"bins": problem.cells.bins} if problem.cells.bins > 1 else {}),
         "output_names": list(target.class_names),
         **({"imagenet_ids": list(target.imagenet_ids)} if target.imagenet_ids else {}),

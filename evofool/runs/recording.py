@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from evofool.records import Facts, GenerationResult, Statistics
 from evofool.search.loop import Search
 from evofool.store.commits import Commit
 from evofool.store.compaction import compact, is_due
+from evofool.store.rows import counters_of
 from evofool.store.run import RunStore
 from evofool.store.view import ViewWriter
 
@@ -35,7 +36,8 @@ def commit_to(
         numerics: with canary and epoch.
         evaluators: that are at work, for those who watch.
     """
-    counters = {name: value for name, value in asdict(s).items() if name not in _NOT_COUNTED}
+    told = counters_of(s, store.cells)
+    counters = {name: value for name, value in told.items() if name not in _NOT_COUNTED and value is not None}
     counters["evaluators"] = evaluators
     return store.commit(elites, numerics=numerics, counters=counters)
 

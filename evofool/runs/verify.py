@@ -35,7 +35,8 @@ from evofool.targets.target import Target
 
 __all__ = ["TOLERANCE", "verify"]
 
-TOLERANCE = 1e-4  # of confidence, where an elite was scored in an earlier numerics epoch
+# Of confidence, where an elite was scored in an earlier numerics epoch; of activations a share, or of the unit below 1.
+TOLERANCE = 1e-4
 
 
 def verify(
@@ -81,6 +82,7 @@ def verify(
     shown = np.zeros((max(places) + 1, *images[0].shape), dtype=np.uint8)
     shown[places] = images
     scores: Scores = at_once(pool, "score_images", shown)
+    units = bool(problem.cells.units)
     column_of = {int(index): column for column, index in enumerate(problem.cells.classes)}
     for i, row in enumerate(rows):
         name = f"{path}: class {row['class_name']}"
@@ -91,13 +93,17 @@ def verify(
                 f"{name}: its image belongs into bin {scores.bins[places[i]]}, the archive has it in {row['bin']}."
             )
         odds = scores.log_odds[places[i], column_of[row["class_index"]]]
-        if odds == np.float32(row["log_odds"]):
+        archived, what = (row["objective"], "activation") if units else (row["log_odds"], "log-odds")
+        if odds == np.float32(archived):
             exact += 1
             continue
-        difference = abs(float(confidence(odds[None])[0]) - row["confidence"])
+        if units:
+            difference = abs(float(odds) - archived) / max(1.0, abs(archived))
+        else:
+            difference = abs(float(confidence(odds[None])[0]) - row["confidence"])
         epoch = store.log.commits[bisect_left(ends, row["generation"])].numerics["epoch"]
         if epoch == last.numerics["epoch"] or difference > TOLERANCE:
-            raise CorruptData(f"{name}: its image scores {odds:.9g} log-odds, the archive says {row['log_odds']:.9g}.")
+            raise CorruptData(f"{name}: its image scores {odds:.9g} {what}, the archive says {archived:.9g}.")
     return {
         "path": str(path),
         "elites": len(rows),

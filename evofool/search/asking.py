@@ -66,6 +66,8 @@ class AskTellPool:
         """Take a classifier's outputs for the images of the last `ask`; see `AskTellSearch.tell`."""
         if self._question is None:
             raise EvofoolError("tell() comes after ask().")
+        if self._cells.units:
+            raise EvofoolError("tell(): cells are of units (target.readouts), whose activations no outputs tell.")
         ticket, images = self._question
         values = _numbers(outputs)
         _refuse_other(values, output, len(images), self._classes)
@@ -226,6 +228,8 @@ def make_search(
         class_names=class_names,
         allow_code=allow_code,
     )
+    if asks and settings.target.readouts:
+        raise ConfigError("target.readouts: what is asked and told has no layers to read; give a target=... that has.")
     problem = problem_of(settings, opened, allow_code=allow_code)
     if asks:
         return AskTellSearch(problem)

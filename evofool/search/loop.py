@@ -123,7 +123,12 @@ class Search:
         self.archive_hash = chain_hash(self.archive_hash, placements, images, hashes)
         bad = int((~np.isfinite(scores.log_odds).all(axis=1)).sum())
         self.statistics = statistics(
-            self.archive, placements, offspring=len(offspring), non_finite=bad, previous=self.statistics
+            self.archive,
+            placements,
+            offspring=len(offspring),
+            non_finite=bad,
+            previous=self.statistics,
+            units=bool(self.cells.units),
         )
         self.logbook.record(gen=generation, nevals=len(offspring), **asdict(self.statistics))
         sizes = {slot: self.encoding.size(batch, slot) for slot in genomes}

@@ -114,7 +114,8 @@ class Run:
     def output_names(self) -> dict[int, str]:
         """Names of the network's outputs by their indices, as far as they are known: at least of those with cells."""
         facts = self.store.provenance
-        return dict(zip(facts["class_indices"], facts["class_names"])) | dict(enumerate(facts.get("output_names", [])))
+        known = {} if self.store.cells.units else dict(zip(facts["class_indices"], facts["class_names"]))
+        return known | dict(enumerate(facts.get("output_names", [])))
 
     @property
     def archive_hash(self) -> str | None:
@@ -245,7 +246,8 @@ class Run:
             raise ClassNotFound(
                 f"{self.path}: no elite of class {class_!r}; there are {len(names)}, among them {', '.join(near)}."
             )
-        return {str(key): value for key, value in rows.loc[rows["log_odds"].idxmax()].to_dict().items()}
+        by = "objective" if self.store.cells.units else "log_odds"
+        return {str(key): value for key, value in rows.loc[rows[by].idxmax()].to_dict().items()}
 
     def image(
         self, class_: str | int, size: int | tuple[int, int] | None = None, *, allow_code: bool = False

@@ -12,7 +12,7 @@ from evofool.archive.state import State
 from evofool.errors import CorruptData
 from evofool.records import NO_PARENT, Facts, Placements, Statistics, individual_id
 from evofool.store.commits import Commit
-from evofool.store.rows import placements_of
+from evofool.store.rows import placements_of, statistics_of
 from evofool.store.run import RunStore
 
 __all__ = ["generations", "restore"]
@@ -25,6 +25,7 @@ def generations(
 
     Generations before `log.whole_from` may lack placements, but never the newest of a cell. Raises as `restore`.
     """
+    units = bool(store.cells.units)
     individuals = {row["individual_id"]: row for row in store.table("individuals").to_pylist()}
     by_generation: dict[int, list[Facts]] = {}
     for row in store.table("placements").to_pylist():
@@ -37,10 +38,12 @@ def generations(
             raise CorruptData(f"{store.path}: a placement names individual {error}, which is not stored.") from None
         yield (
             placements_of(row["generation"], rows),
-            np.array([p["top1_class_index"] == r["class_index"] for p, r in zip(people, rows)], dtype=bool),
+            np.array(
+                [not units and p["top1_class_index"] == r["class_index"] for p, r in zip(people, rows)], dtype=bool
+            ),
             [bytes.fromhex(p["image_sha256"]) for p in people],
             [bytes.fromhex(p["genome_sha256"]) for p in people],
-            Statistics(**row),
+            statistics_of(row),
         )
 
 

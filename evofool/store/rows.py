@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence as confidence_of
+from evofool.config.sections import OF_CLASSES
 from evofool.encoding.names import operator_names
-from evofool.records import NO_PARENT, Cells, Facts, GenerationResult, Placements, address_of, individual_id
+from evofool.records import (
+    NO_PARENT,
+    Cells,
+    Facts,
+    GenerationResult,
+    Placements,
+    Statistics,
+    address_of,
+    individual_id,
+)
 
-__all__ = ["Rows", "Seeds", "individual_rows", "placement_rows", "placements_of"]
+__all__ = [
+    "Rows",
+    "Seeds",
+    "counters_of",
+    "individual_rows",
+    "placement_rows",
+    "placements_of",
+    "statistics_of",
+]
 
 Rows = dict[str, list[Facts]]  # table -> its rows
 _Number = TypeVar("_Number", bound=np.generic)
@@ -45,7 +64,8 @@ def placements_of(generation: int, rows: list[Facts]) -> Placements:
         generation=generation,
         cells=column("cell", np.int32),
         slots=np.array([address_of(row["individual_id"])[1] for row in rows], dtype=np.int32),
-        log_odds=column("log_odds", np.float32),
+        # Units have no log-odds; what they rank by takes their place.
+        log_odds=np.array([r["objective"] if r["log_odds"] is None else r["log_odds"] for r in rows], np.float32),
         displaced=column("displaced_id", np.int64, NO_PARENT),
         displaced_log_odds=column("displaced_log_odds", np.float32, -np.inf),
         objective=column("objective", np.float32),
@@ -86,14 +106,32 @@ def placement_rows(result: GenerationResult, cells: Cells) -> Iterator[Facts]:
         *(column.tolist() for column in columns)
     ):
         empty = displaced == NO_PARENT
+        odds: Facts = {
+            "log_odds": log_odds,
+            "confidence": confidence,
+            "displaced_log_odds": None if empty else displaced_log_odds,
+        }
         yield {
             "generation": p.generation,
             "cell": cell,
             "class_index": class_indices[cell],
             "individual_id": identity,
-            "log_odds": log_odds,
-            "confidence": confidence,
             "displaced_id": None if empty else displaced,
-            "displaced_log_odds": None if empty else displaced_log_odds,
             "objective": objective,
+            **(dict.fromkeys(odds) if cells.units else odds),
         }
+
+
+def counters_of(s: Statistics, cells: Cells) -> Facts:
+    """The counters of a generation as a row of the history has them: null where units have none."""
+    row = asdict(s)
+    if cells.units:
+        row |= dict.fromkeys(OF_CLASSES)
+        row |= {name: None for name in ("median", "minimum") if math.isnan(row[name])}
+    return row
+
+
+def statistics_of(row: Facts) -> Statistics:
+    """The counters of a row of the history."""
+    kept = {name: value for name, value in row.items() if value is not None}
+    return Statistics(**{"median": math.nan, "minimum": math.nan, **dict.fromkeys(OF_CLASSES, 0), **kept})

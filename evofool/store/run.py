@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,11 @@ from numpy.typing import NDArray
 from evofool.base.places import quoted
 from evofool.config import Config, fingerprint, load_config, to_yaml
 from evofool.errors import ConfigError, CorruptData, RunLocked, RunNotFound
-from evofool.records import NO_PARENT, Cells, Facts, GenerationResult, individual_id
+from evofool.records import NO_PARENT, Cells, Facts, GenerationResult, Unit, individual_id
 from evofool.store import files, schemas, writing
 from evofool.store.commits import Commit, CommitLog
 from evofool.store.remote import working_copy
-from evofool.store.rows import Rows, Seeds, individual_rows, placement_rows
+from evofool.store.rows import Rows, Seeds, counters_of, individual_rows, placement_rows
 
 __all__ = ["RunStore", "stored_config"]
 
@@ -86,7 +85,10 @@ class RunStore:
     @property
     def cells(self) -> Cells:
         """The cells of the run's archive."""
-        return Cells(np.array(self.provenance["class_indices"], dtype=np.int64), self.provenance.get("bins", 1))
+        facts = self.provenance
+        named = zip(facts.get("units", ()), facts["class_names"])
+        units = tuple(Unit(layer, channel, name) for (layer, channel), name in named)
+        return Cells(np.array(facts["class_indices"], dtype=np.int64), facts.get("bins", 1), units=units)
 
     def schema(self, table: str) -> pa.Schema:
         """The schema of a table that commits bring."""
@@ -132,7 +134,7 @@ class RunStore:
             {"individual_id": int(individual_id(generation, slot)), "genome": genome}
             for slot, genome in sorted(result.genomes.items())
         ]
-        self._rows["history"].append(asdict(result.statistics))
+        self._rows["history"].append(counters_of(result.statistics, self.cells))
         self._newest = result.statistics.generation, result.archive_hash.hex()
         self._displaced[generation] = {int(i) for i in result.placements.displaced}
 

@@ -148,9 +148,14 @@ def of_table(name: str, version: int = RUN_VERSION) -> pa.Schema:
 
 
 def elites(cells: Cells, version: int = RUN_VERSION) -> pa.Schema:
-    """The schema of the elites view; where classes have several bins, with a column for an elite's bin."""
+    """The schema of the elites view: where classes have several bins, with a column for an elite's bin; where cells are
+    of units, with columns for a unit's layer and channel."""
     schema = _as_of(version, ELITES)
-    return schema if cells.bins == 1 else schema.insert(3, pa.field("bin", pa.int32()))
+    if cells.bins > 1:
+        schema = schema.insert(3, pa.field("bin", pa.int32()))
+    if cells.units:
+        schema = schema.insert(3, pa.field("unit", pa.int32())).insert(3, pa.field("layer", pa.string()))
+    return schema
 
 
 def _as_of(version: int, schema: pa.Schema) -> pa.Schema:

@@ -87,6 +87,7 @@ class CurrentElites:
         """The rows of the view, in order of cells; the bytes of their images are empty."""
         last, facts, cells = store.log.last, store.provenance, store.cells
         names, bins = [facts["class_names"][i] for i in cells.columns], cells.bin_indices.tolist()
+        units = [cells.units[i] for i in cells.columns] if cells.units else []
         self._described = {
             identity: self._described.get(identity) or self._describe(identity, encoding, blob)
             for identity, blob in self._genomes.items()
@@ -97,7 +98,8 @@ class CurrentElites:
                 "class_index": placed["class_index"],
                 "class_name": names[cell],
                 **({"bin": bins[cell]} if cells.bins > 1 else {}),
-                "confidence": float(confidence(np.array([placed["log_odds"]], dtype=np.float32))[0]),
+                **({"layer": units[cell].layer, "unit": units[cell].channel} if units else {}),
+                "confidence": None if units else _confidence(placed["log_odds"]),
                 "log_odds": placed["log_odds"],
                 "objective": placed["objective"],
                 **self._described[placed["individual_id"]],
@@ -122,6 +124,10 @@ class CurrentElites:
 
 def _schema(store: RunStore) -> pa.Schema:
     return schemas.elites(store.cells, store.provenance["schema_version"])
+
+
+def _confidence(log_odds: float) -> float:
+    return float(confidence(np.array([log_odds], dtype=np.float32))[0])
 
 
 def read_view(store: RunStore) -> pa.Table:

@@ -21,6 +21,7 @@ from evofool.store.remote.working_copy import named
 from evofool.store.schemas import SCHEMA_VERSION
 from evofool.studies.shared.charts import Panel, dots
 from evofool.studies.shared.statistics import mann_whitney, median_interval
+from evofool.studies.shared.tables import refuse_units
 from evofool.studies.study import Study, Work
 
 __all__ = ["STUDY", "compare", "summarise"]
@@ -83,6 +84,7 @@ def _shown(groups: Iterable[str]) -> dict[str, str]:
 
 def _row(run: Run) -> Facts | None:
     """The row of a run; None without a commit."""
+    refuse_units(run)
     status, history = run.status(), run.history()
     if status["generation"] is None:
         return None

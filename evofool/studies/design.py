@@ -108,6 +108,10 @@ def run_design(
     if taken := [factor for factor in design.factors if factor in COLUMNS]:
         raise ConfigError(f"{path}: factors: {taken[0]} is a column of the table; give the factor another name.")
     trials = design.trials()
+    if units := [trial.run_name for trial in trials if trial.config.target.readouts]:
+        raise ConfigError(
+            f"{path}: {units[0]} has target.readouts, whose units have no confidence to compare; leave them out."
+        )
     rows: dict[str, Facts] = {}  # by run
     try:
         with contextlib.closing(run_trials(design, trials, tell=tell, **options)) as made:

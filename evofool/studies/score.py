@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,19 +15,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence
-from evofool.base import picture_files
 from evofool.base.picture_files import Picture
 from evofool.config import load_config
 from evofool.errors import ConfigError
 from evofool.evaluate.opening import open_pool
 from evofool.evaluate.pool import stream
-from evofool.evaluate.problem import Problem, picture_problem
+from evofool.evaluate.problem import Problem, picture_problem, unit_problem
 from evofool.records import Facts
 from evofool.store.schemas import SCHEMA_VERSION
+from evofool.studies.shared import exciting, readable
 from evofool.studies.shared.charts import Panel, dots
 from evofool.studies.shared.statistics import median_ranks, wilson
 from evofool.studies.study import Study, Work
-from evofool.targets.checking.photographs import fit
 from evofool.targets.opening import open_target
 from evofool.targets.specs import section_named
 from evofool.targets.target import Target
@@ -40,7 +37,6 @@ CHUNKS = 2  # for each evaluator in a batch
 SURE = (0.99, 0.9999)
 ANSWERS = 20  # that are summed up by themselves, the most frequent ones
 
-_NO_PIXELS = np.empty((0, 0, 1), dtype=np.uint8)
 _CLASS = pa.struct(
     [("class_index", pa.int32()), ("class_name", pa.string()), ("log_odds", pa.float32()), ("confidence", pa.float32())]
 )
@@ -80,6 +76,12 @@ class Options:
     geometry: Annotated[str, "native or published, as target.geometry."] = "native"
     crops: Annotated[int, "1 or 10, as target.crops."] = 1
     output: Annotated[str, "declared, logits, probabilities or log_probabilities, as target.output."] = "declared"
+    readout: Annotated[
+        tuple[str, ...],
+        "Unit, LAYER:CHANNEL as in target.readouts, to find the pictures that excite it most; may be repeated. "
+        "`evofool targets layers` lists layers.",
+    ] = ()
+    top: Annotated[int, "With --readout, how many pictures of each are shown."] = 9
 
 
 def score(
@@ -90,6 +92,7 @@ def score(
     geometry: str = "native",
     crops: int = 1,
     output: str = "declared",
+    readouts: str | Sequence[str] = (),
     pool: str = "inline",
     address: str | None = None,
     allow_code: bool = False,
@@ -104,37 +107,40 @@ def score(
         target: a spec such as "efficientnet-lite:0", or an `evofool.Target`.
         classes: whose scores get a row each in the column "classes": "all", or names and output indices.
         geometry, crops, output: as in the section `target` of a configuration.
+        readouts: units, as in `target.readouts`, whose activations are told in place of the scores of classes.
         pool: "inline" or "ray"; `address` is that of a cluster.
         allow_code: whether a python: target may run its code.
         warn: receives a sentence for each picture that is left out; they are logged by default.
 
     Returns:
-        A DataFrame with the columns of SCORES, one row for each picture that could be scored; the sentences about the
-        others are in `attrs["evofool"]["left_out"]`.
+        A DataFrame with the columns of SCORES, one row for each picture that could be scored; with `readouts` those of
+        EXCITATIONS (studies/shared/exciting.py), one row for each picture and readout. The sentences about the pictures
+        that are left out are in `attrs["evofool"]["left_out"]`.
 
     Raises:
-        ConfigError: nothing to score, or a target, class or path that is not there.
+        ConfigError: nothing to score, or a target, class, readout or path that is not there.
     """
+    units = (readouts,) if isinstance(readouts, str) else tuple(readouts)
     asked = () if classes == "all" else (classes,) if isinstance(classes, str) else tuple(classes)
     work = Work(
         [paths] if isinstance(paths, str | Path) else list(paths),
-        Options(target, asked, geometry, crops, output),  # type: ignore[arg-type]  # what no command line can give
+        Options(target, asked, geometry, crops, output, units),  # type: ignore[arg-type]  # what no command line can give
         pool=pool,
         address=address,
         allow_code=allow_code,
         tell=warn or logging.getLogger("evofool").warning,
     )
-    frame = pa.concat_tables(list(_rows(work))).to_pandas()
+    if units:
+        frame = pd.concat(list(STUDY.asked(work.options)[1].rows(work)), ignore_index=True)
+    else:
+        frame = pa.concat_tables(list(_rows(work))).to_pandas()
     frame.attrs["evofool"] = {"left_out": work.left_out}
     return frame
 
 
 def _rows(work: Work) -> Generator[pa.Table]:
     """The rows of the pictures that are not stored, batch by batch, however many there are."""
-    files = work.first(picture_files.find(work.subject, work.leave_out))
-    if not files:
-        extensions = " ".join(extension.removeprefix(".") for extension in picture_files.EXTENSIONS)
-        raise ConfigError(f"there is no picture to score; name files, or folders that hold some ({extensions}).")
+    files = readable.files_of(work)
     problem = _problem(work)
     target = problem.target
     asked = work.options.classes
@@ -149,8 +155,8 @@ def _rows(work: Work) -> Generator[pa.Table]:
     with open_pool(problem, address=work.address, warn=work.tell) as (pool, numerics, _):
         size = numerics.chunk * CHUNKS * max(1, pool.report().evaluators)
         pending: deque[list[Picture]] = deque()  # batches whose scores are still to come
-        pairs = _missing(_readable(files, target, work.leave_out), work, facts)
-        for scores in stream(pool, "score_images", _batches(pairs, size, pending)):
+        pairs = _missing(readable.readable(files, target, work.leave_out), work, facts)
+        for scores in stream(pool, "score_images", readable.batches(pairs, size, pending)):
             batch = pending.popleft()
             finite = np.isfinite(scores.log_odds).all(axis=1)
             for i in np.flatnonzero(~finite):
@@ -171,14 +177,9 @@ def _missing(
 ) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
     """Those pictures whose rows are not stored."""
     for picture, image in pairs:
-        fed = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
-        if work.missing([(_text(picture.path), fed, facts["target_fingerprint"], facts["asked"])]):
+        head = readable.text(picture.path), readable.fed(image)
+        if work.missing([(*head, facts["target_fingerprint"], facts["asked"])]):
             yield picture, image
-
-
-def _text(path: Path) -> str:
-    """A path as a text of a table; a name that is no UTF-8 cannot be one as it is."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _problem(work: Work) -> Problem:
@@ -189,36 +190,24 @@ def _problem(work: Work) -> Problem:
     section = {**({"spec": "live"} if live else section_named(str(options.target), "--target")), **view}
     config = load_config({"target": section, "evaluation": {"pool": work.pool or "inline"}})
     opened = open_target(config.target, live=live, allow_code=work.allow_code, key="--target")
+    if options.readout:
+        return unit_problem(config, opened, options.readout, "--readout")
     return picture_problem(config, opened)
+
+
+def _instead(options: Options) -> tuple[str, Study] | None:
+    """With readouts, the study of what excites them."""
+    if not options.readout:
+        return None
+    if options.classes:
+        raise ConfigError("--classes: with --readout it is units whose numbers are told; leave one of the two out.")
+    return "-readouts", exciting.study_of(_problem, options.top)
 
 
 def _classes(classes: Sequence[str | int], target: Target) -> list[str | int]:
     """Classes as a target takes them; a number written as text is an index unless a class has that name."""
     names = set(target.class_names)
     return [int(c) if isinstance(c, str) and c.isdecimal() and c not in names else c for c in classes]
-
-
-def _readable(
-    files: Iterable[Path], target: Target, refuse: Callable[[str], None]
-) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
-    """Pictures, each with the image that the target gets of it, (h, w, channels) uint8; the others are refused."""
-    for path in files:
-        try:
-            picture = picture_files.read(path, target.channels)
-        except ConfigError as error:
-            refuse(error.message)
-            continue
-        same = picture.pixels.shape[:2] == target.image_size
-        yield picture, picture.pixels if same else fit(target, picture.pixels)
-
-
-def _batches(
-    pairs: Iterator[tuple[Picture, NDArray[np.uint8]]], size: int, pending: deque[list[Picture]]
-) -> Iterator[NDArray[np.uint8]]:
-    """Images, `size` at a time; the pictures they are of are appended to `pending`, without their pixels."""
-    while batch := list(islice(pairs, size)):
-        pending.append([replace(picture, pixels=_NO_PIXELS) for picture, _ in batch])
-        yield np.stack([image for _, image in batch])
 
 
 def _facts(
@@ -237,7 +226,7 @@ def _facts(
     for i, picture in enumerate(batch):
         best = int(order[i, 0])
         yield {
-            "path": _text(picture.path),
+            "path": readable.text(picture.path),
             "width": picture.width,
             "height": picture.height,
             "mode": picture.mode,
@@ -334,4 +323,5 @@ STUDY = Study(
     reads=("target", "target_fingerprint", "top1_class_name", "top1_confidence", "entropy"),
     shown=("path", "width", "height", "mode", "top1_class_name", "top1_confidence", "entropy"),
     evaluates=True,
+    instead=_instead,
 )

@@ -107,6 +107,8 @@ class Study:
         reads: the columns that `summarise` and `figure` need; None for all. Tables that may be large say which.
         shown: columns to be printed, of the first rows.
         evaluates: whether networks score something, so that --pool, --address and --allow-code have a meaning.
+        instead: from options, another study of the same subject that they ask for in place of this one, with a table
+            of its own, and what is put behind the name of its files; None where they ask for this one.
     """
 
     subject: str
@@ -121,6 +123,11 @@ class Study:
     reads: tuple[str, ...] | None = None
     shown: tuple[str, ...] = ()
     evaluates: bool = False
+    instead: Callable[[Any], tuple[str, Study] | None] = lambda options: None
+
+    def asked(self, options: Any) -> tuple[str, Study]:
+        """The study that the options ask for, and what is put behind the name of its files: "" and this one mostly."""
+        return self.instead(options) or ("", self)
 
 
 @dataclass(frozen=True)
@@ -188,16 +195,18 @@ def conduct(
         Stopped: by an interrupt; the groups computed so far are stored.
     """
     study, question = load_study(name)
+    options = options if options is not None else study.options()
+    behind, study = study.asked(options)
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit: {limit} leaves nothing to study; give 1 or more.")
     subjects = _opened(study, subject)
     one = subjects[0] if study.subject in ("run", "runs") and len(subjects) == 1 and out is None else None
     attrs: Facts = {"study": name} | ({"run_id": one.provenance["run_id"]} if one else {})
-    stem = name if limit is None else f"{name}-limit{limit}"
+    stem = f"{name}{behind}" if limit is None else f"{name}{behind}-limit{limit}"
     table = StudyTable(_folder(name, one, out), stem, study.schema, study.keys, attrs, one and one.store.remote)
     work = Work(
         subjects[0] if study.subject in ("run", "network") else subjects,
-        options if options is not None else study.options(),
+        options,
         limit,
         pool,
         address,

@@ -53,24 +53,26 @@ def _in_notebook() -> bool:
 def _title(event: RunStarted) -> str:
     facts, evaluators = event.provenance, event.evaluators
     begin = "new run" if event.resumed_at is None else f"resuming after generation {event.resumed_at}"
-    address = event.cluster.get("address")
+    address, kind = event.cluster.get("address"), "units" if "units" in facts else "classes"
     where = "" if address is None else f", the Ray cluster at {address}" if address else ", a Ray of this run's own"
     return (
-        f"{event.config.run_name}: {begin}, {facts['encoding']}, {facts['cells']} classes of {facts['target']}, "
+        f"{event.config.run_name}: {begin}, {facts['encoding']}, {facts['cells']} {kind} of {facts['target']}, "
         f"{evaluators} evaluator{'s' * (evaluators != 1)} on {facts['numerics']['device']}{where}"
     )
 
 
-def _counters(event: GenerationPlaced, cells: int) -> list[tuple[str, str, str, str]]:
-    """Rows of two counters each: name, number, name, number."""
+def _counters(event: GenerationPlaced, cells: int, units: bool) -> list[tuple[str, str, str, str]]:
+    """Rows of two counters each: name, number, name, number; `units`: whether cells are of units."""
     s = event.statistics
     evaluations = f"{s.evaluations} ({event.evaluations_per_second:.0f}/s)"
+    measure = "activation" if units else "confidence"
+    last = ("", "") if units else ("classes >= 0.9999", str(s.classes_9999))
     return [
         ("evaluations", evaluations, "placements", f"{s.placements_total} (+{s.placements})"),
-        ("median confidence", f"{s.median:.6f}", "filled cells", f"{s.filled} of {cells}"),
-        ("minimum confidence", f"{s.minimum:.6f}", "distinct elites", str(s.unique_elites)),
-        ("classes >= 0.99", str(s.classes_99), "top-1 in their cell", f"{s.top1_share:.0%}"),
-        ("classes >= 0.9999", str(s.classes_9999), "generations without placement", str(s.stale)),
+        (f"median {measure}", f"{s.median:.6f}", "filled cells", f"{s.filled} of {cells}"),
+        (f"minimum {measure}", f"{s.minimum:.6f}", "distinct elites", str(s.unique_elites)),
+        *([] if units else [("classes >= 0.99", str(s.classes_99), "top-1 in their cell", f"{s.top1_share:.0%}")]),
+        (*last, "generations without placement", str(s.stale)),
         ("evaluators", str(event.evaluators), "chunks scored again", str(event.requeued)),
     ]
 
@@ -91,15 +93,17 @@ class Lines(Observer):
 
     def on_start(self, event: RunStarted) -> None:
         self._say(_title(event))
+        self._units = "units" in event.provenance
 
     def on_generation(self, event: GenerationPlaced) -> None:
         if time.monotonic() - self._last < self.INTERVAL:
             return
         self._last = time.monotonic()
         s = event.statistics
+        sure = "" if self._units else f"  >=0.99 {s.classes_99}  >=0.9999 {s.classes_9999}"
         self._say(
             f"generation {s.generation}  evaluations {s.evaluations}  {event.evaluations_per_second:.0f}/s  "
-            f"median {s.median:.6f}  minimum {s.minimum:.6f}  >=0.99 {s.classes_99}  >=0.9999 {s.classes_9999}  "
+            f"median {s.median:.6f}  minimum {s.minimum:.6f}{sure}  "
             f"filled {s.filled}  placements {s.placements_total}"
         )
 
@@ -131,7 +135,7 @@ class LiveTable(Observer):
 
     def on_start(self, event: RunStarted) -> None:
         self._say(_title(event))
-        self._cells = event.provenance["cells"]
+        self._cells, self._units = event.provenance["cells"], "units" in event.provenance
         self._task = self._bar.add_task("", total=event.config.search.generations)
         self._live = self._new_live()  # one that was used would erase the lines of its last run
         self._live.start()
@@ -139,7 +143,7 @@ class LiveTable(Observer):
     def on_generation(self, event: GenerationPlaced) -> None:
         self._bar.update(self._task, completed=event.statistics.generation + 1)
         table = Table.grid(padding=(0, 2))
-        for row in _counters(event, self._cells):
+        for row in _counters(event, self._cells, self._units):
             table.add_row(*row)
         self._live.update(Group(self._bar, table))
 
@@ -170,13 +174,14 @@ class Notebook(Observer):
     def on_start(self, event: RunStarted) -> None:
         self._head, self._counters, self._display = _title(event), "", None
         self._cells, self._end = event.provenance["cells"], event.config.search.generations
+        self._units = "units" in event.provenance
         self._show()
 
     def on_generation(self, event: GenerationPlaced) -> None:
         done, all_of_them = event.statistics.generation + 1, "" if self._end is None else f" of {self._end}"
         if time.monotonic() - self._last < self.INTERVAL and done != self._end:
             return
-        rows = ["{:20}{:24}{:31}{}".format(*row) for row in _counters(event, self._cells)]
+        rows = ["{:20}{:24}{:31}{}".format(*row) for row in _counters(event, self._cells, self._units)]
         self._counters = "\n".join([f"generation {done}{all_of_them}", *rows])
         self._show()
 

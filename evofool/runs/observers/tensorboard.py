@@ -6,9 +6,11 @@ the run skip; of a run in an object store, in its working copy on this machine.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 
 from evofool.config import to_yaml
+from evofool.config.sections import OF_CLASSES
 from evofool.errors import ConfigError
 from evofool.runs.observers.observer import Committed, GenerationPlaced, Observer, RunEnded, RunStarted
 
@@ -40,6 +42,7 @@ class TensorBoard(Observer):
     def on_start(self, event: RunStarted) -> None:
         # Steps from `purge_step` on that are there already are a killed driver's.
         first = 0 if event.resumed_at is None else event.resumed_at + 1
+        self._units = "units" in event.provenance
         self._writer = self._open(str(event.path / "_tensorboard"), purge_step=first)
         self._writer.add_text("config", "```yaml\n" + to_yaml(event.config) + "```", first)
 
@@ -50,7 +53,8 @@ class TensorBoard(Observer):
         numbers = asdict(event.statistics) | {"requeued": event.requeued} | pace
         step = numbers.pop("generation")
         for name, value in numbers.items():
-            self._writer.add_scalar(name, value, step)
+            if not (self._units and (name in OF_CLASSES or math.isnan(value))):
+                self._writer.add_scalar(name, value, step)
 
     def on_commit(self, event: Committed) -> None:
         if self._writer is not None:

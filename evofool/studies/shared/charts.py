@@ -1,4 +1,4 @@
-"""Charts as SVG: dots with their intervals, and heat maps. 800 pixels wide, no script, no font to be fetched.
+"""Charts as SVG: dots with intervals, heat maps, contact sheets. 800 pixels wide, no script, no font to be fetched.
 
 Every number is also written out, so that nothing is told by colour alone; all text is escaped, since names of classes
 and of files are anybody's.
@@ -6,21 +6,28 @@ and of files are anybody's.
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
+import numpy as np
+from numpy.typing import NDArray
+
+from evofool.base.png import encode_png
 from evofool.base.streams import printable
 from evofool.records import Facts
 
-__all__ = ["Panel", "dots", "heat_maps"]
+__all__ = ["Panel", "Tile", "contact_sheet", "dots", "heat_maps"]
 
 WIDTH, MARGIN, LINE = 800, 16, 22  # pixels
 LABEL = 30  # characters
 LABELS, NUMBERS = 264, 276  # pixels to the left and to the right of dots
 MOST = 60  # lines of dots; a picture is to be looked at whole
 LARGEST_CELL = 90.0  # pixels
+TILES, TILE_GAP = 9, 10  # pictures side by side, pixels between them
+CAPTION = 12  # characters below a picture
 INK, FAINT, BLUE = "#1b1f24", "#c9ced6", "#1f5fa8"
 
 
@@ -57,6 +64,46 @@ def dots(title: str, panels: Sequence[Panel]) -> str:
         parts.append(_text(MARGIN, y, f"{left} more are in the table."))
         y += LINE
     return _document(title, y, parts)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture of a contact sheet.
+
+    Attributes:
+        image: (height, width, 1 or 3) uint8; None where there is none.
+        caption: lines below it.
+    """
+
+    image: NDArray[np.uint8] | None
+    caption: Sequence[str]
+
+
+def contact_sheet(title: str, groups: Mapping[str, Sequence[Tile]]) -> str:
+    """Pictures side by side with captions, under a heading each group; small ones are enlarged without smoothing."""
+    side = (WIDTH - 2 * MARGIN + TILE_GAP) / TILES - TILE_GAP
+    parts: list[str] = []
+    y = 56.0
+    for heading, tiles in groups.items():
+        parts.append(_text(MARGIN, y, _short(heading, 100), weight="bold"))
+        high = side + 8 + 15 * max((len(tile.caption) for tile in tiles), default=0)
+        for i, tile in enumerate(tiles):
+            parts += _tile(tile, MARGIN + i % TILES * (side + TILE_GAP), y + 12 + i // TILES * high, side)
+        y += 12 + -(-len(tiles) // TILES) * high + 26
+    return _document(title, y - 20, parts)
+
+
+def _tile(tile: Tile, x: float, y: float, side: float) -> Iterator[str]:
+    if tile.image is not None:
+        height, width = (side * length / max(tile.image.shape[:2]) for length in tile.image.shape[:2])
+        sharp = ' style="image-rendering:pixelated"' if max(tile.image.shape[:2]) < side else ""
+        place = f'x="{x + (side - width) / 2:.1f}" y="{y + (side - height) / 2:.1f}"'
+        data = base64.b64encode(encode_png(tile.image)).decode()
+        yield (f'<image {place} width="{width:.1f}" height="{height:.1f}"{sharp} href="data:image/png;base64,{data}"/>')
+    yield f'<rect x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}" fill="none" stroke="{FAINT}"/>'
+    for line, words in enumerate(tile.caption):
+        fill = INK if line == 0 else "#59636e"
+        yield _text(x, y + side + 14 + 15 * line, _short(words, CAPTION), size=11, fill=fill)
 
 
 def heat_maps(title: str, maps: Mapping[str, Mapping[tuple[str, str], float | None]], down: str, across: str) -> str:

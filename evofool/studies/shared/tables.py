@@ -28,7 +28,7 @@ from evofool.store import files, schemas
 from evofool.store.reader import Run
 from evofool.store.remote.working_copy import Remote
 
-__all__ = ["Key", "StudyTable", "read_elites"]
+__all__ = ["Key", "StudyTable", "read_elites", "refuse_units"]
 
 Key: TypeAlias = tuple[Any, ...]  # the values of a study's key columns
 ROW_GROUP = 32 << 20  # bytes
@@ -42,14 +42,24 @@ def read_elites(run: Run, *, allow_code: bool = False) -> tuple[pd.DataFrame, st
         allow_code: whether activations of the user's own may run, to draw pictures that the table on disk lacks.
 
     Raises, besides these:
-        ConfigError: it has no elites yet.
+        ConfigError: it has no elites yet, or its cells are of units.
         CorruptData: the table is damaged.
     """
+    refuse_units(run)
     table = run.elites_table(allow_code=allow_code)
     if not table.num_rows:
         raise ConfigError(f"{run.path}: has no elites yet.")
     facts = json.loads(table.schema.metadata[b"PANDAS_ATTRS"])["evofool"]
     return table.drop_columns(["genome", "parent_ids", "operators"]).to_pandas(), facts["archive_hash"]
+
+
+def refuse_units(run: Run) -> None:
+    """Raise ConfigError where a run has cells of units, whose elites have no class that a network could be sure of."""
+    if run.store.cells.units:
+        raise ConfigError(
+            f"{run.path}: its cells are of units (target.readouts), not of classes, so there is nothing here that a "
+            "network is sure of; give a run of classes."
+        )
 
 
 class StudyTable:
