@@ -137,9 +137,9 @@ def _table(
                     "layer": unit.layer,
                     "unit": unit.channel,
                     "activation": activation,
-                    "top1_class_index": int(scores.top1_class[i]),
-                    "top1_class_name": target.class_names[scores.top1_class[i]],
-                    "top1_confidence": float(scores.top1_confidence[i]),
+                    "top1_class_index": int(scores.top_classes[i, 0]),
+                    "top1_class_name": target.class_names[scores.top_classes[i, 0]],
+                    "top1_confidence": float(scores.top_confidences[i, 0]),
                 }
             )
     return pd.DataFrame(rows)
