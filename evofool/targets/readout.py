@@ -169,9 +169,11 @@ def _taking(group: Sequence[Readout]) -> Callable[[torch.Tensor], torch.Tensor]:
     def take(tensor: torch.Tensor) -> torch.Tensor:
         axis = _axis(tensor.dim() - 1) + 1
         chosen = tensor.index_select(axis, torch.tensor(channels, device=tensor.device))
-        values = chosen.movedim(axis, 1).to(torch.float64)  # (n, k, ...)
+        values = chosen.movedim(axis, 1)  # (n, k, ...)
         values = values.relu() if relu else values
-        return values[:, :, place[0], place[1]] if place else values.flatten(2).mean(2) if values.dim() > 2 else values
+        if place is None and values.dim() > 2:
+            return values.flatten(2).mean(2, dtype=torch.float64)
+        return (values if place is None else values[:, :, place[0], place[1]]).to(torch.float64)
 
     return take
 
