@@ -88,8 +88,8 @@ class Evaluator:
                 self._is_checked = True
             yield rows, outputs
 
-    def outputs(self, batch: NDArray[np.uint8] | Question) -> NDArray[np.float32]:
-        """What the network returns for images, (n, outputs), or what one of its layers gives, (n, ...).
+    def outputs(self, batch: Batch) -> NDArray[np.float32]:
+        """What the network returns for images, (n, outputs), or for a Question what one of its layers gives, (n, ...).
 
         Raises:
             ConfigError: there is no such layer, or the network is compiled.
@@ -106,9 +106,8 @@ class Evaluator:
                 parts.append(values[: len(rows)])
         return np.concatenate(parts)
 
-    def gradients(self, question: Question) -> Gradients:
-        """How the network's answers change with the pixels of images; raises as `targets.gradients.gradients`."""
-        assert question.of is not None
+    def gradients(self, question: Batch) -> Gradients:
+        """How the network's answers change with the pixels of a Question; raises as `targets.gradients.gradients`."""
         size, parts = self.numerics.micro_batch, []
         target = self._readable() if question.readouts else self.target
         for start in range(0, len(question), size):

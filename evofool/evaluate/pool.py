@@ -53,7 +53,7 @@ class Question:
         pooled: whether of each channel of the layer the mean is given, not the whole map.
     """
 
-    images: NDArray[np.uint8] | NDArray[np.float32]
+    images: NDArray[Any]
     of: NDArray[np.int64] | None = None
     objective: str = "log_odds"
     readouts: tuple[Any, ...] = ()

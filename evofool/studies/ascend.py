@@ -2,8 +2,8 @@
 
 Nguyen et al. 2015 (section 3.9) climb from the mean picture and noise, and reach 99.99 % without a table of how often;
 their code notes the steps at which a picture is first the answer, and first as sure as 0.9 and more. So does this. The
-picture that is kept is the best in whole grey levels, scored as all pictures here are; the best of each class make a run
-directory with genomes of pixels, so that whatever reads runs reads them.
+picture that is kept is the best in whole grey levels, scored as all pictures here are; the best of each class make a
+run directory with genomes of pixels, so that whatever reads runs reads them.
 
 The null is the start: the share of pictures that were so sure before the first step; and with --control climbs whose
 every step has the size of the true one and no direction.
@@ -16,7 +16,7 @@ import json
 import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from evofool.evaluate.pool import Pool, at_once
 from evofool.evaluate.problem import picture_problem
 from evofool.records import Facts
 from evofool.runs import runner
+from evofool.store.files import read_json
 from evofool.store.folders import check_place
 from evofool.store.reader import Run, encoding_of, open_run
 from evofool.store.rows import Seeds
@@ -131,7 +132,9 @@ def ascend(
         TargetError: the network has no gradient.
     """
     options, path = options or Options(), Path(out)
-    exists = check_place(path)
+    options.refuse()
+    if exists := check_place(path):
+        _refuse_other(path, target, options, limit)
     outcome = conduct(
         "ascend",
         [target],  # type: ignore[list-item]  # a live target, in Python only
@@ -153,10 +156,7 @@ def ascend(
     if exists:
         run = open_run(path)
         if run.provenance.get("seeds_sha256") != seeds.sha256():
-            raise ConfigError(
-                f"{path}: has the pictures of another ascent, and a run is never changed; give another --out. The "
-                f"rows are in {outcome.files[0]}."
-            )
+            raise _other(path)
         return outcome, run
     config: Facts = {
         "name": "ascent",
@@ -167,9 +167,29 @@ def ascend(
     }
     live = target if isinstance(target, Target) else None
     run = runner.run(
-        config, target=live, out=path, resume="never", address=address, allow_code=allow_code, progress=False, seeds=seeds
+        config,
+        target=live,
+        out=path,
+        resume="never",
+        address=address,
+        allow_code=allow_code,
+        progress=False,
+        seeds=seeds,
     )
     return outcome, run
+
+
+def _refuse_other(path: Path, target: str | Target, options: Options, limit: int | None) -> None:
+    """Raise ConfigError unless a run at a place is what these arguments make, as far as its record tells."""
+    record = path / "_studies" / f"ascend{'' if limit is None else f'-limit{limit}'}.json"
+    facts = read_json(record) if record.is_file() else {}
+    same = [getattr(target, "spec", target)], json.loads(json.dumps(asdict(options)))
+    if (facts.get("subject"), facts.get("options")) != same:
+        raise _other(path)
+
+
+def _other(path: Path) -> ConfigError:
+    return ConfigError(f"{path}: has the pictures of another ascent, or of a search; give another --out.")
 
 
 def _seeds(target: Target, images: list[NDArray[np.uint8]]) -> Seeds:
@@ -216,7 +236,7 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
             canvas = _canvas(work, opened.target, batch)
             addresses = [(goal.number, again) for goal, again in batch]
             track = climb(pool, canvas, options, addresses, readouts=readouts, shuffled=method == CONTROL)
-            facts = {"method": method, "target": opened.target.spec, "target_fingerprint": opened.fingerprint}
+            facts: Facts = {"method": method, "target": opened.target.spec, "target_fingerprint": opened.fingerprint}
             facts |= {"rules": options.named, "rules_id": rules_id, "steps": options.steps}
             yield _frame([{**facts, **row} for row in _of_track(batch, track, pool)])
             done += len(batch)
@@ -280,7 +300,7 @@ def _of_track(batch: list[tuple[Goal, int]], track: Track, pool: Pool) -> Iterat
     scores = at_once(pool, "score_images", track.images)
     for row, (goal, again) in enumerate(batch):
         is_class = goal.layer is None
-        odds = scores.log_odds[row, goal.number] if is_class else None
+        odds = scores.log_odds[row, goal.number : goal.number + 1]
         curve = track.log_odds[row] if is_class else track.objective[row]
         facts: Facts = {
             "goal": goal.text,
@@ -294,8 +314,8 @@ def _of_track(batch: list[tuple[Goal, int]], track: Track, pool: Pool) -> Iterat
             "start_is_top1": bool(track.is_top1[row, 0]) if is_class else None,
             "best_step": int(track.best[row]),
             "objective": track.objective[row, track.best[row]],
-            "log_odds": odds,
-            "confidence": confidence(odds[None])[0] if is_class else None,
+            "log_odds": odds[0] if is_class else None,
+            "confidence": confidence(odds)[0] if is_class else None,
             "is_top1": bool(scores.top1_class[row] == goal.number) if is_class else None,
             "passes": float(track.each * track.log_odds.shape[1]),
             "note": track.notes[row] or None,

@@ -25,7 +25,7 @@ RESTARTS = 3  # from so many on, restarts are the sample, since classes of one n
 def summarise(frame: pd.DataFrame) -> list[Facts]:
     """Of each method and its rules: shares that reached each level, with the start's as the null, steps and passes."""
     summary: list[Facts] = []
-    for (method, rules, identity), part in frame.groupby(["method", "rules", "rules_id"], sort=False):
+    for (method, rules), part in frame.groupby(["method", "rules"], sort=False):
         head = {"method": method, "rules": rules}
         if part["class_index"].isna().all():
             summary += [{**head, **row} for row in _of_units(part)]
@@ -33,7 +33,9 @@ def summarise(frame: pd.DataFrame) -> list[Facts]:
         for level in REACHED:
             null = None
             if method != EVOLUTION:
-                start = part["start_is_top1"] if level == "top1" else part["start_log_odds"] >= log_odds_of(float(level))
+                start = (
+                    part["start_is_top1"] if level == "top1" else part["start_log_odds"] >= log_odds_of(float(level))
+                )
                 null = float(start.astype(float).mean())
             reached = part[f"passes_{level}"].notna()
             summary.append({**head, "figure": f"share_{level}", **_share(reached, part["restart"]), "null": null})
@@ -46,8 +48,8 @@ def summarise(frame: pd.DataFrame) -> list[Facts]:
             if count := int((part["note"] == note).sum()):
                 low, high = wilson(count, len(part))
                 value = count / len(part)
-                figure = f"share_{note.replace(' ', '_')}"
-                summary.append({**head, "figure": figure, "value": value, "low": low, "high": high, "n": len(part)})
+                facts = {"figure": f"share_{note.replace(' ', '_')}", "value": value, "low": low, "high": high}
+                summary.append({**head, **facts, "n": len(part)})
     return [*summary, *_compared(frame)]
 
 
@@ -81,7 +83,7 @@ def _median(values: np.ndarray) -> Facts:
 
 def _compared(frame: pd.DataFrame) -> Iterator[Facts]:
     """How many times the passes of the first ascent every other method took to a class, the median over classes."""
-    groups = {key: part for key, part in frame[frame["class_index"].notna()].groupby(["method", "rules"], sort=False)}
+    groups = dict(list(frame[frame["class_index"].notna()].groupby(["method", "rules"], sort=False)))
     first = next((key for key in groups if key[0] == CLIMB), None)
     for key, part in groups.items():
         if first is None or key == first:
@@ -150,10 +152,10 @@ def _told(summary: list[Facts]) -> str:
         if row["figure"] == f"times_passes_{TOLD}":
             interval = "" if row["low"] is None else f", 95 % interval {row['low']:.3g} to {row['high']:.3g}"
             notes.append(f"{row['method']} takes {row['value']:.3g} times the passes (n {row['n']}{interval})")
-    if f"share_{STUCK}" in by:
-        n = round(by[f"share_{STUCK}"]["value"] * share["n"])
+    if "share_stuck" in by:
+        n = round(by["share_stuck"]["value"] * share["n"])
         notes.append(f"{n} are stuck where the objective has next to no slope; log_odds has one everywhere")
-    if f"share_{NO_GRADIENT}" in by:
-        n = round(by[f"share_{NO_GRADIENT}"]["value"] * share["n"])
+    if "share_no_gradient" in by:
+        n = round(by["share_no_gradient"]["value"] * share["n"])
         notes.append(f"for {n} the gradient is 0 everywhere, as of a network that does not look at the picture")
     return "; ".join([text, *notes]) + "."

@@ -1,9 +1,9 @@
 """Ascent: pictures that follow the gradient of a network, many at a time, and what is kept of them.
 
-The network is asked by evaluators (verb `gradients`), one row for each picture; canvas, step and regularisers are here.
-It is shown what could be kept, the picture in whole grey levels, and its gradient is taken to be that of the numbers
-behind it; so each step scores a picture at no extra cost, and steps of less than a grey level add up. Only where it sees
-the picture shifted, turned or scaled, the picture itself is scored by a pass of its own.
+The network is asked by evaluators (verb `gradients`), one row for each picture; canvas, step and regularisers are
+here. It is shown what could be kept, the picture in whole grey levels, and its gradient is taken to be that of the
+numbers behind it; so each step scores a picture at no extra cost, and steps of less than a grey level add up. Only
+where it sees the picture shifted, turned or scaled, the picture itself is scored by a pass of its own.
 
 One difference from Nguyen et al. 2015, whose code says "best" and gives the last picture: kept is the best.
 """
@@ -89,7 +89,9 @@ def climb(
         best, best_step = np.where(better, ranks, best), np.where(better, step, best_step)
         moves |= False if before is None else (shown != before).any(axis=(1, 2, 3))
         before = shown
-        odds.append(log_odds), values.append(value), top.append(is_top1)
+        odds.append(log_odds)
+        values.append(value)
+        top.append(is_top1)
         if step == rules.steps:
             break
         seen = viewed(drawn, rules, addresses, step) if scores_apart else drawn
@@ -114,7 +116,8 @@ def climb(
     notes = [NO_GRADIENT if is_flat else STUCK if is_hopeless else "" for is_flat, is_hopeless in zip(flat, hopeless)]
     apart = 0 if not scores_apart else FORWARD + BACKWARD * bool(readouts)
     first, each = FORWARD, FORWARD + BACKWARD + apart
-    return Track(*(np.stack(part, axis=1) for part in (odds, values, top)), best_step, images, notes, first, each)
+    columns = (np.stack(column, axis=1) for column in (odds, values, top))
+    return Track(*columns, best=best_step, images=images, notes=notes, first=first, each=each)
 
 
 def _asked(
@@ -124,9 +127,7 @@ def _asked(
     return answer
 
 
-def _backward(
-    canvas: Canvas, drawn: torch.Tensor, seen: torch.Tensor, gradient: torch.Tensor, rules: Rules
-) -> None:
+def _backward(canvas: Canvas, drawn: torch.Tensor, seen: torch.Tensor, gradient: torch.Tensor, rules: Rules) -> None:
     """Bring a gradient with respect to what the network saw, (n, h, w, channels), back to the canvas' numbers."""
     if seen is canvas.numbers and not rules.tv:
         canvas.numbers.grad = gradient

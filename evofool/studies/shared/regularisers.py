@@ -1,7 +1,7 @@
 """Regularisers of an ascent: what keeps a picture from becoming noise, or the network from seeing only one view of it.
 
 Blur, and clipping of pixels of small norm or small contribution: Yosinski et al. 2015, "Understanding Neural Networks
-Through Deep Visualization", section 4, r(x) after each step. Here x is counted from the network's mean colour, as there.
+Through Deep Visualization", section 4, r(x) after each step. As there, x is counted from the network's mean colour.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def regularise(pixels: torch.Tensor, gradient: torch.Tensor, centre: torch.Tenso
 def blurred(x: torch.Tensor, radius: float) -> torch.Tensor:
     """Pictures (n, h, w, channels) under a Gaussian whose standard deviation is `radius` pixels; edges are repeated."""
     reach = max(1, math.ceil(3 * radius))
-    weights = torch.exp(-torch.arange(-reach, reach + 1, dtype=x.dtype) ** 2 / (2 * radius**2))
+    weights = torch.exp(-(torch.arange(-reach, reach + 1, dtype=x.dtype) ** 2) / (2 * radius**2))
     weights /= weights.sum()
     planes = x.movedim(3, 1).flatten(0, 1)[:, None]
     planes = torch.nn.functional.pad(planes, (reach,) * 4, mode="replicate")

@@ -35,9 +35,7 @@ class Rules:
         str, "adam; or progress, as Nguyen et al. 2015: so long that p is to rise by --early, or --late (1 - p)."
     ] = "adam"
     steps: Annotated[int, "Steps of each climb."] = 100
-    rate: Annotated[
-        float, "Step of adam; by default 2 grey levels for pixels, 0.05 for fourier, 0.02 for cppn."
-    ] = 0.0
+    rate: Annotated[float, "Step of adam; by default 2 grey levels for pixels, 0.05 for fourier, 0.02 for cppn."] = 0.0
     early: Annotated[float, "Predicted rise of p in one step of progress, at first."] = 0.03
     late: Annotated[float, "The same as a share of 1 - p, near the end."] = 0.1
     rise: Annotated[float, "Predicted rise in one step of progress of what is no probability."] = 1.0
@@ -129,6 +127,8 @@ class Options(Rules):
         if (self.canvas == "cppn") != bool(self.genomes):
             raise ConfigError("--canvas cppn and --genomes RUN, which has the CPPNs to begin with, go together.")
         if self.readout and (self.classes or self.beside or self.genomes):
-            raise ConfigError("--readout stands in place of classes, so it goes without --classes, --beside, --genomes.")
+            raise ConfigError(
+                "--readout stands in place of classes, so it goes without --classes, --beside, --genomes."
+            )
         if self.genomes and self.restarts > 1:
             raise ConfigError("--restarts: a CPPN climbs from the elite that it is, so there is one start.")
