@@ -134,7 +134,7 @@ ROOMS = (
         _files(
             "shared.statistics shared.charts shared.curves shared.tables shared.pictures shared.judging shared.chance "
             "shared.agreement shared.elites shared.rules shared.pace shared.canvases shared.regularisers "
-            "shared.ascent_findings shared.climbing study compare score transfer design"
+            "shared.ascent_findings shared.climbing shared.ascent_rows study compare score transfer design"
         ),
     ),
     Room(

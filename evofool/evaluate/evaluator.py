@@ -108,6 +108,7 @@ class Evaluator:
 
     def gradients(self, question: Batch) -> Gradients:
         """How the network's answers change with the pixels of a Question; raises as `targets.gradients.gradients`."""
+        assert isinstance(question, Question) and question.of is not None
         size, parts = self.numerics.micro_batch, []
         target = self._readable() if question.readouts else self.target
         for start in range(0, len(question), size):

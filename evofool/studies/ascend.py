@@ -16,7 +16,7 @@ import json
 import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,12 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from evofool.archive.scores import confidence
-from evofool.base.png import decode_png, encode_png
+from evofool.base.png import decode_png
 from evofool.config import load_config
 from evofool.encoding.cppn.genome import CppnEncoding
 from evofool.encoding.direct.genome import DirectEncoding
 from evofool.errors import ConfigError
 from evofool.evaluate.opening import open_pool
-from evofool.evaluate.pool import Pool, at_once
 from evofool.evaluate.problem import picture_problem
 from evofool.records import Facts
 from evofool.runs import runner
@@ -41,68 +39,31 @@ from evofool.store.files import read_json
 from evofool.store.folders import check_place
 from evofool.store.reader import Run, encoding_of, open_run
 from evofool.store.rows import Seeds
-from evofool.store.schemas import SCHEMA_VERSION
-from evofool.studies.shared.ascent_findings import CLIMB, CONTROL, EVOLUTION, REACHED, figure, summarise
+from evofool.studies.shared.ascent_findings import CLIMB, CONTROL, EVOLUTION, figure, summarise
+from evofool.studies.shared.ascent_rows import (
+    ASCENT,
+    KEYS,
+    READS,
+    Climb,
+    Goal,
+    rows_of,
+    rows_of_evolution,
+    same_network,
+    table_of,
+)
 from evofool.studies.shared.canvases import Canvas, Cppns, Fourier, Pixels
-from evofool.studies.shared.climbing import Track, climb
+from evofool.studies.shared.climbing import climb
 from evofool.studies.shared.judging import Tell
-from evofool.studies.shared.pace import LEVELS, log_odds_of, pace
 from evofool.studies.shared.rules import Options, Rules
 from evofool.studies.shared.tables import read_elites
 from evofool.studies.study import Outcome, Study, Work, conduct
-from evofool.targets.gradients import refuse_objective
 from evofool.targets.numerics import default_numerics
 from evofool.targets.opening import OpenTarget, open_target, section_of
 from evofool.targets.readout import readouts_of
 from evofool.targets.specs import section_named
 from evofool.targets.target import Target
 
-__all__ = ["ASCENT", "STUDY", "ascend"]
-
-ASCENT = pa.schema(
-    [
-        ("method", pa.string()),  # CLIMB, CONTROL or EVOLUTION
-        ("target", pa.string()),
-        ("target_fingerprint", pa.string()),
-        ("rules", pa.string()),  # in words; of evolution the run
-        ("rules_id", pa.string()),  # a hash of all of them; of evolution run_id and archive_hash
-        ("goal", pa.string()),  # the class's index, or a readout
-        ("class_index", pa.int32()),  # null for units, as are all columns of classes
-        ("class_name", pa.string()),
-        ("layer", pa.string()),  # null for classes
-        ("unit", pa.string()),  # likewise
-        ("restart", pa.int32()),
-        ("steps", pa.int32()),
-        ("start_objective", pa.float64()),
-        ("start_log_odds", pa.float32()),
-        ("start_is_top1", pa.bool_()),
-        ("best_step", pa.int32()),
-        ("objective", pa.float64()),  # of the best picture
-        ("log_odds", pa.float32()),  # likewise, scored in whole grey levels as all pictures are
-        ("confidence", pa.float32()),
-        ("is_top1", pa.bool_()),
-        *((f"step_{level}", pa.int32()) for level in REACHED),  # null: not reached
-        *((f"passes_{level}", pa.float64()) for level in REACHED),  # forward 1, backward 2, of one class
-        ("passes", pa.float64()),  # of the whole climb
-        ("note", pa.string()),  # STUCK or NO_GRADIENT, where that is why
-        ("curve", pa.list_(pa.float32())),  # log-odds, of units the objective, at every step
-        ("image_sha256", pa.string()),
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),  # null for evolution
-    ],
-    metadata={"schema_version": str(SCHEMA_VERSION)},
-)
-KEYS = ("method", "target_fingerprint", "rules_id", "goal", "restart")
-READS = tuple(name for name in ASCENT.names if name not in ("curve", "image"))
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What is climbed to: a class, or a unit."""
-
-    text: str  # the class's index, or the readout
-    number: int  # the output, or the place among the readouts
-    class_name: str | None
-    layer: str | None = None
+__all__ = ["STUDY", "ascend"]
 
 
 def ascend(
@@ -183,8 +144,9 @@ def _refuse_other(path: Path, target: str | Target, options: Options, limit: int
     """Raise ConfigError unless a run at a place is what these arguments make, as far as its record tells."""
     record = path / "_studies" / f"ascend{'' if limit is None else f'-limit{limit}'}.json"
     facts = read_json(record) if record.is_file() else {}
-    same = [getattr(target, "spec", target)], json.loads(json.dumps(asdict(options)))
-    if (facts.get("subject"), facts.get("options")) != same:
+    now, then = json.loads(json.dumps(asdict(options))), facts.get("options", {})
+    same = all(now[name] == then.get(name) for name in now if name not in ("beside", "control", "batch"))
+    if facts.get("subject") != [getattr(target, "spec", target)] or not same:
         raise _other(path)
 
 
@@ -207,38 +169,41 @@ def _opened(target: str | Target, allow_code: bool) -> OpenTarget:
     return open_target(config.target, allow_code=allow_code, key="TARGET")
 
 
-def _rows(work: Work) -> Generator[pd.DataFrame]:
+def _rows(work: Work) -> Generator[pa.Table]:
     options: Options = work.options
     options.refuse()
-    refuse_objective(options.objective)
     opened = _opened(work.subject, work.allow_code)
     goals = _goals(work, opened.target)
-    for place in options.beside:
-        yield from _of_evolution(work, open_run(place), opened, goals)
+    others = [same_network(open_run(place), opened) for place in options.beside]
     climbs = [(goal, again) for goal in goals for again in range(options.restarts)]
     batches = [climbs[start : start + options.batch] for start in range(0, len(climbs), options.batch)]
     rules_id = _hash(options)
-    todo = []
+    todo: list[tuple[str, list[Climb]]] = []
     for method in (CLIMB, CONTROL) if options.control else (CLIMB,):
         for batch in batches:
             keys = [(method, opened.fingerprint, rules_id, goal.text, again) for goal, again in batch]
             missing = set(work.missing(keys))
             todo.append((method, [each for each, key in zip(batch, keys) if key in missing]))
-    if not any(batch for _, batch in todo):
-        return
+    if todo := [(method, batch) for method, batch in todo if batch]:
+        yield from _climbs(work, opened, todo, rules_id)
+    for run in others:
+        yield from _of_evolution(work, run, opened, goals)
+
+
+def _climbs(work: Work, opened: OpenTarget, todo: list[tuple[str, list[Climb]]], rules_id: str) -> Iterator[pa.Table]:
+    """The rows of climbs, batch by batch."""
+    options: Options = work.options
     readouts = readouts_of(opened.target, options.readout, "--readout") if options.readout else ()
     with _evaluators(work, opened, max(len(batch) for _, batch in todo)) as (pool, _, _):
         done, total = 0, sum(len(batch) for _, batch in todo)
         for method, batch in todo:
-            if not batch:
-                continue
             began = time.monotonic()
             canvas = _canvas(work, opened.target, batch)
             addresses = [(goal.number, again) for goal, again in batch]
             track = climb(pool, canvas, options, addresses, readouts=readouts, shuffled=method == CONTROL)
             facts: Facts = {"method": method, "target": opened.target.spec, "target_fingerprint": opened.fingerprint}
             facts |= {"rules": options.named, "rules_id": rules_id, "steps": options.steps}
-            yield _frame([{**facts, **row} for row in _of_track(batch, track, pool)])
+            yield table_of([{**facts, **row} for row in rows_of(batch, track, pool)])
             done += len(batch)
             work.tell(f"{done} of {total} climbs, these {len(batch)} in {time.monotonic() - began:.1f} s")
 
@@ -273,7 +238,7 @@ def _evaluators(work: Work, opened: OpenTarget, rows: int) -> AbstractContextMan
     return open_pool(problem, address=work.address, warn=work.tell)
 
 
-def _canvas(work: Work, target: Target, batch: list[tuple[Goal, int]]) -> Canvas:
+def _canvas(work: Work, target: Target, batch: list[Climb]) -> Canvas:
     options: Options = work.options
     if options.canvas != "cppn":
         kind = Pixels if options.canvas == "pixels" else Fourier
@@ -295,88 +260,14 @@ def _canvas(work: Work, target: Target, batch: list[tuple[Goal, int]]) -> Canvas
     return Cppns(replace(encoding, height=height, width=width), encoding.from_bytes([genomes[i] for i in ids]))
 
 
-def _of_track(batch: list[tuple[Goal, int]], track: Track, pool: Pool) -> Iterator[Facts]:
-    """The rows of climbs, without what is the same in all."""
-    scores = at_once(pool, "score_images", track.images)
-    for row, (goal, again) in enumerate(batch):
-        is_class = goal.layer is None
-        odds = scores.log_odds[row, goal.number : goal.number + 1]
-        curve = track.log_odds[row] if is_class else track.objective[row]
-        facts: Facts = {
-            "goal": goal.text,
-            "class_index": goal.number if is_class else None,
-            "class_name": goal.class_name,
-            "layer": goal.layer,
-            "unit": None if is_class else goal.text,
-            "restart": again,
-            "start_objective": track.objective[row, 0],
-            "start_log_odds": track.log_odds[row, 0] if is_class else None,
-            "start_is_top1": bool(track.is_top1[row, 0]) if is_class else None,
-            "best_step": int(track.best[row]),
-            "objective": track.objective[row, track.best[row]],
-            "log_odds": odds[0] if is_class else None,
-            "confidence": confidence(odds)[0] if is_class else None,
-            "is_top1": bool(scores.top1_class[row] == goal.number) if is_class else None,
-            "passes": float(track.each * track.log_odds.shape[1]),
-            "note": track.notes[row] or None,
-            "curve": curve.astype(np.float32),
-            "image_sha256": scores.image_sha256[row].tobytes().hex(),
-            "image": {"bytes": encode_png(track.images[row]), "path": None},
-        }
-        reached = {"top1": track.is_top1[row]} | {str(v): track.log_odds[row] >= log_odds_of(v) for v in LEVELS}
-        for level, mask in reached.items():
-            step = int(mask.argmax()) if mask.any() and is_class else None
-            facts[f"step_{level}"] = step
-            facts[f"passes_{level}"] = None if step is None else float(track.first + track.each * step)
-        yield facts
-
-
-def _of_evolution(work: Work, run: Run, opened: OpenTarget, goals: list[Goal]) -> Iterator[pd.DataFrame]:
-    """A row for each class of a run that is climbed to."""
-    if run.provenance["target_fingerprint"] != opened.fingerprint:
-        raise ConfigError(
-            f"--beside: {run.path} was run against {run.provenance['target']}, not against {opened.target.spec} as it "
-            "is here; give a run against the same network."
-        )
+def _of_evolution(work: Work, run: Run, opened: OpenTarget, goals: list[Goal]) -> Iterator[pa.Table]:
+    """The rows of a run's classes that are climbed to, where they are not stored."""
     elites, archive_hash = read_elites(run, allow_code=work.allow_code)
-    elites, names = elites.sort_values("log_odds").groupby("class_index").last(), {goal.text: goal for goal in goals}
     rules_id = f"{run.provenance['run_id']}:{archive_hash}"
-    shown = [index for index in elites.index if str(index) in names]
-    missing = set(work.missing([(EVOLUTION, opened.fingerprint, rules_id, str(index), 0) for index in shown]))
-    if not missing:
-        return
-    paces = pace(run)
-    yield _frame(
-        [
-            {
-                "method": EVOLUTION,
-                "target": opened.target.spec,
-                "target_fingerprint": opened.fingerprint,
-                "rules": f"{run.config.encoding.kind}, {run.path.name}",
-                "rules_id": rules_id,
-                "goal": str(index),
-                "class_index": index,
-                "class_name": names[str(index)].class_name,
-                "restart": 0,
-                "log_odds": elites.loc[index, "log_odds"],
-                "confidence": elites.loc[index, "confidence"],
-                "is_top1": elites.loc[index, "top1_class_index"] == index,
-                "image_sha256": elites.loc[index, "image_sha256"],
-                **paces.loc[index].to_dict(),
-            }
-            for index in shown
-        ]
-    )
-
-
-def _frame(rows: list[Facts]) -> pa.Table:
-    plain = [{name: _plain(row.get(name)) for name in ASCENT.names} for row in rows]
-    return pa.Table.from_pylist(plain, schema=ASCENT)
-
-
-def _plain(value: Any) -> Any:
-    value = value.tolist() if isinstance(value, np.ndarray) else value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and np.isnan(value) else value
+    shown = [goal for goal in goals if goal.number in set(elites["class_index"])]
+    if work.missing([(EVOLUTION, opened.fingerprint, rules_id, goal.text, 0) for goal in shown]):
+        facts = {"target": opened.target.spec, "target_fingerprint": opened.fingerprint, "rules_id": rules_id}
+        yield table_of([{**facts, **row} for row in rows_of_evolution(run, elites, shown)])
 
 
 STUDY = Study(

@@ -23,7 +23,7 @@ from evofool.errors import ConfigError, TargetError
 from evofool.targets.readout import Readout, ReadoutReading
 from evofool.targets.target import DEVICE_FAILURES, Target
 
-__all__ = ["UPHILL", "Gradients", "concatenate", "gradients", "refuse_objective"]
+__all__ = ["UPHILL", "Gradients", "concatenate", "gradients"]
 
 UPHILL = ("softmax", "logit", "log_odds", "margin")  # of a class
 _SMALLEST = 2.0**-149  # as of archive.scores: a probability of 0 means "below this"
@@ -45,12 +45,6 @@ def concatenate(parts: Sequence[Gradients]) -> Gradients:
     return Gradients(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in Gradients.__dataclass_fields__)
     )
-
-
-def refuse_objective(name: str) -> None:
-    """Raise ConfigError where there is no such objective of a class."""
-    if name not in UPHILL:
-        raise ConfigError(f"--objective: {name!r} is not {', '.join(UPHILL[:-1])} or {UPHILL[-1]}.")
 
 
 def gradients(

@@ -1,4 +1,4 @@
-"""Smooth drawing against the bit-exact one: rounded, the same picture but for grey levels where a number lay between."""
+"""Smooth drawing against the bit-exact one: rounded, the same picture but for a grey level here and there."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ from evofool.base.png import decode_png
 from evofool.errors import ConfigError, TargetError
 from evofool.studies.ascend import ascend
 from evofool.studies.shared.regularisers import blurred, total_variation, viewed
-from evofool.studies.shared.rules import Options, Rules
+from evofool.studies.shared.rules import OBJECTIVES, Options, Rules
 from evofool.studies.study import conduct
+from evofool.targets.gradients import UPHILL
 
 SIZE = (8, 8)
 CONV = "conv"
@@ -204,7 +205,7 @@ def test_evolution_stands_beside_it_on_the_axis_of_passes(tmp_path: Path) -> Non
     settings = {"search": {"offspring": 20, "initial": 20, "generations": 30}, "evaluation": {"pool": "inline"}}
     evolved = evofool.run({"target": {"spec": "live"}, **settings}, target=LINEAR, out=tmp_path / "evolved")
     outcome, _ = ascend(LINEAR, Options(beside=(str(evolved.path),), control=True, steps=40), out=tmp_path / "run")
-    by = {method: part for method, part in outcome.frame.groupby("method")}
+    by = dict(list(outcome.frame.groupby("method")))
     placed, counted = evolved.placements(), evolved.history().set_index("generation")["evaluations"]
     for index, passes in by["evolution"].set_index("class_index")["passes_0.9"].items():
         mine = placed[(placed["class_index"] == index) & (placed["confidence"] >= 0.9)]
@@ -266,6 +267,7 @@ def test_a_blur_keeps_the_sum_and_variation_counts_neighbours() -> None:
 
 
 def test_rules_that_make_no_sense_are_refused_in_a_sentence() -> None:
+    assert OBJECTIVES == UPHILL
     for rules, text in (
         ({"objective": "loss"}, "objective"),
         ({"canvas": "clay"}, "canvas"),

@@ -116,8 +116,8 @@ def climb(
     notes = [NO_GRADIENT if is_flat else STUCK if is_hopeless else "" for is_flat, is_hopeless in zip(flat, hopeless)]
     apart = 0 if not scores_apart else FORWARD + BACKWARD * bool(readouts)
     first, each = FORWARD, FORWARD + BACKWARD + apart
-    columns = (np.stack(column, axis=1) for column in (odds, values, top))
-    return Track(*columns, best=best_step, images=images, notes=notes, first=first, each=each)
+    whole, ascent, answers = (np.stack(column, axis=1) for column in (odds, values, top))
+    return Track(whole, ascent, answers, best_step, images, notes, first, each)
 
 
 def _asked(

@@ -10,8 +10,9 @@ from typing import Annotated
 
 from evofool.errors import ConfigError
 
-__all__ = ["CANVASES", "OF_PIXELS", "STARTS", "STEPS", "Options", "Rules"]
+__all__ = ["CANVASES", "OBJECTIVES", "OF_PIXELS", "STARTS", "STEPS", "Options", "Rules"]
 
+OBJECTIVES = ("softmax", "logit", "log_odds", "margin")  # those of targets/gradients.py
 CANVASES = ("pixels", "fourier", "cppn")
 STARTS = ("noise", "uniform", "grey", "mean")
 STEPS = ("adam", "progress")
@@ -67,7 +68,7 @@ class Rules:
 
     def refuse(self) -> None:
         """Raise ConfigError for a rule that makes no sense."""
-        for name, words in (("start", STARTS), ("canvas", CANVASES), ("step", STEPS)):
+        for name, words in (("objective", OBJECTIVES), ("start", STARTS), ("canvas", CANVASES), ("step", STEPS)):
             if getattr(self, name) not in words:
                 raise ConfigError(f"--{name}: {getattr(self, name)!r} is not {', '.join(words[:-1])} or {words[-1]}.")
         for name, least, greatest in _BOUNDS:
