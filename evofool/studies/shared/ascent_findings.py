@@ -82,11 +82,11 @@ def _median(values: np.ndarray) -> Facts:
 
 
 def _compared(frame: pd.DataFrame) -> Iterator[Facts]:
-    """How many times the passes of the first ascent every other method took to a class, the median over classes."""
+    """How many times the passes of the ascent a run of evolution took to a class, the median over classes of both."""
     groups = dict(list(frame[frame["class_index"].notna()].groupby(["method", "rules"], sort=False)))
     first = next((key for key in groups if key[0] == CLIMB), None)
     for key, part in groups.items():
-        if first is None or key == first:
+        if first is None or key[0] != EVOLUTION:
             continue
         for level in ("0.9", TOLD, "0.9999"):
             column = f"passes_{level}"
