@@ -136,6 +136,7 @@ def test_units_are_climbed_to_in_place_of_classes(tmp_path: Path) -> None:
     most = np.where(kernel > 0, kernel * 127.5 / 60, kernel * -127.5 / 60).sum()
     assert frame["objective"][1] == pytest.approx(most, rel=1e-5)
     assert (frame["objective"] > frame["start_objective"]).all() and "median unit" in outcome.sentence
+    assert frame["rules"].eq("activation, adam").all()
 
 
 # -------------------------------------------------------------------------------------------------- slopes that vanish

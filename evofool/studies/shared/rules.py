@@ -119,6 +119,11 @@ class Options(Rules):
     ] = ()
     batch: Annotated[int, "Pictures that climb at a time."] = 16
 
+    @property
+    def named(self) -> str:
+        """As of the rules; of units what rises is their activation."""
+        return super().named.replace(self.objective, "activation", 1) if self.readout else super().named
+
     def refuse(self) -> None:
         """Raise ConfigError for an option that makes no sense."""
         super().refuse()
