@@ -63,7 +63,7 @@ ROOMS = (
             "direct.genome direct.breeding "
             "cppn.activations cppn.graphs cppn.genome cppn.programs cppn.operators cppn.breeding "
             "drawing.portable drawing.reference drawing.compiled_colours drawing.compiled drawing.render "
-            "direct.kind cppn.kind kinds variation exchange"
+            "drawing.smooth direct.kind cppn.kind kinds variation exchange"
         ),
     ),
     Room(
@@ -71,7 +71,7 @@ ROOMS = (
         3,
         "networks",
         _files(
-            "specs contents preprocessing target classes ensemble soundness family numerics readout "
+            "specs contents preprocessing target classes ensemble soundness family numerics readout gradients "
             "zoo.imagenet zoo.weights zoo.writing zoo.folding zoo.trained zoo.lenet zoo.mlp zoo.resnet zoo.bagnet "
             "zoo.efficientnet_lite zoo.squeezenet zoo.torchvision_networks zoo.timm_networks zoo.python "
             "families opening zoo.head training.datasets training.train training.provision checking.photographs "
@@ -132,8 +132,10 @@ ROOMS = (
         7,
         "one question a file, named as its command; a study never imports another",
         _files(
-            "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance "
-            "shared.agreement shared.elites study shared.readable shared.exciting compare score transfer design"
+            "shared.statistics shared.charts shared.curves shared.tables shared.pictures shared.judging shared.chance "
+            "shared.agreement shared.elites shared.rules shared.pace shared.canvases shared.regularisers "
+            "shared.ascent_findings shared.climbing shared.ascent_rows study shared.readable shared.exciting "
+            "compare score transfer design"
         ),
     ),
     Room(
@@ -152,7 +154,7 @@ ROOMS = (
         "typing, printing",
         _files(
             "output completion options run resume status elites show report watch verify export merge compact "
-            "study targets targets.list targets.layers targets.check targets.import targets.train "
+            "study ascend targets targets.list targets.layers targets.check targets.import targets.train "
             "config config.show config.schema config.presets "
             "cluster cluster.doctor cluster.plan cluster.tune cluster.bench cluster.launch cluster.submit"
         ),
@@ -184,12 +186,17 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     ),
     "torch": (
         "encoding.drawing.render",
+        "encoding.drawing.smooth",
         "targets",
         "evaluate",
         "search.asking",
         "runs.observers.tensorboard",
         "runs.runner",
         "runs.verify",
+        "studies.ascend",
+        "studies.shared.canvases",
+        "studies.shared.climbing",
+        "studies.shared.regularisers",
         "machines.doctor",
         "machines.probe",
         "machines.bench.forward",

@@ -20,7 +20,7 @@ __all__ = ["app", "main"]
 
 COMMANDS = (  # in the order of --help; each file adds its command when it is loaded
     *("run", "resume", "status", "elites", "show", "report", "watch", "verify", "export", "merge", "compact"),
-    "study",
+    *("study", "ascend"),
     *("targets.list", "targets.layers", "targets.check", "targets.import", "targets.train"),
     *("config.show", "config.schema", "config.presets"),
     *("cluster.doctor", "cluster.plan", "cluster.tune", "cluster.bench", "cluster.launch", "cluster.submit"),

@@ -6,6 +6,7 @@ A study is imported when its command is asked for, so that the list costs nothin
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,8 @@ from evofool.errors import ConfigError
 
 if TYPE_CHECKING:
     from evofool.studies.study import Outcome, Study
+
+__all__ = ["SUBJECTS", "chosen", "own_options", "parameter", "print_outcome", "refuse_spec"]
 
 FIGURES = ("figure", "value", "95 % interval", "n")
 LISTED = 40  # rows of the table on the screen; the file has all
@@ -64,11 +67,11 @@ class _Studies(TyperGroup):
             raise ConfigError(f"there is no study {args[0]!r}; {known(args[0], STUDIES)}")
         for option, value in pairwise(args[1:]):
             if option in NETWORKS:
-                _refuse_spec(value, option, "--allow-code" in args)
+                refuse_spec(value, option, "--allow-code" in args)
         return args[0], _command(args[0]), args[1:]
 
 
-def _refuse_spec(text: str, option: str, allow_code: bool) -> None:
+def refuse_spec(text: str, option: str, allow_code: bool) -> None:
     """Say what is wrong with a spec, which need not wait for the study, which loads torch."""
     from evofool.config.sections import TargetConfig
     from evofool.targets.specs import check_section, section_named
@@ -92,15 +95,13 @@ def _command(name: str) -> Any:
     from evofool.studies.study import load_study
 
     study, question = load_study(name)
-    own = list(_own_options(study))
+    own = list(own_options(study.options))
 
     def ask(**given: Any) -> None:
         from evofool.studies.study import conduct
 
         subject, as_json = given["subject"], given["as_json"]
-        chosen: dict[str, Any] = {p.name: given[p.name] for p in own if given[p.name] is not None}
-        chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
-        wanted = study.options(**chosen)
+        wanted = study.options(**chosen(own, given))
         outcome = conduct(
             name,
             subject if isinstance(subject, list) else [subject],
@@ -112,7 +113,7 @@ def _command(name: str) -> Any:
             allow_code=given.get("allow_code", False),
             tell=output.tell,
         )
-        _print(study.asked(wanted)[1], outcome, as_json)
+        print_outcome(study.asked(wanted)[1], outcome, as_json)
         if outcome.left_out:
             output.tell(f"{len(outcome.left_out)} left out")
             raise Exit(2)
@@ -130,10 +131,10 @@ def _command(name: str) -> Any:
     return get_command(single)
 
 
-def _own_options(study: Study) -> Any:
+def own_options(options: type) -> Iterator[inspect.Parameter]:
     """The options of a study's own, as parameters; one that is not given is None, and keeps its default."""
-    hints = get_type_hints(study.options, include_extras=True)
-    for field in fields(study.options):
+    hints = get_type_hints(options, include_extras=True)
+    for field in fields(options):
         kind, text = get_args(hints[field.name])[:2]
         flag = f"--{field.name.replace('_', '-')}"
         required = field.default is MISSING and field.default_factory is MISSING
@@ -143,28 +144,35 @@ def _own_options(study: Study) -> Any:
             text = f"{text} [default: {field.default}]"
         option = Option(flag, help=text, show_default=False)
         kind = kind if required else kind | None
-        yield _parameter(field.name, Annotated[kind, option], inspect.Parameter.empty if required else None)
+        yield parameter(field.name, Annotated[kind, option], inspect.Parameter.empty if required else None)
 
 
 def _common_options(name: str, study: Study) -> Any:
     if study.subject != "run":
         text = OUT.format(name, ", and RUN/_studies of one run" if study.subject == "runs" else "")
-        yield _parameter("out", Annotated[Path | None, Option(help=text, parser=file_path)], None)
+        yield parameter("out", Annotated[Path | None, Option(help=text, parser=file_path)], None)
     text = LIMIT.format(study.things, study.smoke)
-    yield _parameter("limit", Annotated[int | None, Option(metavar="N", help=text, min=1)], None)
+    yield parameter("limit", Annotated[int | None, Option(metavar="N", help=text, min=1)], None)
     if study.evaluates:
-        yield _parameter("pool", Annotated[str | None, Option(help=POOL)], None)
-        yield _parameter("address", options.Address, None)
-        yield _parameter("insecure_cluster", options.Insecure, False)
-        yield _parameter("allow_code", options.AllowCode, False)
-    yield _parameter("as_json", options.Json, False)
+        yield parameter("pool", Annotated[str | None, Option(help=POOL)], None)
+        yield parameter("address", options.Address, None)
+        yield parameter("insecure_cluster", options.Insecure, False)
+        yield parameter("allow_code", options.AllowCode, False)
+    yield parameter("as_json", options.Json, False)
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def chosen(own: Sequence[inspect.Parameter], given: dict[str, Any]) -> dict[str, Any]:
+    """Those of a study's own options that were given."""
+    values = {p.name: given[p.name] for p in own if given[p.name] is not None}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """A parameter of a command that is made."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _print(study: Study, outcome: Outcome, as_json: bool) -> None:
+def print_outcome(study: Study, outcome: Outcome, as_json: bool) -> None:
     """The first rows where a study shows some, the summary, the sentence, the files."""
     names = [output.plain(str(path)) for path in outcome.files]
     if as_json:

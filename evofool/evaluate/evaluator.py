@@ -17,9 +17,10 @@ from evofool.base import rng
 from evofool.encoding import variation
 from evofool.encoding.contract import Encoding
 from evofool.encoding.kinds import draw
-from evofool.errors import EvaluationFailed, EvofoolError, IncompatibleRun, first_line
-from evofool.evaluate.pool import Batch, Result
+from evofool.errors import ConfigError, EvaluationFailed, EvofoolError, IncompatibleRun, first_line
+from evofool.evaluate.pool import Batch, Question, Result
 from evofool.records import Cells, Facts, Genomes, Numerics, Scores
+from evofool.targets.gradients import Gradients, concatenate, gradients
 from evofool.targets.readout import LayerReading, ReadoutReading, parse_readout
 from evofool.targets.soundness import refuse_unsound
 from evofool.targets.target import Target
@@ -88,6 +89,49 @@ class Evaluator:
                 self.target.check_outputs(outputs[: len(rows)])
                 self._is_checked = True
             yield rows, outputs
+
+    def outputs(self, batch: Batch) -> NDArray[np.float32]:
+        """What the network returns for images, (n, outputs), or for a Question what one of its layers gives, (n, ...).
+
+        Raises:
+            ConfigError: there is no such layer, or the network is compiled.
+            TargetError: as `score_images`.
+        """
+        question = batch if isinstance(batch, Question) else Question(batch)
+        layer = LayerReading(self._readable(), question.layer) if question.layer else None
+        parts = []
+        with layer.reading() if layer else contextlib.nullcontext():
+            for rows, outputs in self.passes(question.images):
+                values = layer.values(len(outputs)) if layer else outputs
+                if layer and question.pooled and values.ndim > 2:  # of tokens, (n, t, c), channels are the last
+                    values = values.mean(axis=1) if values.ndim == 3 else values.mean(axis=(2, 3))
+                parts.append(values[: len(rows)])
+        return np.concatenate(parts)
+
+    def gradients(self, question: Batch) -> Gradients:
+        """How the network's answers change with the pixels of a Question; raises as `targets.gradients.gradients`."""
+        assert isinstance(question, Question) and question.of is not None
+        size, parts = self.numerics.micro_batch, []
+        target = self._readable() if question.readouts else self.target
+        for start in range(0, len(question), size):
+            images, of = question.images[start : start + size], question.of[start : start + size]
+            rows, missing = len(images), size - len(images)
+            if missing:
+                images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), dtype=images.dtype)])
+                of = np.pad(of, (0, missing))
+            shown = torch.from_numpy(images).to(self.numerics.device)
+            whole = gradients(target, shown, of, question.objective, question.readouts)
+            parts.append(Gradients(*(array[:rows] for array in vars(whole).values())))
+        return concatenate(parts)
+
+    def _readable(self) -> Target:
+        """The target; raises ConfigError where it is compiled, since no layer is left to be read then."""
+        if self.numerics.compile != "none":
+            raise ConfigError(
+                f"evaluation.compile: {self.numerics.compile} compiles layers away, which are to be read; say "
+                "evaluation.compile=none."
+            )
+        return self.target
 
     def render(self, genomes: Genomes) -> NDArray[np.uint8]:
         """The images that genomes draw, (n, height, width, channels) uint8; EvofoolError without an encoding."""
@@ -185,4 +229,6 @@ VERBS: dict[str, Verb] = {
     "score": Verb(Evaluator.score, Scores.concatenate, Scores.not_finite),
     "score_images": Verb(Evaluator.score_images, Scores.concatenate, Scores.not_finite),
     "render": Verb(Evaluator.render),
+    "outputs": Verb(Evaluator.outputs),
+    "gradients": Verb(Evaluator.gradients, concatenate),
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -19,12 +19,52 @@ from numpy.typing import NDArray
 from evofool.encoding.contract import Encoding
 from evofool.records import Facts, Genomes
 
-__all__ = ["Batch", "Job", "Overdue", "Pool", "PoolReport", "Result", "at_once", "chunks", "never", "part", "stream"]
+__all__ = [
+    "Batch",
+    "Job",
+    "Overdue",
+    "Pool",
+    "PoolReport",
+    "Question",
+    "Result",
+    "at_once",
+    "chunks",
+    "never",
+    "part",
+    "stream",
+]
 
-Batch: TypeAlias = Genomes | NDArray[np.uint8]  # genomes of an encoding, or images (n, height, width, channels)
+Batch: TypeAlias = Genomes | NDArray[np.uint8]  # genomes of an encoding, images (n, height, width, channels), Question
 Result: TypeAlias = Any  # what a verb makes of a batch, one row for each of its rows: Scores, images, ...
 
 IN_FLIGHT = 2  # batches of a stream: one is worked on while the next is made
+
+
+@dataclass(frozen=True)
+class Question:
+    """Images, and what is asked of each by the verbs `gradients` and `outputs`; its rows are taken as an array's are.
+
+    Attributes:
+        images: (n, height, width, channels) uint8, or for gradients float32 from 0 to 255.
+        of: (n,) for gradients: the output of the class of each, or its place among `readouts`.
+        objective: of gradients; see targets/gradients.py.
+        readouts: units of layers, in place of classes.
+        layer: for outputs: what this layer gives, by its name; the network's own outputs where it is "".
+        pooled: whether of each channel of the layer the mean is given, not the whole map.
+    """
+
+    images: NDArray[Any]
+    of: NDArray[np.int64] | None = None
+    objective: str = "log_odds"
+    readouts: tuple[Any, ...] = ()
+    layer: str = ""
+    pooled: bool = True
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice) -> Question:
+        return replace(self, images=self.images[rows], of=None if self.of is None else self.of[rows])
 
 
 @dataclass(frozen=True)
@@ -128,5 +168,7 @@ def chunks(rows: int, size: int) -> Iterator[slice]:
 
 
 def part(batch: Batch, rows: slice, encoding: Encoding | None) -> Batch:
-    """Some rows of a batch: of images, or of genomes of an encoding."""
-    return batch[rows] if isinstance(batch, np.ndarray) or encoding is None else encoding.take(batch, rows)
+    """Some rows of a batch: of images, of a question, or of genomes of an encoding."""
+    if isinstance(batch, np.ndarray | Question) or encoding is None:
+        return batch[rows]
+    return encoding.take(batch, rows)

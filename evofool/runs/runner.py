@@ -20,6 +20,7 @@ from evofool.runs.session import Session
 from evofool.store.folders import check_place
 from evofool.store.reader import Run
 from evofool.store.remote.working_copy import locate, naming
+from evofool.store.rows import Seeds
 from evofool.store.run import RunStore, stored_config
 from evofool.targets.opening import open_target
 from evofool.targets.target import Preprocessing, Target
@@ -48,6 +49,7 @@ def run(
     progress: bool | None = None,
     grace: float = 10.0,
     shared: SharedPool | None = None,
+    seeds: Seeds | None = None,
 ) -> Run:
     """Run a search, or go on with one.
 
@@ -104,7 +106,7 @@ def run(
         session = Session(
             settings, path, opened, address, allow_numerics_change, audience, allow_code, grace, pool, shared
         )
-        return session.resume() if exists else session.create([locate(p) for p in seed_from])
+        return session.resume() if exists else session.create([locate(p) for p in seed_from], seeds)
 
 
 def _say(text: str) -> None:

@@ -92,12 +92,13 @@ class Session:
         opener = self.shared.open if self.shared else open_pool
         return opener(problem, address=self.address, stored=stored, canary=canary, warn=self.warn)
 
-    def create(self, seed_from: list[Path]) -> Run:
-        """Make a run, and search."""
+    def create(self, seed_from: list[Path], seeds: Seeds | None = None) -> Run:
+        """Make a run, and search; `seeds` are genomes to start from that are of no run."""
         problem = self._problem()
         if doubt := problem.target.preprocessing.doubt:
             self.warn(doubt)
-        seeds, parents = seeds_of(seed_from, problem.genomes, self.allow_code)
+        found, parents = seeds_of(seed_from, problem.genomes, self.allow_code)
+        seeds = seeds or found
         try:
             folders.make_folders(self.path)
             with hold(self.path):

@@ -31,7 +31,9 @@ def check_place(path: Path) -> bool:
         return True
     if any((path / "_evofool" / "commits").glob("*.json")):
         raise CorruptData(f"{path}: has commits but no _evofool/run.json; put that file back.")
-    if path.is_dir() and any(entry.name not in ("_evofool", "_history", "elites") for entry in path.iterdir()):
+    if path.is_dir() and any(
+        entry.name not in ("_evofool", "_history", "_studies", "elites") for entry in path.iterdir()
+    ):
         raise ConfigError(f"{path}: a folder with other files in it; give another name or --out.")
     return False
 

@@ -192,19 +192,32 @@ class Target:
             TargetError: the network raises, or returns something else than (n, outputs) numbers.
             OutOfMemoryError, AcceleratorError (torch's): the device failed.
         """
-        p = self.preprocessing
-        x = images.to(torch.float32).movedim(-1, 1)
+        parts = [self._numbers(self.forward(view)) for view in self.views(images.to(torch.float32))]
+        return parts[0] if self.crops == 1 else _mean_probabilities(parts, self.output)
+
+    def views(self, pixels: torch.Tensor) -> Iterator[torch.Tensor]:
+        """What the network is fed of images: one view of each, or as many as there are crops.
+
+        Args:
+            pixels: (n, h, w, channels) float32, 0 .. 255, on the module's device. They may be overwritten.
+
+        Yields:
+            (n, channels, height, width) float32, normalised.
+        """
+        p, x = self.preprocessing, pixels.movedim(-1, 1)
         if self.geometry == "published" or self.crops > 1:
             x = _resize(x, p)
         x = _normalised(x, p)
         if self.crops == 1:
-            return self._forward(_centre(x, p) if self.geometry == "published" else x)
-        return _mean_probabilities([self._forward(view) for view in _ten_crops(x, p.crop or 0)], self.output)
+            yield _centre(x, p) if self.geometry == "published" else x
+        else:
+            yield from _ten_crops(x, p.crop or 0)
 
-    def _forward(self, x: torch.Tensor) -> NDArray[np.float32]:
+    def forward(self, view: torch.Tensor) -> torch.Tensor:
+        """The network's own result for a view, (n, outputs), of whatever type; raises as `outputs`."""
         weight = next((t for t in self.module.parameters() if t.dim() == 4), None)
         channels_last = weight is not None and weight.is_contiguous(memory_format=torch.channels_last)
-        x = _laid_out(x, channels_last)
+        x = _laid_out(view, channels_last)
         try:
             with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
                 result = self.module(x)
@@ -230,6 +243,10 @@ class Target:
             )
         if result.is_complex():
             raise TargetError(f"{self.spec}: the network returned complex numbers; let it return, say, their abs().")
+        return result
+
+    def _numbers(self, result: torch.Tensor) -> NDArray[np.float32]:
+        """What `forward` gave as (n, outputs) float32."""
         try:
             plain = result.dequantize() if result.is_quantized else result
             plain = plain if plain.layout is torch.strided else plain.to_dense()

@@ -20,6 +20,7 @@ from torch import nn
 import evofool
 from evofool.records import Facts
 from evofool.studies import score, transfer
+from evofool.studies.shared import rules
 from evofool.studies.study import NoOptions
 from evofool.targets.zoo.imagenet import super_classes
 
@@ -129,9 +130,21 @@ def of_siblings(folder: Path, effect: bool) -> Planted:
     return Planted(runs, found, live=[by])
 
 
+def of_ascend(folder: Path, effect: bool) -> Planted:
+    """A linear network, whose slope leads to every class; without the effect, one that ignores its input."""
+    by = target(random_weight(1, 40) * (1 if effect else 0))
+
+    def found(summary: list[Facts]) -> bool:
+        share = next(r for r in summary if r["figure"] == "share_0.99")
+        return bool(share["low"] > share["null"])
+
+    return Planted([by], found, rules.Options(steps=20))
+
+
 FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {
     "transfer": of_transfer,
     "compare": of_compare,
     "score": of_score,
     "siblings": of_siblings,
+    "ascend": of_ascend,
 }

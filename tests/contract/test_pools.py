@@ -29,11 +29,12 @@ from evofool.evaluate.opening import open_pool
 from evofool.evaluate.over_ray import pool as ray_pool
 from evofool.evaluate.over_ray.cluster import connected
 from evofool.evaluate.over_ray.pool import RayPool
-from evofool.evaluate.pool import Job, Overdue, at_once, stream
+from evofool.evaluate.pool import Job, Overdue, Question, at_once, stream
 from evofool.evaluate.problem import Problem, problem_of
 from evofool.evaluate.settings import applied
 from evofool.records import Numerics, Scores
 from evofool.search.asking import AskTellPool
+from evofool.targets.gradients import Gradients
 from evofool.targets.opening import open_target
 
 CHUNK, MICRO = 8, 4
@@ -86,7 +87,7 @@ def row_by_row(problem: Problem, verb: str, batch: Any) -> Any:
 
 
 def same_bits(one: Any, other: Any) -> bool:
-    if isinstance(one, Scores):
+    if isinstance(one, Scores | Gradients):
         return all(same_bits(a, b) for a, b in zip(vars(one).values(), vars(other).values()))
     return bool(one is other or (one.shape == other.shape and one.tobytes() == other.tobytes()))
 
@@ -114,7 +115,7 @@ def simulated(problem: Problem) -> Iterator[RayPool]:
     evaluator = problem.evaluator(NUMERICS)
 
     def perform(verb: str, batch: Any) -> Any:
-        if len(batch) and (np.rint(batch[:, 0, 0] * 255) == DEADLY).any():
+        if len(batch) and (np.rint(getattr(batch, "images", batch)[:, 0, 0] * 255) == DEADLY).any():
             return ray_errors.ActorUnavailableError("it died", None)
         with applied(NUMERICS):
             return VERBS[verb].perform(evaluator, batch)
@@ -267,7 +268,12 @@ def test_a_row_that_ends_every_process_counts_as_not_finite(
 def test_every_verb_gives_the_bits_of_one_row_at_a_time(problem: Problem, make: Make) -> None:
     images = (genomes_of(3, 2 * CHUNK + 3) * 255).astype(np.uint8)
     with make(problem) as pool:
-        for verb, batch in (("score", genomes_of(2, 11)), ("render", genomes_of(2, 11)), ("score_images", images)):
+        for verb, batch in (
+            *((verb, genomes_of(2, 11)) for verb in ("score", "render")),
+            *((verb, images) for verb in ("score_images", "outputs")),
+            ("gradients", Question(images, np.arange(len(images)) % 5, "softmax")),
+            ("gradients", Question(images + np.float32(0.25), np.arange(len(images)) % 5, "margin")),
+        ):
             assert same_bits(at_once(pool, verb, batch), row_by_row(problem, verb, batch)), verb
         parts = [images[:5], images[5:6], images[6:]]
         whole = Scores.concatenate(list(stream(pool, "score_images", parts)))
