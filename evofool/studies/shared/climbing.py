@@ -78,7 +78,10 @@ def climb(
         answer = None
         if scores_apart and not readouts:
             scores: Scores = at_once(pool, "score_images", shown)
-            log_odds, is_top1 = scores.log_odds[np.arange(len(of)), of].astype(np.float64), scores.top1_class == of
+            log_odds, is_top1 = (
+                scores.log_odds[np.arange(len(of)), of].astype(np.float64),
+                scores.top_classes[:, 0] == of,
+            )
             value = log_odds
         else:
             answer = _asked(pool, shown, of, objective, readouts)
