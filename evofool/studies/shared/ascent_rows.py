@@ -94,7 +94,7 @@ def rows_of(batch: Sequence[Climb], track: Track, pool: Pool) -> Iterator[Facts]
             "objective": track.objective[row, track.best[row]],
             "log_odds": odds[0] if is_class else None,
             "confidence": confidence(odds)[0] if is_class else None,
-            "is_top1": bool(scores.top1_class[row] == goal.number) if is_class else None,
+            "is_top1": bool(scores.top_classes[row, 0] == goal.number) if is_class else None,
             "passes": float(track.each * track.log_odds.shape[1]),
             "note": track.notes[row] or None,
             "curve": curve.astype(np.float32),

@@ -151,8 +151,8 @@ class Photographs(Shown):
                 "target_fingerprint": home.fingerprint,
                 "confidence": confidence(own),
                 "log_odds": own,
-                "top1_class_index": scores.top1_class,
-                "top1_confidence": scores.top1_confidence,
+                "top1_class_index": scores.top_classes[:, 0],
+                "top1_confidence": scores.top_confidences[:, 0],
             }
         )
         super().__init__(elites.run, frame, elites.archive_hash)
