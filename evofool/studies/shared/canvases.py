@@ -77,7 +77,7 @@ class Fourier:
     def __init__(self, target: Target, rules: Rules, addresses: list[tuple[int, int]]) -> None:
         self._size = height, width = target.image_size
         frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
-        scale = np.sqrt(height * width) / np.maximum(frequency, 1 / max(height, width))
+        scale = 1 / np.maximum(frequency, 1 / max(height, width))
         self._scale = torch.from_numpy(scale[:, :, None].astype(np.float32))
         colour = torch.full((target.channels,), 127.5) if rules.start == "grey" else mean_colour(target)
         self._base = torch.logit((colour / 255).clamp(0.02, 0.98))
