@@ -1,5 +1,7 @@
-"""The thousand classes of ILSVRC 2012, in the order of every network's outputs: names, WordNet's ids, super-classes, and
-what is above them in WordNet."""
+"""The thousand classes of ILSVRC 2012, in the order of every network's outputs: names, WordNet's ids, super-classes.
+
+Also what is above them in WordNet.
+"""
 
 from __future__ import annotations
 
