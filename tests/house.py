@@ -50,7 +50,9 @@ ROOMS = (
         "base",
         1,
         "what knows nothing of the search",
-        _files("streams addresses places provenance picture_files png sheets jit registry rng_compiled rng source usercode"),
+        _files(
+            "streams addresses places provenance picture_files png sheets jit registry rng_compiled rng source usercode"
+        ),
     ),
     Room("config", 2, "one YAML", _files("fields schedules sections introduced keys presets files designs")),
     Room("archive", 2, "what counts, and who holds which cell", _files("objectives scores cells state")),
@@ -133,7 +135,8 @@ ROOMS = (
         "one question a file, named as its command; a study never imports another",
         _files(
             "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance "
-            "shared.agreement shared.elites study compare score transfer design"
+            "shared.agreement shared.elites shared.switches shared.kinship shared.likeness shared.phylogeny "
+            "shared.album study compare score transfer design"
         ),
     ),
     Room(

@@ -1,8 +1,10 @@
 """Writes the two tables of evofool/targets/zoo about WordNet: `python tests/targets/wordnet.py [data.noun]`.
 
 imagenet_classes.csv: from WordNet 3.0's nouns, ImageNet's ids in timm, and torchvision's names. A class belongs to the
-first group below that is, or is above, it in WordNet. imagenet_hypernyms.csv: of each synset that is a class, or is above
-one, a word for it, and the synsets directly above it, in WordNet's order; from the nouns and the ids of the first table.
+first group below that is, or is above, it in WordNet.
+
+imagenet_hypernyms.csv: of each synset that is a class, or is above one, a word for it, and the synsets directly above
+it, in WordNet's order; from the nouns and the ids of the first table.
 
 data.noun is a file of Debian's package wordnet-base; without installing it: `apt-get download wordnet-base`, then
 `dpkg -x wordnet-base_*.deb FOLDER` puts it into FOLDER/usr/share/wordnet. An id such as n02085620 is a place in it.

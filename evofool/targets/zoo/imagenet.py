@@ -6,7 +6,7 @@ Also what is above them in WordNet.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 
@@ -36,7 +36,8 @@ def super_classes() -> dict[str, str]:
     return {row["name"]: row["super_class"] for row in _table()}
 
 
-def hypernyms() -> dict[str, tuple[str, ...]]:
+@cache
+def hypernyms() -> Mapping[str, tuple[str, ...]]:
     """The synsets directly above each that is one of the thousand, or is above one, by id; in WordNet's order.
 
     {"n02085620": ("n02085374",)}: a Chihuahua is a toy dog. Only n00001740, entity, has none.
