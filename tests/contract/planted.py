@@ -130,7 +130,7 @@ def of_siblings(folder: Path, effect: bool) -> Planted:
 
 
 def of_lineage(folder: Path, effect: bool) -> Planted:
-    """Runs against a network to which all terriers look nearly alike; without the effect, as different as other dogs."""
+    """Runs against a network to which all terriers look nearly alike; without the effect, as different as others."""
     above, ids = hypernyms(), dict(zip(class_names(), ids_of(class_names())))
     words = synset_words()
     dogs = [name for name, kind in super_classes().items() if kind == "dog"]

@@ -7,7 +7,7 @@
     families  Three runs of 33,000 evaluations on ten families of five ImageNet classes each, which have one hypernym.
               Twenty minutes a run on one core.
 
-Networks and runs that are there are used again. docs/results/lineage.csv has the summaries, part by part, and the pictures
+Networks and runs that are there are used again. docs/results/lineage.csv has the summaries, part by part; the pictures
 are docs/lineage_PART.svg.
 """
 
@@ -99,7 +99,7 @@ def imagenet() -> list[dict[str, Any]]:
 
 
 def families() -> list[dict[str, Any]]:
-    """Classes of which each has four siblings: of the most numerous direct hypernyms, one of a super-class, the first."""
+    """Classes that have four siblings each: the first of the most numerous direct hypernyms, one of a super-class."""
     above, kinds, members = hypernyms(), super_classes(), dict[str, list[str]]()
     for name, identity in zip(class_names(), ids_of(class_names())):
         members.setdefault(above[identity][0], []).append(name)
