@@ -221,9 +221,10 @@ def _descent(family: Family, frame: pd.DataFrame, window: int) -> Iterator[Facts
     born = placed[placed["parent_ids"].map(len) > 0]
     champions = frame["new_champions"].to_numpy(dtype=float)
     yield _mean("new_champions", champions)
-    for by, born_of in switches.children(placed, run.config.search.lag, family.drawn).items():
-        for row in switches.figures(born_of, run.provenance["class_indices"], window):
-            yield {**row, "by": f"{by} parent"}
+    descent = switches.descent(placed, run.config.search.lag, family.drawn, run.provenance["cells"])
+    for by in ("first parent", "either parent")[: 1 + descent.crossed]:
+        for row in switches.figures(descent, run.provenance["class_indices"], window, either=by == "either parent"):
+            yield {**row, "by": by}
     parents = [int(p[0]) for p in born.drop_duplicates("individual_id")["parent_ids"]]
     everyone = set(placed["individual_id"].tolist())
     yield _share("fertile", len(set(parents)), len(everyone))

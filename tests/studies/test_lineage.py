@@ -45,7 +45,11 @@ DRAWN = {(C, 0): 0, (D, 0): 1, (E, 0): 2, (F, 0): 0, (G, 0): 1, (H, 0): 1}
 def placed(rows: list[Any]) -> pd.DataFrame:
     columns = ["individual_id", "generation", "cell", "displaced_id", "parent_ids"]
     frame = pd.DataFrame(rows, columns=columns).astype({"displaced_id": object})
-    return frame.assign(class_index=frame["cell"] * 10, log_odds=0.0, confidence=0.5)
+    return frame.assign(class_index=frame["cell"], log_odds=0.0, confidence=0.5)
+
+
+def counted(family: switches.Descent, window: int = 50, *, either: bool = False) -> Iterator[Any]:
+    return switches.figures(family, sorted(family.class_of.values()), window, either=either)
 
 
 def shares(rows: Any, figure: str) -> dict[str, float]:
@@ -58,33 +62,36 @@ def tree_of(frame: pd.DataFrame) -> dict[int, int | None]:
 
 
 def test_goal_switches_of_eight_individuals_by_each_definition() -> None:
-    found = switches.children(placed(EIGHT), 1, DRAWN)
-    assert list(found) == ["first"]
-    rows = list(switches.figures(found["first"], [0, 10, 20], 50))
+    family = switches.descent(placed(EIGHT), 1, DRAWN, 3)
+    assert not family.crossed
+    rows = list(counted(family))
     assert shares(rows, "switch_share") == pytest.approx({"drawn": 4 / 7, "strict": 3 / 7, "first": 2 / 7})
     assert shares(rows, "goal_switches") == pytest.approx({"drawn": 4 / 3, "strict": 3 / 3, "first": 2 / 3})
-    unknown = list(switches.figures(switches.children(placed(EIGHT), 1, {})["first"], [0, 10, 20], 50))
+    unknown = list(counted(switches.descent(placed(EIGHT), 1, {}, 3)))
     assert shares(unknown, "switch_share")["drawn"] == pytest.approx(3.5 / 7)  # H came from one of G's two cells
 
 
-def test_chance_is_the_mean_over_all_ways_to_exchange_parents() -> None:
-    family = switches.children(placed(EIGHT), 1, DRAWN)["first"]
+def test_chance_is_the_mean_over_all_ways_to_exchange_the_cells_that_parents_were_drawn_from() -> None:
+    family = switches.descent(placed(EIGHT), 1, DRAWN, 3)
+    # Of each child the classes it took, and those that the holder of each cell was holding when it was bred.
+    took = [[0], [0], [1], [0], [1, 2], [2]]
+    holding = [({0, 1}, {0, 1}, {2}), *[({0}, {1}, {2})] * 2, *[({0}, {1}, {2})] * 2, ({0}, {1, 2}, {1, 2})]
     every = []
-    for order in itertools.permutations(range(len(family))):
-        origins = [family[i].origins["strict"] for i in order]
-        every.append(np.mean([c not in o for child, o in zip(family, origins) for c in child.classes]))
-    rows = list(switches.figures(family, [0, 10, 20], 50))
+    for drawn in itertools.permutations([0, 1, 2, 0, 1, 1]):
+        every.append(np.mean([c not in h[d] for d, cells, h in zip(drawn, took, holding) for c in cells]))
+    rows = list(counted(family))
     chance = next(row for row in rows if (row["figure"], row["of"]) == ("switch_share_by_chance", "strict"))
     assert chance["value"] == pytest.approx(np.mean(every))
-    assert chance["low"] == pytest.approx(np.quantile(every, 0.025), abs=0.15)
-    alone = list(switches.figures(family, [0, 10, 20], 1))  # one generation exchanges parents with itself alone
+    assert (chance["low"], chance["high"]) == pytest.approx(np.quantile(every, [0.025, 0.975]))
+    alone = list(counted(family, window=1))  # children of one generation exchange with each other alone
     assert shares(alone, "switch_share_by_chance")["strict"] != pytest.approx(np.mean(every))
 
 
 def test_a_second_parent_counts_where_either_does() -> None:
-    found = switches.children(placed([*EIGHT[:5], (E, 2, 1, A, [B, A])]), 1, {})
-    first, either = (shares(switches.figures(found[w], [0, 10, 20], 50), "switch_share") for w in ("first", "either"))
-    assert (first["strict"], either["strict"]) == pytest.approx((2 / 3, 1 / 3))  # A still held class 10
+    family = switches.descent(placed([*EIGHT[:5], (E, 2, 1, A, [B, A])]), 1, {}, 3)
+    assert family.crossed
+    first, either = (shares(counted(family, either=each), "switch_share") for each in (False, True))
+    assert (first["strict"], either["strict"]) == pytest.approx((2 / 3, 1 / 3))  # A still held class 1
 
 
 @pytest.mark.parametrize("selection", ["cells", "curiosity", "kinship", "individuals"])
@@ -200,24 +207,23 @@ def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_siblings_that_take_each_others_cells_are_found_to_be_kin() -> None:
     for others_only in (False, True):
-        found = siblings(simulated(1, 5.0), others_only=others_only)
-        assert found["value"] < found["high"] < 0 and found["p"] < 0.001
+        found = [siblings(simulated(seed, 5.0), others_only=others_only) for seed in range(5)]
+        assert np.mean([row["value"] for row in found]) < 0 and found[0]["low"] < found[0]["value"] < found[0]["high"]
+        assert stouffer(np.array([row["p"] for row in found])) < 0.001
 
 
 def test_without_an_effect_p_values_are_uniform(few: None) -> None:
     kin, switched = [], []
     for seed in range(200):
-        frame = simulated(seed, 1.0, children=150)
+        frame = simulated(seed, 1.0, children=60)
         kin.append(siblings(frame, others_only=bool(seed % 2))["p"])
-        family = switches.children(frame, 1, {})["first"]
-        rows = switches.figures(family, list(range(0, 300, 10)), 50)
+        rows = counted(switches.descent(frame, 1, {}, 30))
         switched.append(next(r["p"] for r in rows if (r["figure"], r["of"]) == ("switch_excess", "strict")))
     assert kstest(kin, "uniform").pvalue > 0.01 and kstest(switched, "uniform").pvalue > 0.01
 
 
 def test_switches_are_fewer_than_by_chance_where_families_keep_to_themselves() -> None:
-    family = switches.children(simulated(1, 5.0), 1, {})["first"]
-    rows = list(switches.figures(family, list(range(0, 300, 10)), 50))
+    rows = list(counted(switches.descent(simulated(1, 5.0), 1, {}, 30)))
     excess = next(row for row in rows if (row["figure"], row["of"]) == ("switch_excess", "strict"))
     assert excess["high"] < 0 and excess["p"] < 0.01
 

@@ -15,6 +15,8 @@ from evofool.studies.shared.statistics import mean_interval, stouffer
 
 __all__ = ["figure", "pooled", "summarise"]
 
+ENOUGH = 20  # pairs of siblings in a run, to be told of rather than of those of wider kinds
+SIBLINGS = {"hypernym": "one hypernym", "super_class": "one super-class"}
 FEW = 12  # classes, up to which each is shown by itself
 TWO_SIDED = ("switch_excess",)
 ALIKE = {"pixels": "blurred pixels", "spectrum": "spectrum"}
@@ -114,10 +116,7 @@ def _panels(rows: Sequence[Facts]) -> Iterator[Panel]:
     ]
     if shares:
         yield Panel("Goal switches, share of new champions (drawn, strict, first: three definitions)", shares, (0, 1))
-    excess = [{**r, "label": f"{r['of']}, {r['by']}"} for r in rows if r["figure"] == "switch_excess"]
-    if excess:
-        yield Panel("Goal switches less what chance gives", excess)
-    if kin := [{**r, "label": f"{r['of']}, {r['by']}"} for r in rows if r["figure"] == "siblings_apart"]:
+    if kin := [{**r, "label": _siblings(r)} for r in rows if r["figure"] == "siblings_apart"]:
         yield Panel("Generations between elites of sibling classes, less those between others", kin)
     if alike := [{**row, "label": row["of"]} for row in rows if row["figure"] == "alike"]:
         yield Panel(
@@ -125,6 +124,10 @@ def _panels(rows: Sequence[Facts]) -> Iterator[Panel]:
         )
     if across := [{**row, "label": row["of"]} for row in rows if row["figure"] == "across"]:
         yield Panel("Share of a picture's steps that are along rows (1: vertical bars)", across, (0, 1))
+
+
+def _siblings(row: Facts) -> str:
+    return SIBLINGS[row["of"]] + ("" if row["by"] == "all pairs" else ", two individuals")
 
 
 def _from_to(elites: pd.DataFrame) -> dict[str, dict[tuple[str, str], float | None]]:
@@ -158,12 +161,12 @@ def _told(rows: Sequence[Facts]) -> str:
             f"{share['value']:.1%}{_between(share, '.1%')} of {share['n']} new champions are goal switches (strict), "
             f"by chance {chance['value']:.1%}, p {excess['p']:.2g}"
         )
-    kin = next((r for r in rows if r["figure"] == "siblings_apart" and r["by"] != "all pairs"), None)
-    if kin:
+    apart = [r for r in rows if r["figure"] == "siblings_apart" and r["by"] != "all pairs"]
+    if apart:
+        kin = next((r for r in apart if r["n"] >= ENOUGH * r["runs"]), apart[-1])
         near = "fewer" if kin["value"] < 0 else "more"
-        of = {"hypernym": "one hypernym", "super_class": "one super-class"}[kin["of"]]
         parts.append(
-            f"between elites of classes under {of} lie {abs(kin['value']):.1f} generations {near} than between others"
+            f"between elites of classes under {SIBLINGS[kin['of']]} lie {abs(kin['value']):.1f} generations {near} than between others"
             f"{_between(kin, '+.1f')}, p {kin['p']:.2g} that they are no closer, {kin['n']} pairs"
         )
     if alike := found.get(("alike", ALIKE["pixels"], "")):

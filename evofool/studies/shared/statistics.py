@@ -71,11 +71,9 @@ def ratio_interval(above: NDArray[np.float64], below: NDArray[np.float64]) -> tu
     n = len(above)
     if n < 6:
         return None, None
-    counts = np.zeros((RESAMPLES, n))
     picks = (rng.uniforms(0, "ratio", 0, (RESAMPLES, n)) * n).astype(int)
-    np.add.at(counts, (np.arange(RESAMPLES)[:, None], picks), 1)
     with np.errstate(invalid="ignore"):
-        drawn = (counts @ above) / (counts @ below)
+        drawn = above[picks].sum(axis=1) / below[picks].sum(axis=1)
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 

@@ -9,15 +9,17 @@ placement of class c by a child of parent p, which was drawn as the elite of a c
     first     c is none of the classes whose cells p ever took
 
 Each count is part of the one before it. Unrelated classes would give about (m - 1) / m of `drawn`, for m classes, so a
-share says nothing without its null: children keep the cells that they took, and exchange their parents with other
-children of about the same time. A child has one parent however many cells it takes, so it is children, not placements,
-that exchange; productive parents stay as productive as they were.
+share says nothing without its null: children keep the cells that they took, and exchange the cells that their parents
+were drawn from with other children of about the same time. Who held such a cell when the child was bred is its parent
+then. So cells that give many champions go on doing so, and nobody descends from who came later. A child has one parent
+however many cells it takes, so it is children, not placements, that exchange.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -30,12 +32,10 @@ from evofool.search.parents import curiosity, pick_by, pick_uniformly
 from evofool.store.ancestry import Holdings, holdings
 from evofool.studies.shared.statistics import mean_interval, permutations, permuted, ratio_interval
 
-__all__ = ["DEFINITIONS", "Child", "children", "drawn_cells", "figures"]
+__all__ = ["DEFINITIONS", "Child", "Descent", "descent", "drawn_cells", "figures"]
 
 DEFINITIONS = ("drawn", "strict", "first")
-WHOSE = ("first", "either")  # parents that are asked: the first alone; the second, too, where crossover gave one
 MOST, FEWEST, ROOM = 9999, 99, 100_000_000  # permutations, and numbers that they may look up together
-Origins = dict[str, dict[int, float]]  # definition -> class -> how much of it the parent counts as of that class
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,31 @@ class Child:
 
     Attributes:
         classes: of the cells it took, one for each; indices of outputs.
-        origins: by definition, the classes that its parent was of: 1 each; of `drawn`, where it is not known from which
-            of several cells the parent was drawn, equal parts of these.
+        drawn: of each parent, from which cell it was drawn: {cell: 1}; or equal parts of those it held, where it is not
+            known from which.
+        bred: the generation after which the archive was bred from.
+        holders: (C,) who held each cell then, NO_PARENT where nobody did.
     """
 
     generation: int
     classes: list[int]
-    origins: Origins
+    drawn: list[dict[int, float]]
+    bred: int
+    holders: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The children of a run, the oldest first; which cells each individual held, and the class of each cell."""
+
+    children: list[Child]
+    held: Holdings
+    class_of: dict[int, int]
+
+    @property
+    def crossed(self) -> bool:
+        """Whether some have two parents."""
+        return any(len(child.drawn) > 1 for child in self.children)
 
 
 def drawn_cells(config: Config, placed: pd.DataFrame, cells: int) -> dict[tuple[int, int], int]:
@@ -69,15 +87,9 @@ def drawn_cells(config: Config, placed: pd.DataFrame, cells: int) -> dict[tuple[
     which = ways.get(search.selection, ()) if search.mode == "map_elites" else ()
     if not which or "select" in config.variation.operators:
         return {}
-    generations, cell_of = (placed[name].to_numpy() for name in ("generation", "cell"))
-    who, parents = placed["individual_id"].to_numpy(), placed["parent_ids"].tolist()
+    who, parents, found = placed["individual_id"].to_numpy(), placed["parent_ids"].tolist(), {}
     first = {int(one): int(p[0]) if len(p) else NO_PARENT for one, p in zip(who, parents)}
-    elites, done, found = np.full(cells, NO_PARENT, dtype=np.int64), 0, {}
-    for generation, rows in placed.groupby("generation", sort=True).indices.items():
-        bred_after = int(np.searchsorted(generations, generation - search.lag, side="right"))
-        for row in range(done, bred_after):
-            elites[cell_of[row]] = who[row]
-        done = max(done, bred_after)
+    for generation, rows, elites in _archives(placed, search.lag, cells):
         filled = np.flatnonzero(elites != NO_PARENT)
         mine = [row for row in rows if len(parents[row])]
         if not mine or not len(filled):
@@ -98,93 +110,110 @@ def drawn_cells(config: Config, placed: pd.DataFrame, cells: int) -> dict[tuple[
     return found
 
 
-def children(placed: pd.DataFrame, lag: int, drawn: Mapping[tuple[int, int], int]) -> dict[str, list[Child]]:
-    """The children that took cells, oldest first, by whose origins count: those of the `first` parent, and of `either`,
-    which is there only if some have two.
+def _archives(placed: pd.DataFrame, lag: int, cells: int) -> Iterator[tuple[int, list[int], NDArray[np.int64]]]:
+    """Each generation, its rows of the placements, and who held each cell when it was bred; NO_PARENT where nobody."""
+    generations, cell_of = placed["generation"].to_numpy(), placed["cell"].to_numpy()
+    who, elites, done = placed["individual_id"].to_numpy(), np.full(cells, NO_PARENT, dtype=np.int64), 0
+    for generation, rows in placed.groupby("generation", sort=True).indices.items():
+        until = int(np.searchsorted(generations, generation - lag, side="right"))
+        elites = elites.copy()
+        for row in range(done, until):
+            elites[cell_of[row]] = who[row]
+        done = max(done, until)
+        yield int(generation), rows.tolist(), elites
+
+
+def descent(placed: pd.DataFrame, lag: int, drawn: Mapping[tuple[int, int], int], cells: int) -> Descent:
+    """The children that took cells, and what their parents held.
 
     Args:
         placed: all placements in order, with parent_ids.
         lag: `search.lag`.
         drawn: as of `drawn_cells`.
+        cells: how many there are.
     """
-    held, class_of = holdings(placed), dict(zip(placed["cell"].tolist(), placed["class_index"].tolist()))
-    columns = [placed[name].tolist() for name in ("individual_id", "generation", "class_index", "parent_ids")]
-    took: dict[int, list[int]] = {}
-    for one, _, class_, _ in zip(*columns):
-        took.setdefault(one, []).append(class_)
-    found: dict[str, list[Child]] = {whose: [] for whose in WHOSE}
-    crossed = False
-    for one, generation, _, parents in zip(*columns):
-        if one not in took or not len(parents):
-            continue
-        of_each = [
-            _origins(held, int(parent), generation - lag, class_of.get(drawn.get((one, i), -1)))
-            for i, parent in enumerate(parents)
-        ]
-        if any(of_each[0].values()):
-            crossed |= len(of_each) > 1
-            for whose in WHOSE:
-                origins = of_each[0] if whose == "first" else _together(of_each)
-                found[whose].append(Child(generation, took[one], origins))
-        del took[one]  # its other placements are in `classes`
-    return found if crossed else {"first": found["first"]}
+    who, class_index, parents = (placed[name].tolist() for name in ("individual_id", "class_index", "parent_ids"))
+    held, found = holdings(placed), []
+    for generation, rows, elites in _archives(placed, lag, cells):
+        bred, took = generation - lag, dict[int, list[int]]()
+        for row in rows:
+            took.setdefault(who[row], []).append(class_index[row])
+        for row in rows:
+            if not len(parents[row]) or not (classes := took.pop(who[row], [])):
+                continue
+            origins = [_drawn(held.get(int(p), []), bred, drawn.get((who[row], i))) for i, p in enumerate(parents[row])]
+            if origins[0]:
+                found.append(Child(generation, classes, [each for each in origins if each], bred, elites))
+    return Descent(found, held, dict(zip(placed["cell"].tolist(), class_index)))
 
 
-def _origins(held: Holdings, parent: int, bred: int, drawn: int | None) -> Origins:
-    """What a parent was of after generation `bred`; nothing of one that held no cell then, or is not known."""
-    rows = held.get(parent, [])
-    then = [class_ for _, class_, begin, end in rows if begin <= bred < end]
-    if not then:
-        return {name: {} for name in DEFINITIONS}
-    parts = {class_: then.count(class_) / len(then) for class_ in then} if drawn is None else {drawn: 1.0}
-    ever = {class_: 1.0 for _, class_, *_ in rows}
-    return {"drawn": parts, "strict": dict.fromkeys(then, 1.0), "first": ever}
+def _drawn(cells: list[tuple[int, int, int, float]], bred: int, drawn: int | None) -> dict[int, float]:
+    """From which cells a parent may have been drawn, with their shares; none of one that held no cell."""
+    if drawn is not None:
+        return {drawn: 1.0}
+    then = [cell for cell, _, begin, end in cells if begin <= bred < end]
+    return {cell: 1.0 / len(then) for cell in then}
 
 
-def _together(parents: Sequence[Origins]) -> Origins:
-    """What a child's parents are of together: of each class, as much as that parent which is most of it."""
-    whole: Origins = {name: {} for name in DEFINITIONS}
-    for parent in parents:
-        for name, shares in parent.items():
-            for class_, share in shares.items():
-                whole[name][class_] = max(share, whole[name].get(class_, 0.0))
-    return whole
-
-
-def figures(family: Sequence[Child], classes: Sequence[int], window: int) -> Iterator[Facts]:
+def figures(family: Descent, classes: Sequence[int], window: int, *, either: bool) -> Iterator[Facts]:
     """What the children come to: rows with figure, of (the definition), value, low, high, p, n and null.
 
     `goal_switches`, for each class; `switch_share`, of the placements; `switch_share_by_chance`, between whose low and
     high 95 % of permutations lie; `switch_excess`, by how much more it is, less these; p is two-sided.
 
     Args:
-        family: of one run, the oldest first.
+        family: of one run, with a child at least.
         classes: of the archive.
-        window: how many children exchange parents, at least: those of so many whole generations.
+        window: how many children exchange, at least: those of so many whole generations.
+        either: whether both parents count, so that a switch is one from both; else the first alone.
     """
     number = {class_: i for i, class_ in enumerate(classes)}
     taken = np.zeros(len(classes))
-    for child in family:
+    for child in family.children:
         np.add.at(taken, [number[class_] for class_ in child.classes], 1)
     count = int(np.clip(ROOM // (len(DEFINITIONS) * taken.sum()), FEWEST, MOST))
     own = {name: np.zeros(len(classes)) for name in DEFINITIONS}  # placements that are no switches
     expected = dict.fromkeys(DEFINITIONS, 0.0)
     draws = {name: np.zeros(count) for name in DEFINITIONS}
-    for i, part in enumerate(_windows(family, window)):
+    for i, part in enumerate(_windows(family.children, window)):
         rows = np.repeat(np.arange(len(part)), [len(child.classes) for child in part])
         took = np.array([number[class_] for child in part for class_ in child.classes])
-        parents = permutations("goal switches", i, count, len(part))[:, rows]
-        for name in DEFINITIONS:
-            was = np.zeros((len(part), len(classes)))  # how much each child's parent was of each class
-            for row, child in enumerate(part):
-                for class_, share in child.origins[name].items():
-                    was[row, number[class_]] = share
-            np.add.at(own[name], took, was[rows, took])
-            expected[name] += float(was.mean(axis=0)[took].sum())
-            draws[name] += was[parents, took].sum(axis=1)
+        orders, each = permutations("goal switches", i, count, len(part))[:, rows], np.arange(len(rows))
+        for name, was in zip(DEFINITIONS, _origins(family, part, either)):
+            np.add.at(own[name], took, was[each, rows])
+            expected[name] += float(was.mean(axis=1).sum())
+            draws[name] += was[each, orders].sum(axis=1)
     for name in DEFINITIONS:
         chance, null = 1 - expected[name] / taken.sum(), 1 - draws[name] / taken.sum()
         yield from ({**row, "of": name} for row in _rows(taken, taken - own[name], chance, null))
+
+
+def _origins(family: Descent, part: Sequence[Child], either: bool) -> NDArray[np.float64]:
+    """(definitions, placements, children): how much a placement would be no switch, had the parents of its child been
+    drawn from the cells that those of each child of the window were drawn from."""
+    count = [len(child.classes) for child in part]
+    was, at = np.zeros((len(DEFINITIONS), sum(count), len(part))), 0
+    for _, brood in groupby(part, key=lambda child: child.generation):
+        siblings = list(brood)
+        took = [class_ for child in siblings for class_ in child.classes]
+        own: dict[int, NDArray[np.float64]] = {}  # by cell
+        for row, child in enumerate(part):
+            parents = child.drawn if either else child.drawn[:1]
+            for cell in {cell for drawn in parents for cell in drawn} - own.keys():
+                classes = _classes_of(family, cell, siblings[0])
+                own[cell] = np.array([[class_ in of for class_ in took] for of in classes], dtype=float)
+            for drawn in parents:
+                share = sum(part_ * own[cell] for cell, part_ in drawn.items())
+                was[:, at : at + len(took), row] = np.maximum(was[:, at : at + len(took), row], share)
+        at += len(took)
+    return was
+
+
+def _classes_of(family: Descent, cell: int, child: Child) -> tuple[set[int], set[int], set[int]]:
+    """By definition, the classes that who held a cell when a child was bred was of; of an empty cell its own."""
+    own, rows = {family.class_of[cell]}, family.held.get(int(child.holders[cell]), [])
+    then = {class_ for _, class_, begin, end in rows if begin <= child.bred < end}
+    return own, then | own, {class_ for _, class_, *_ in rows} | own
 
 
 def _rows(
@@ -199,12 +228,12 @@ def _rows(
     least, most = np.quantile(null, [0.025, 0.975])
     least, most = min(float(least), chance), max(float(most), chance)
     yield {"figure": "switch_share_by_chance", "value": chance, "low": least, "high": most, "n": n}
-    how = "parents permuted in windows of time"
+    how = "drawn cells permuted in windows of time"
     yield {"figure": "switch_excess", **permuted(share - chance, null - chance, "both"), "n": n, "null": how}
 
 
 def _windows(family: Sequence[Child], window: int) -> Iterator[Sequence[Child]]:
-    """Parts of whole generations, each as small as it can be, of at least so many children; the last takes the rest."""
+    """Parts of whole generations, as small as they can be, of at least so many children; the last takes the rest."""
     starts = [0]
     for i, child in enumerate(family):
         if i - starts[-1] >= window and child.generation != family[i - 1].generation:
