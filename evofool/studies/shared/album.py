@@ -166,8 +166,8 @@ def _told(rows: Sequence[Facts]) -> str:
         kin = next((r for r in apart if r["n"] >= ENOUGH * r["runs"]), apart[-1])
         near = "fewer" if kin["value"] < 0 else "more"
         parts.append(
-            f"between elites of classes under {SIBLINGS[kin['of']]} lie {abs(kin['value']):.1f} generations {near} than between others"
-            f"{_between(kin, '+.1f')}, p {kin['p']:.2g} that they are no closer, {kin['n']} pairs"
+            f"between elites of classes under {SIBLINGS[kin['of']]} lie {abs(kin['value']):.1f} generations {near} "
+            f"than between others{_between(kin, '+.1f')}, p {kin['p']:.2g} that they are no closer, {kin['n']} pairs"
         )
     if alike := found.get(("alike", ALIKE["pixels"], "")):
         parts.append(
