@@ -21,7 +21,7 @@ import evofool
 from evofool.errors import ConfigError
 from evofool.records import individual_id
 from evofool.store import ancestry
-from evofool.studies.shared import kinship, likeness, phylogeny, switches
+from evofool.studies.shared import kinship, likeness, phylogeny, statistics, switches
 from evofool.studies.shared.album import pooled
 from evofool.studies.shared.statistics import ratio_interval, stouffer
 from evofool.studies.study import conduct
@@ -102,7 +102,7 @@ def test_the_cell_that_a_parent_was_drawn_from_is_drawn_again(selection: str, tm
     frame = run.placements()
     found = switches.drawn_cells(run.config, frame, 12)
     born = {one: parents for one, parents in zip(frame["individual_id"], frame["parent_ids"]) if len(parents)}
-    assert len(born) > 50 and any(len(parents) == 2 for parents in born.values())
+    assert len(born) > 30 and any(len(parents) == 2 for parents in born.values())
     wanted = {(one, i) for one, parents in born.items() for i in range(len(parents))}
     if selection == "individuals":
         wanted = set()
@@ -138,7 +138,8 @@ def test_the_csv_is_read_by_phylotrackpy_and_distances_are_its_own(tmp_path: Pat
     for (i, one), (j, other) in itertools.combinations(enumerate(elites), 2):
         if same[i, j]:
             assert theirs.get_pairwise_distance(taxa[one], taxa[other]) == mine[i, j]
-    assert theirs.get_phylogenetic_diversity() == kinship.diversity(tree, elites)
+    # All taxa but one, as if they were of one tree; a step less for each root beyond the first.
+    assert theirs.get_phylogenetic_diversity() - (len(set(roots)) - 1) == kinship.diversity(tree, elites)
     picture = next((tmp_path / "out" / "lines").glob("0000_*.png"))
     assert Image.open(picture).width > 112
 
@@ -199,7 +200,8 @@ def siblings(frame: pd.DataFrame, *, others_only: bool) -> Any:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """199 permutations."""
+    """199 permutations, and 100 resamples."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 100)
     for module in (kinship, switches, likeness):
         monkeypatch.setattr(module, "MOST", 199)
     monkeypatch.setattr(kinship, "FEWEST", 199)
@@ -218,6 +220,8 @@ def test_without_an_effect_p_values_are_uniform(few: None) -> None:
     for seed in range(200):
         frame = simulated(seed, 1.0, children=60)
         kin.append(siblings(frame, others_only=bool(seed % 2))["p"])
+        if seed % 4:
+            continue
         rows = counted(switches.descent(frame, 1, {}, 30))
         switched.append(next(r["p"] for r in rows if (r["figure"], r["of"]) == ("switch_excess", "strict")))
     assert kstest(kin, "uniform").pvalue > 0.01 and kstest(switched, "uniform").pvalue > 0.01
@@ -285,17 +289,18 @@ def test_figures_of_runs_are_pooled() -> None:
 
 
 def test_what_cannot_be_studied_is_said(command: Command, tmp_path: Path) -> None:
-    run = evolve(tmp_path / "random", target(random_weight(1, 6)), "search.mode=random", generations=3)
-    code, said = command("study", "lineage", run.path)[:2]
-    assert code == 2
+    by, direct = target(random_weight(1, 6)), "encoding.kind=direct"
+    run = evolve(tmp_path / "random", by, direct, "search.mode=random", generations=3)
+    code, _, err = command("study", "lineage", run.path)
+    assert code == 2 and "nobody in it has a parent" in err
     with pytest.raises(ConfigError, match="there is nothing to study"):
         conduct("lineage", [run], tell=lambda text: None)
     with pytest.raises(ConfigError, match="--window: 1 children"):
         conduct("lineage", [run], load_options(window=1))
-    kept = evolve(tmp_path / "kept", target(random_weight(1, 6)), generations=6)
+    kept = evolve(tmp_path / "kept", by, direct, generations=6)
     assert command("compact", kept.path, "--history", "lineage")[0] == 0
     outcome = conduct("lineage", [evofool.open_run(kept.path)])
-    assert "switch_share" not in {row["figure"] for row in outcome.summary} and "no placements" not in outcome.sentence
+    assert "switch_share" not in {row["figure"] for row in outcome.summary} and "ancestors" in outcome.sentence
     assert command("compact", kept.path, "--history", "elites")[0] == 0
     said = []
     with pytest.raises(ConfigError):

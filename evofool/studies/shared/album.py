@@ -151,7 +151,7 @@ def _from_to(elites: pd.DataFrame) -> dict[str, dict[tuple[str, str], float | No
 
 
 def _told(rows: Sequence[Facts]) -> str:
-    """A finding each about goal switches, kin, and likeness."""
+    """A finding each about goal switches, kin, likeness, and lines."""
     found = {(r["figure"], r["of"], r["by"]): r for r in rows}
     parts = []
     if share := found.get(("switch_share", "strict", "first parent")):
@@ -174,7 +174,11 @@ def _told(rows: Sequence[Facts]) -> str:
             f"by their blurred pixels, the elite of the same class of another run is nearer than {alike['value']:.1%}"
             f"{_between(alike, '.1%')} of its others, by chance 50 %, p {alike['p']:.2g}, {alike['n']} elites"
         )
-    return "; ".join(parts) or "no placements are left to count, and nothing to compare"
+    steps, stones = found["steps", "", ""], found["stepping_stones", "", ""]
+    parts.append(
+        f"an elite has {steps['value']:.1f} ancestors, which took cells of {stones['value']:.1f} other classes"
+    )
+    return "; ".join(parts)
 
 
 def _between(row: Facts, form: str) -> str:
