@@ -50,7 +50,9 @@ ROOMS = (
         "base",
         1,
         "what knows nothing of the search",
-        _files("streams addresses places provenance picture_files png jit registry rng_compiled rng source usercode"),
+        _files(
+            "streams addresses places provenance picture_files png sheets jit registry rng_compiled rng source usercode"
+        ),
     ),
     Room("config", 2, "one YAML", _files("fields schedules sections introduced keys presets files designs")),
     Room("archive", 2, "what counts, and who holds which cell", _files("objectives scores cells state")),
@@ -94,7 +96,7 @@ ROOMS = (
         "tables and the chain; reading a run",
         _files(
             "files schemas rows commits remote.objects remote.working_copy writing folders run restore view "
-            "reader compaction salvage"
+            "ancestry reader compaction salvage"
         ),
     ),
     Room(
@@ -135,6 +137,7 @@ ROOMS = (
             "shared.statistics shared.charts shared.curves shared.tables shared.pictures shared.judging shared.chance "
             "shared.agreement shared.elites shared.rules shared.pace shared.canvases shared.regularisers "
             "shared.ascent_findings shared.climbing shared.ascent_rows study shared.readable shared.exciting "
+            "shared.switches shared.kinship shared.likeness shared.phylogeny shared.album "
             "compare score transfer design"
         ),
     ),
@@ -221,7 +224,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "jinja2": ("report.html", "report.page"),
     "markupsafe": ("report.data", "report.page"),
     "pathspec": ("machines.submit",),
-    "pandas": ("store.reader", "report", "studies"),
+    "pandas": ("store.ancestry", "store.reader", "report", "studies"),
     "matplotlib": ("report.figures",),
     "scipy": ("studies.shared.statistics",),
     "typer": ("cli",),

@@ -24,7 +24,8 @@ def export(
 ) -> None:
     """Write a PNG for each class, elites.csv, genomes.jsonl and contact_sheet.png."""
     from evofool.base.png import encode_png
-    from evofool.report.sheet import contact_sheet, png_name
+    from evofool.base.sheets import png_name
+    from evofool.report.sheet import contact_sheet
     from evofool.store.reader import open_run
 
     run = open_run(path)

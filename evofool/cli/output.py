@@ -108,7 +108,7 @@ def sort_elites(frame: Any, column: str) -> Any:
 
 def print_elites(run: Run, sort: str = "class_index", limit: int | None = None) -> None:
     """Print the table of elites and a line of counters."""
-    from evofool.report.sheet import percent
+    from evofool.base.sheets import percent
 
     rows, units = [], bool(run.store.cells.units)
     for elite in sort_elites(run.elites(pictures=False), sort)[:limit].itertuples():

@@ -13,11 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evofool.base.png import encode_png
+from evofool.base.sheets import png_name
 from evofool.encoding.exchange import render
 from evofool.errors import ConfigError, EvofoolError
 from evofool.records import Facts
 from evofool.report import html
-from evofool.report.sheet import png_name
 from evofool.store import files
 
 __all__ = ["Elites"]

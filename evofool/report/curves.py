@@ -1,4 +1,4 @@
-"""Curves of a run from its placements: confidence, classes, goal switches; and who took cells of other classes."""
+"""Curves of a run from its placements: confidence, classes, goal switches."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from evofool.report import trends
+from evofool.store import ancestry
 
-__all__ = ["QUANTILES", "Curves", "curves", "takers"]
+__all__ = ["QUANTILES", "Curves", "curves"]
 
 POINTS = 200  # of a curve, at most
 QUANTILES, THRESHOLDS = tuple(trends.QUANTILES.values()), tuple(trends.THRESHOLDS.values())
@@ -30,18 +31,6 @@ class Curves:
     switches: list[int] = field(default_factory=list)  # so far
 
 
-def takers(placed: pd.DataFrame, names: Mapping[int, str]) -> tuple[dict[int, str], dict[int, list[str]]]:
-    """Of each individual the class it was surest of when it took a cell, and all classes whose cells it took."""
-    seen_as: dict[int, tuple[float, str]] = {}
-    taken: dict[int, list[str]] = {}
-    for identity, index, odds in zip(placed["individual_id"], placed["class_index"], placed["log_odds"]):
-        name = names[index]
-        taken.setdefault(identity, []).append(name)
-        if identity not in seen_as or odds > seen_as[identity][0]:
-            seen_as[identity] = (odds, name)
-    return {identity: name for identity, (_, name) in seen_as.items()}, taken
-
-
 def curves(
     placed: pd.DataFrame,
     history: pd.DataFrame,
@@ -54,7 +43,7 @@ def curves(
     """The curves, and (class, how many cells of other classes the children of its elites took), the most first.
 
     Args:
-        placed: the placements in order, as `trends.bred_from` wants them; all of them from generation `whole_from` on.
+        placed: the placements in order, as `ancestry.bred_from` wants them; all from generation `whole_from` on.
         cells: how many there are.
         lag: `search.lag`.
         names: of the classes, by index.
@@ -86,8 +75,7 @@ def curves(
             told.quantiles[q].append(float(value))
         for limit in thresholds:
             told.classes[limit].append(int((filled >= np.float32(limit)).sum()))
-    origins, taken = trends.bred_from(placed, lag), placed["class_index"].tolist()
-    switched = [bool(held) and index not in held for held, index in zip(origins, taken)]
+    origins, switched = ancestry.goal_switches(placed, lag)
     told.switches = np.append(0, np.cumsum(switched))[ends].tolist()
     given = Counter(names[index] for held, is_switch in zip(origins, switched) if is_switch for index in held)
     return told, given.most_common()

@@ -18,6 +18,7 @@ from evofool.records import Facts
 from evofool.report.html import picture
 from evofool.report.sheet import strength
 from evofool.report.trends import THRESHOLDS, goal_switches, trends
+from evofool.store import ancestry
 from evofool.store.reader import Run
 
 __all__ = ["classes", "curves", "elites", "lineage", "switches"]
@@ -91,13 +92,8 @@ def lineage(run: Run, class_: str | int, ax: Any, most: int) -> Any:
     row = run.elite(class_)
     people = run.lineage(row["individual_id"])
     known = {person["individual_id"]: person for person in people.to_dict("records")}
-    line: list[Facts] = []
-    identity: int | None = row["individual_id"]
-    while identity in known:
-        line.append(known[identity])
-        parents = known[identity]["parent_ids"]
-        identity = parents[0] if len(parents) else None
-    line.reverse()
+    tree = ancestry.first_parents({i: person["parent_ids"] for i, person in known.items()}, [row["individual_id"]])
+    line: list[Facts] = [known[identity] for identity in reversed(ancestry.line(tree, row["individual_id"]))]
     shown = [line[i] for i in sorted({round(i) for i in np.linspace(0, len(line) - 1, min(most, len(line)))})]
     images = run.images([person["individual_id"] for person in shown])
     height, width = run.provenance["image_size"]

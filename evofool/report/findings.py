@@ -14,9 +14,10 @@ from evofool.base.png import decode_png
 from evofool.encoding.kinds import redraw
 from evofool.errors import ConfigError, CorruptData
 from evofool.records import Facts
-from evofool.report.curves import Curves, curves, takers
+from evofool.report.curves import Curves, curves
 from evofool.report.formula import FUNCTIONS, Network, network, network_of
 from evofool.report.study_files import StudyFindings, studies
+from evofool.store import ancestry
 from evofool.store.reader import Run, encoding_of, read_steadily
 from evofool.store.remote.working_copy import named
 from evofool.store.run import RunStore
@@ -107,8 +108,11 @@ def find(run: Run) -> Findings:
     elites = _elites(run, frame)
     people, placed, history, counts = read_steadily(run.store, _tables)
     names = dict(zip(facts["class_indices"], facts["class_names"]))
-    seen_as, taken = takers(placed, names)
-    tree = _lines(people, frame)
+    surest, indices = ancestry.takers(placed)
+    taken = {one: [names[index] for index in classes] for one, classes in indices.items()}
+    parents = dict(zip(frame["individual_id"], frame["parent_ids"]))  # elites may be newer than the other tables
+    parents |= {one: row["parent_ids"] for one, row in people.items()}
+    tree = ancestry.first_parents(parents, frame["individual_id"])
     whole_from, cells = run.store.log.whole_from, run.store.cells
     lines, donors = curves(
         placed, history, whole_from, len(cells), run.config.search.lag, names, units=bool(cells.units)
@@ -125,7 +129,7 @@ def find(run: Run) -> Findings:
         lines,
         donors,
         tree,
-        seen_as,
+        {one: names[row.class_index] for one, row in surest.items()},
         {i: people[i]["generation"] for i in tree if i in people}
         | dict(zip(frame["individual_id"], frame["generation"])),
         studies(run, left_out),
@@ -205,20 +209,6 @@ def _tables(store: RunStore) -> tuple[dict[int, Facts], pd.DataFrame, pd.DataFra
 def _sizes(store: RunStore) -> dict[int, int]:
     stored = store.table("genomes")
     return dict(zip(stored["individual_id"].to_pylist(), map(len, stored["genome"].to_pylist())))
-
-
-def _lines(people: Mapping[int, Facts], frame: pd.DataFrame) -> dict[int, int | None]:
-    """{individual: its first parent} of all elites and the ancestors on their first-parent lines; None at the ends."""
-    first = {i: p[0] if len(p) else None for i, p in zip(frame["individual_id"], frame["parent_ids"])}
-    tree: dict[int, int | None] = {}
-    for start in frame["individual_id"]:
-        one: int | None = int(start)
-        while one is not None and one not in tree:
-            parents = people[one]["parent_ids"] if one in people else []
-            parent = parents[0] if parents else first.get(one)
-            tree[one] = int(parent) if parent is not None and int(parent) in people else None
-            one = tree[one]
-    return tree
 
 
 def _depths(tree: Mapping[int, int | None]) -> dict[int, int]:

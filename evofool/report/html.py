@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evofool.base.png import decode_png, encode_png
+from evofool.base.sheets import percent
 from evofool.base.streams import printable
 from evofool.encoding.exchange import GenomeJson, from_json, render
 from evofool.errors import ConfigError, CorruptData, EvofoolError
 from evofool.records import Facts
-from evofool.report.sheet import percent, strength
+from evofool.report.sheet import strength
 from evofool.store.reader import Run
 
 __all__ = ["MOST", "SIDE", "Genome", "Page", "gallery", "picture", "run_page"]

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from evofool.base import provenance
 from evofool.base.places import quoted
+from evofool.base.sheets import percent
 from evofool.errors import ConfigError
 from evofool.records import Facts
 from evofool.report import charts, data, pictures
@@ -27,7 +28,7 @@ from evofool.report.charts import Leaf, Panel, Series
 from evofool.report.curves import QUANTILES
 from evofool.report.data import cut
 from evofool.report.findings import Findings, find
-from evofool.report.sheet import percent, strength
+from evofool.report.sheet import strength
 from evofool.store import files
 from evofool.store.reader import open_run
 from evofool.store.remote.working_copy import named

@@ -14,9 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from evofool.base.sheets import percent
 from evofool.base.streams import printable
 from evofool.records import Facts
-from evofool.report.sheet import percent
 from evofool.report.watch import PICTURE, QUANTILES, THRESHOLDS, Elite, Glance
 
 __all__ = ["half_blocks", "lines", "screen"]

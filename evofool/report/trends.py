@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evofool.store import ancestry
 from evofool.store.reader import Run
 
-__all__ = ["QUANTILES", "THRESHOLDS", "bred_from", "goal_switches", "held_at", "trends"]
+__all__ = ["QUANTILES", "THRESHOLDS", "goal_switches", "held_at", "trends"]
 
 QUANTILES = {"q10": 0.1, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q90": 0.9}
 THRESHOLDS = {"classes_90": 0.9, "classes_99": 0.99, "classes_9999": 0.9999}  # of confidence
@@ -70,35 +71,10 @@ def held_at(
         yield end
 
 
-def bred_from(placements: pd.DataFrame, lag: int) -> list[set[int]]:
-    """Of each placement, the indices of the classes that its first parent held when it was bred.
-
-    It is a goal switch where its own class is none of these (Nguyen, Yosinski and Clune, GECCO 2015). None are known of
-    an individual without parents.
-
-    Args:
-        placements: individual_id, generation, cell, class_index, displaced_id and parent_ids of all of them, in order.
-        lag: `search.lag`.
-    """
-    columns = ["individual_id", "generation", "cell", "class_index", "displaced_id", "parent_ids"]
-    rows = list(placements[columns].itertuples(index=False))
-    lost = {(row.displaced_id, row.cell): row.generation for row in rows}
-    holds: dict[int, list[tuple[int, int, float]]] = {}  # individual -> (class, from this generation, up to this one)
-    for row in rows:
-        end = lost.get((row.individual_id, row.cell), np.inf)
-        holds.setdefault(row.individual_id, []).append((row.class_index, row.generation, end))
-    found = []
-    for row in rows:
-        bred = row.generation - lag  # from the archive as it was after this generation
-        parents = [holds.get(identity, []) for identity in row.parent_ids[:1]]
-        found.append({class_ for cells in parents for class_, begin, end in cells if begin <= bred < end})
-    return found
-
-
 def goal_switches(run: Run) -> tuple[NDArray[np.float64], float]:
     """From which classes' elites the new elites of each class descend.
 
-    A placement counts for the classes of `bred_from`, in equal parts.
+    A placement counts for the classes of `ancestry.bred_from`, in equal parts.
 
     Returns:
         (K, K) placements from the class of a row to the class of a column, in the order of the run's classes; and the
@@ -107,9 +83,9 @@ def goal_switches(run: Run) -> tuple[NDArray[np.float64], float]:
     placements = run.placements()
     number = {index: i for i, index in enumerate(run.provenance["class_indices"])}
     counts = np.zeros((len(number), len(number)))
-    switches = total = 0
-    for index, held in zip(placements["class_index"].tolist(), bred_from(placements, run.config.search.lag)):
+    origins, switched = ancestry.goal_switches(placements, run.config.search.lag)
+    for index, held in zip(placements["class_index"].tolist(), origins):
         for class_ in held:
             counts[number[class_], number[index]] += 1 / len(held)
-        switches, total = switches + (bool(held) and index not in held), total + bool(held)
-    return counts, switches / total if total else float("nan")
+    total = sum(map(bool, origins))
+    return counts, float(switched.sum()) / total if total else float("nan")

@@ -22,7 +22,7 @@ from evofool.records import Facts
 from evofool.studies import score, transfer
 from evofool.studies.shared import rules
 from evofool.studies.study import NoOptions
-from evofool.targets.zoo.imagenet import super_classes
+from evofool.targets.zoo.imagenet import class_names, hypernyms, ids_of, super_classes, synset_words
 
 NASTY = ("<script>alert(1)</script>", "a & b", '"quoted"', "]]>", "bell\x07", "lone \udc80")
 SIZE = (8, 8)
@@ -141,10 +141,31 @@ def of_ascend(folder: Path, effect: bool) -> Planted:
     return Planted([by], found, rules.Options(steps=20))
 
 
+def of_lineage(folder: Path, effect: bool) -> Planted:
+    """Runs against a network to which all terriers look nearly alike; without the effect, as different as others."""
+    above, ids = hypernyms(), dict(zip(class_names(), ids_of(class_names())))
+    words = synset_words()
+    dogs = [name for name, kind in super_classes().items() if kind == "dog"]
+    terriers = [name for name in dogs if words[above[ids[name]][0]] == "terrier"][:10]
+    others = [name for name in class_names() if above[ids[name]][0] not in {above[ids[n]][0] for n in terriers}][::50]
+    weight = random_weight(1, 10 + len(others))
+    if effect:
+        weight[:10] = weight[0] + 0.2 * weight[:10]
+    by = replace(target(weight), class_names=(*terriers, *others))
+    runs = [evolve(folder / f"<&{seed}>", by, f"seed={seed}", generations=40) for seed in (1, 2)]
+
+    def found(summary: list[Facts]) -> bool:
+        kin = [r for r in summary if (r["figure"], r["of"]) == ("siblings_apart", "hypernym")]
+        return len(kin) == 2 and all(r["value"] < 0 and r["p"] < 0.01 for r in kin)
+
+    return Planted(runs, found)
+
+
 FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {
     "transfer": of_transfer,
     "compare": of_compare,
     "score": of_score,
     "siblings": of_siblings,
     "ascend": of_ascend,
+    "lineage": of_lineage,
 }

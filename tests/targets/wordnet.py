@@ -1,18 +1,26 @@
-"""Writes evofool/targets/zoo/imagenet_classes.csv: `python tests/targets/wordnet.py [data.noun]`.
+"""Writes the two tables of evofool/targets/zoo about WordNet: `python tests/targets/wordnet.py [data.noun]`.
 
-From WordNet 3.0's nouns (Debian's package wordnet-base), ImageNet's ids in timm, and torchvision's names. An id such as
-n02085620 is a place in data.noun. A class belongs to the first group below that is, or is above, it in WordNet.
+imagenet_classes.csv: from WordNet 3.0's nouns, ImageNet's ids in timm, and torchvision's names. A class belongs to the
+first group below that is, or is above, it in WordNet.
+
+imagenet_hypernyms.csv: of each synset that is a class, or is above one, a word for it, and the synsets directly above
+it, in WordNet's order; from the nouns and the ids of the first table.
+
+data.noun is a file of Debian's package wordnet-base; without installing it: `apt-get download wordnet-base`, then
+`dpkg -x wordnet-base_*.deb FOLDER` puts it into FOLDER/usr/share/wordnet. An id such as n02085620 is a place in it.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from evofool.targets.zoo.imagenet import class_names, ids_of
+
 NOUNS = Path("/usr/share/wordnet/data.noun")
-TABLE = Path(__file__).parents[2] / "evofool" / "targets" / "zoo" / "imagenet_classes.csv"
+ZOO = Path(__file__).parents[2] / "evofool" / "targets" / "zoo"
 # Super-class -> synsets, the special before the general ones.
 GROUPS = {
     "dog": "02084071",
@@ -58,41 +66,66 @@ GROUPS = {
 }
 
 
-def read_nouns(file: Path = NOUNS) -> dict[str, list[str]]:
-    """Of each synset, by its number of eight digits, those directly above it, in WordNet's order."""
-    above = {}
+@dataclass(frozen=True)
+class Synset:
+    """A synset of nouns: its first word, and the numbers (of eight digits) of those directly above it."""
+
+    word: str
+    above: list[str]
+
+
+def read_nouns(file: Path = NOUNS) -> dict[str, Synset]:
+    """The synsets by their number of eight digits."""
+    synsets = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("  "):
             continue  # the licence
         fields = line.partition("|")[0].split()
         start = 4 + 2 * int(fields[3], 16)
         pointers = fields[start + 1 :]
-        above[fields[0]] = [pointers[i + 1] for i in range(0, 4 * int(fields[start]), 4) if pointers[i] in ("@", "@i")]
-    return above
+        above = [pointers[i + 1] for i in range(0, 4 * int(fields[start]), 4) if pointers[i] in ("@", "@i")]
+        synsets[fields[0]] = Synset(fields[4].replace("_", " "), above)
+    return synsets
 
 
-def table(above: dict[str, list[str]]) -> str:
-    """The lines of the table: id, name, super-class, the first synset above the class, the first above that."""
+def classes(synsets: dict[str, Synset]) -> list[str]:
+    """The lines of imagenet_classes.csv: id, name, super-class."""
     from torchvision.models import AlexNet_Weights
 
     names = AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
     place = Path(find_spec("timm").submodule_search_locations[0], "data", "_info", "imagenet_synsets.txt")  # type: ignore
-    lines = ["wordnet_id,name,super_class,parent,grandparent"]
+    lines = ["wordnet_id,name,super_class"]
     for identity, name in zip(place.read_text().split(), names, strict=True):
-        number = identity[1:]
-        all_above = set(_above(number, above))
+        all_above = _all_above([identity[1:]], synsets)
         group = next(group for group, tops in GROUPS.items() if all_above.intersection(tops.split()))
-        assert not {",", '"'} & set(name)  # which would need quotes
-        parent = above[number][0]
-        lines.append(f"{identity},{name},{group},n{parent},n{above[parent][0]}")
-    return "\n".join(lines) + "\n"
+        lines.append(f"{identity},{name},{group}")
+    return lines
 
 
-def _above(number: str, above: dict[str, list[str]]) -> Iterator[str]:
-    yield number
-    for each in above[number]:
-        yield from _above(each, above)
+def hypernyms(ids: list[str], synsets: dict[str, Synset]) -> list[str]:
+    """The lines of imagenet_hypernyms.csv: id, word, the ids directly above, with spaces between."""
+    rows = ((number, synsets[number]) for number in sorted(_all_above([i[1:] for i in ids], synsets)))
+    return ["synset,word,above", *(f"n{n},{s.word},{' '.join(f'n{each}' for each in s.above)}" for n, s in rows)]
+
+
+def _all_above(numbers: list[str], synsets: dict[str, Synset]) -> set[str]:
+    """These synsets, and all that are above them."""
+    found, todo = set[str](), list(numbers)
+    while todo:
+        number = todo.pop()
+        if number not in found:
+            found.add(number)
+            todo += synsets[number].above
+    return found
+
+
+def write(name: str, lines: list[str]) -> None:
+    """Write a table, in which nothing needs quotes."""
+    assert not any('"' in line or line.count(",") != 2 for line in lines)
+    (ZOO / name).write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
-    TABLE.write_text(table(read_nouns(*map(Path, sys.argv[1:]))))
+    nouns = read_nouns(*map(Path, sys.argv[1:]))
+    write("imagenet_classes.csv", classes(nouns))
+    write("imagenet_hypernyms.csv", hypernyms(list(ids_of(class_names())), nouns))

@@ -1,4 +1,4 @@
-"""Charts as SVG: dots with intervals, heat maps, contact sheets. 800 pixels wide, no script, no font to be fetched.
+"""Charts as SVG: dots with intervals, heat maps, mosaics, contact sheets. 800 pixels wide, no script, no font fetched.
 
 Every number is also written out, so that nothing is told by colour alone; all text is escaped, since names of classes
 and of files are anybody's.
@@ -19,7 +19,7 @@ from evofool.base.png import encode_png
 from evofool.base.streams import printable
 from evofool.records import Facts
 
-__all__ = ["Panel", "Tile", "contact_sheet", "dots", "heat_maps"]
+__all__ = ["Panel", "Tile", "contact_sheet", "dots", "heat_maps", "mosaics", "stacked"]
 
 WIDTH, MARGIN, LINE = 800, 16, 22  # pixels
 LABEL = 30  # characters
@@ -137,6 +137,36 @@ def heat_maps(title: str, maps: Mapping[str, Mapping[tuple[str, str], float | No
             y += LINE * 0.8
         y += LINE * 0.6
     return _document(title, y, parts)
+
+
+def mosaics(title: str, pictures: Mapping[str, NDArray[np.floating]]) -> str:
+    """Small pictures as squares, each under its name.
+
+    Args:
+        pictures: by name, (height, width, 1 or 3), from 0 to 255.
+    """
+    parts, side, columns = list[str](), 120.0, 6
+    for i, (name, picture) in enumerate(pictures.items()):
+        left, top = MARGIN + i % columns * (side + 10), 56 + i // columns * (side + LINE + 10)
+        parts.append(_text(left, top, _short(name, LABEL // 2), size=12))
+        levels = np.broadcast_to(np.clip(np.round(picture), 0, 255).astype(int), (*picture.shape[:2], 3))
+        step = side / max(picture.shape[:2])
+        for y, x in np.ndindex(*picture.shape[:2]):
+            fill = "#{:02x}{:02x}{:02x}".format(*levels[y, x])
+            at = f'x="{left + x * step:.1f}" y="{top + 6 + y * step:.1f}"'
+            parts.append(f'<rect {at} width="{step + 0.2:.1f}" height="{step + 0.2:.1f}" fill="{fill}"/>')
+    rows = math.ceil(len(pictures) / columns)
+    return _document(title, 56 + rows * (side + LINE + 10), parts)
+
+
+def stacked(title: str, charts: Sequence[str]) -> str:
+    """Charts of this module below each other, as one."""
+    y, parts = 0.0, list[str]()
+    for chart in charts:
+        parts.append(chart.replace("<svg ", f'<svg y="{y:.0f}" ', 1).rstrip())
+        y += float(chart.partition('viewBox="0 0 ')[2].partition('"')[0].split()[1])
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y:.0f}" width="{WIDTH}" height="{y:.0f}"'
+    return "\n".join([f'{head} role="img">', f"<title>{escape(printable(title))}</title>", *parts, "</svg>"]) + "\n"
 
 
 def _numbered(name: str, rows: list[str], columns: list[str]) -> str:

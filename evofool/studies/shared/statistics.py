@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 from evofool.base import rng
 from evofool.records import Facts
 
-__all__ = ["difference_of_medians", "mann_whitney", "mean_interval", "median_interval", "median_ranks", "wilson"]
+__all__ = [
+    "difference_of_medians",
+    "mann_whitney",
+    "mean_interval",
+    "median_interval",
+    "median_ranks",
+    "permutations",
+    "permuted",
+    "ratio_interval",
+    "stouffer",
+    "wilson",
+]
 
 RESAMPLES = 10_000
 _Z95 = 1.959963984540054  # the normal quantile of 0.975
@@ -52,6 +63,59 @@ def mean_interval(values: NDArray[np.float64]) -> tuple[float | None, float | No
         return None, None
     mean, half = float(values.mean()), float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n))
     return mean - half, mean + half
+
+
+def ratio_interval(above: NDArray[np.float64], below: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """95 % percentile bootstrap of sum(above) / sum(below) over (n,) units that have some of both, drawn anew together;
+    the same every time; (None, None) of under six."""
+    n = len(above)
+    if n < 6:
+        return None, None
+    picks = (rng.uniforms(0, "ratio", 0, (RESAMPLES, n)) * n).astype(int)
+    with np.errstate(invalid="ignore"):
+        drawn = above[picks].sum(axis=1) / below[picks].sum(axis=1)
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def permutations(domain: str, number: int, count: int, n: int) -> NDArray[np.int64]:
+    """(count, n) permutations of 0 .. n - 1, the same every time, at an address of random numbers."""
+    return np.argsort(rng.uniforms(0, domain, number, (count, n)), axis=1, kind="stable")
+
+
+def permuted(value: float, null: NDArray[np.float64], tail: str) -> Facts:
+    """A figure beside what it is under (n,) permutations.
+
+    Args:
+        tail: what would be as far out: "less", "greater", or "both".
+
+    Returns:
+        value; low, high: the value less the middle of permutations, 95 % of them lying as far or less from it on either
+        side; p: of how many permutations, counting the observed one, the figure is at least as far out.
+    """
+    middle, near = float(null.mean()), 1e-9 * max(1.0, abs(value))
+    out = {"less": null <= value + near, "greater": null >= value - near}
+    out["both"] = np.abs(null - middle) >= abs(value - middle) - near
+    low, high = (float(each) - middle for each in np.quantile(null, [0.025, 0.975]))
+    p = (1 + int(out[tail].sum())) / (1 + len(null))
+    return {"value": value, "low": value - max(0.0, high), "high": value - min(0.0, low), "p": p}
+
+
+def stouffer(ps: NDArray[np.float64], signs: NDArray[np.float64] | None = None) -> float:
+    """One p-value for (k,) independent tests of one hypothesis, each counting alike (Stouffer et al., The American
+    Soldier, 1949, vol. 1, p. 45).
+
+    Args:
+        ps: one-sided; or two-sided, in (0, 1].
+        signs: of two-sided ones, in which direction each effect was (-1 or 1).
+    """
+    from scipy.special import ndtr, ndtri
+
+    if signs is None:
+        z = float(-ndtri(ps).sum() / math.sqrt(len(ps)))
+        return float(ndtr(-z))
+    z = float((signs * -ndtri(ps / 2)).sum() / math.sqrt(len(ps)))
+    return float(2 * ndtr(-abs(z)))
 
 
 def difference_of_medians(first: NDArray[np.float64], second: NDArray[np.float64]) -> Facts:
