@@ -74,8 +74,8 @@ ROOMS = (
             "specs contents preprocessing target classes ensemble soundness family numerics readout "
             "zoo.imagenet zoo.weights zoo.writing zoo.folding zoo.trained zoo.lenet zoo.mlp zoo.resnet zoo.bagnet "
             "zoo.efficientnet_lite zoo.squeezenet zoo.torchvision_networks zoo.timm_networks zoo.python "
-            "families opening zoo.head training.datasets training.train training.provision checking.photographs "
-            "training.heads checking.checks"
+            "families opening zoo.head training.datasets training.losses training.train training.again "
+            "training.provision checking.photographs training.heads checking.checks"
         ),
     ),
     Room(
@@ -133,7 +133,8 @@ ROOMS = (
         "one question a file, named as its command; a study never imports another",
         _files(
             "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance "
-            "shared.agreement shared.elites study compare score transfer design"
+            "shared.agreement shared.elites shared.curves shared.fooling_class shared.protection "
+            "study compare score transfer design"
         ),
     ),
     Room(
