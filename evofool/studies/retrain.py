@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -19,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from evofool.base import rng
-from evofool.base.places import quoted
+from evofool.base.places import as_path, as_url, quoted
 from evofool.base.registry import known
 from evofool.config import load_config
 from evofool.config.sections import TargetConfig
@@ -114,11 +113,21 @@ def _plan(work: Work, taught: Taught) -> Plan:
     for name in ("iterations", "seeds", "per_run", "least", "generations"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')}: is 1 or more, not {getattr(options, name)}.")
+    for name, number in (("--first", options.first), ("--more", options.more)):
+        if number < 0:
+            raise ConfigError(f"{name}: is a number of images, not {number}; leave it out for as many as the data ask.")
+    if as_url(options.runs):
+        raise ConfigError(f"--runs: {options.runs} is a URL; networks and runs are kept in a folder of this machine.")
     per_class = int(taught.facts["train_images"]) // len(taught.classes)
     first = options.first or per_class
     config = load_config(options.config, {"target.spec": work.subject})
     other = "direct" if config.encoding.kind != "direct" else "cppn"
-    search = {"search.generations": options.generations, "search.max_evaluations": None, "search.stop_when": []}
+    search: Facts = {
+        "search.stop_when": [],
+        "search.generations": options.generations,
+        "search.max_evaluations": None,
+        "search.max_time": None,
+    }
     return Plan(
         spec=work.subject,
         taught=taught,
@@ -129,8 +138,13 @@ def _plan(work: Work, taught: Taught) -> Plan:
         more=options.more or max(1, round(first / 6)),
         per_run=options.per_run,
         runs=options.least,
-        folder=Path(options.runs),
-        options={"pool": work.pool or "inline", "address": work.address, "progress": False},
+        folder=as_path(options.runs),
+        options={
+            "pool": work.pool or "inline",
+            "address": work.address,
+            "allow_code": work.allow_code,
+            "progress": False,
+        },
         tell=work.tell,
     )
 
