@@ -8,6 +8,7 @@ are of the real classes alone; every run against every network scores as many im
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Annotated
@@ -131,7 +132,7 @@ def _plan(work: Work, taught: Taught) -> Plan:
     return Plan(
         spec=work.subject,
         taught=taught,
-        data=options.data,
+        load=functools.cache(lambda seed: taught.data(seed, options.data)),  # of which reading takes seconds
         config=options.config,
         overrides=(search, {**search, "encoding.kind": other}),
         first=first,

@@ -77,7 +77,7 @@ class Plan:
 
     Attributes:
         spec: of DNN_1 of the seed with which `taught` was.
-        data: the folder of its images, None for where they always are.
+        load: gives the images of a seed, as `Taught.data`.
         config: a preset or a file: how to search; the first is for the encoding, the second for the other one.
         first, more: images for DNN_2, and for each network after.
         per_run: images that a run is good for.
@@ -88,7 +88,7 @@ class Plan:
 
     spec: str
     taught: Taught
-    data: str | None
+    load: Callable[[int], LabelledImages]
     config: str
     overrides: tuple[dict[str, Any], ...]
     first: int
@@ -167,7 +167,7 @@ class Chain:
     @property
     def data(self) -> LabelledImages:
         """What DNN_1 learns from."""
-        return self._once("data", lambda: self.plan.taught.data(self.seed, self.plan.data))
+        return self.plan.load(self.seed)
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._memory:
