@@ -266,6 +266,10 @@ class Chain:
             hashlib.sha256(image.tobytes()).digest() for i in range(1, iteration) for image in self.images(i).pixels
         }
         drawn = _draw(runs, wanted, known, lambda n, part: rng.uniforms(self.seed, f"retrain.{part}", iteration, (n,)))
+        if len(drawn) < wanted:
+            plan.tell(
+                f"{place}: {len(drawn)} images, not {wanted}: there were no more that differ; more runs would help"
+            )
         with files.guard(place.parent, "make the folder"):
             place.parent.mkdir(parents=True, exist_ok=True)
         pngs = [encode_png(image[:, :, None]) for image in drawn.pixels]

@@ -98,7 +98,7 @@ def _difference(runs: pd.DataFrame, rivals: pd.DataFrame, figure: str) -> Facts:
         "high": high,
         "n": sum(map(len, one)),
         "seeds": len(seeds),
-        "p": mann_whitney(np.array([np.median(v) for v in one]), np.array([np.median(v) for v in two])),
+        "p": mann_whitney(*(np.array([np.median(v) for v in side]) for side in (one, two))) if len(one) > 1 else None,
         "p_runs": mann_whitney(np.concatenate(one), np.concatenate(two)),
         "null": "no difference",
     }
@@ -137,13 +137,14 @@ def _sentence(summary: list[Facts], frame: pd.DataFrame) -> str:
     parts = []
     for number in dict.fromkeys([numbers[1], numbers[-1]]):
         change = by[defence, number, "median_less_dnn_1"]
+        test = f"p {change['p']:.2g} of {_seeds(change)}" if change["p"] else f"p {change['p_runs']:.2g} of the runs"
         parts.append(
-            f"DNN_{number} with {_told(by[defence, number, 'median'])} ({change['value']:+.3f}, 95 % interval "
-            f"{change['low']:+.3f} to {change['high']:+.3f}; Mann-Whitney's p {change['p']:.2g} of {_seeds(change)})"
+            f"DNN_{number} by a median confidence of {_told(by[defence, number, 'median'])} ({change['value']:+.3f}, 95 % interval "
+            f"{change['low']:+.3f} to {change['high']:+.3f}; Mann-Whitney's {test})"
         )
     accuracy = [by[defence, number, "held_out_accuracy"]["value"] for number in (1, numbers[-1])]
     return (
-        f"With {DEFENCES[defence]}, {' and '.join(parts)} instead of DNN_1's {_told(one)} ({runs}); the held-out "
+        f"With {DEFENCES[defence]}, runs fool {' and '.join(parts)} instead of DNN_1's {_told(one)} ({runs}); the held-out "
         f"accuracy goes from {accuracy[0]:.1%} to {accuracy[1]:.1%}."
     )
 
