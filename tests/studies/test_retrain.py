@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,14 +19,17 @@ from contract.planted import striped
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from evofool.base.source import Source
 from evofool.errors import ConfigError, IncompatibleRun
 from evofool.store.reader import open_run
-from evofool.studies.retrain import Options
+from evofool.studies.retrain import Options, _plan
 from evofool.studies.shared.curves import LEVELS, Curves, curves
-from evofool.studies.shared.fooling_class import DEFENCES, UNSEEN, images_of
+from evofool.studies.shared.fooling_class import DEFENCES, UNSEEN, Chain, images_of
 from evofool.studies.shared.statistics import clustered_medians
-from evofool.studies.study import Outcome, conduct
+from evofool.studies.study import Outcome, Work, conduct
+from evofool.targets.families import load_target
 from evofool.targets.training import train
+from evofool.targets.training.again import read_taught
 from evofool.targets.training.losses import LOSSES, OUTLIER
 
 FIRST = 16
@@ -39,7 +41,7 @@ def options(folder: Path, **more: Any) -> Options:
     config.write_text(
         "target: {spec: 'lenet:none'}\nsearch: {offspring: 20, initial: 20}\nstorage: {commit_every: 1}\n"
     )
-    small = {"iterations": 2, "seeds": 1, "least": 1, "generations": 3, "first": FIRST, "per_run": FIRST}
+    small = {"iterations": 2, "seeds": 1, "least": 1, "generations": 3, "first": FIRST, "per_run": FIRST // 2}
     return Options(**(small | {"config": str(config), "data": str(folder), "runs": str(folder / "runs")} | more))
 
 
@@ -63,37 +65,47 @@ def folder(spec: str) -> Path:
 
 @pytest.fixture(scope="module")
 def study(spec: str, folder: Path) -> Outcome:
-    """All defences, two networks each."""
-    return conduct("retrain", [spec], options(folder, defence=("all",)), out=folder / "out")
+    """Two networks."""
+    return conduct("retrain", [spec], options(folder), out=folder / "out")
 
 
 @pytest.fixture(scope="module")
-def networks(study: Outcome) -> pd.DataFrame:
-    """A row for each network, by defence and iteration."""
-    return study.frame.drop_duplicates(["defence", "iteration"]).set_index(["defence", "iteration"])
+def chains(spec: str, folder: Path, study: Outcome) -> dict[str, Chain]:
+    """Of every defence; the runs against DNN_1, which they have in common, are there."""
+    work = Work(spec, options(folder))
+    plan = _plan(work, read_taught(spec))
+    return {defence: Chain(plan, defence, 1) for defence in DEFENCES}
 
 
 def runs_against(rows: pd.DataFrame, folder: Path) -> list[Any]:
     return [open_run(next(folder.glob(f"runs/**/{name}"))) for name in rows["run"]]
 
 
+def fingerprint(network: str) -> str:
+    return load_target(Source(network)).fingerprint()
+
+
 @pytest.mark.slow
 def test_archives_have_the_real_classes_alone_and_every_run_as_many_evaluations(study: Outcome, folder: Path) -> None:
-    second = study.frame[(study.frame["defence"] == "fooling") & (study.frame["iteration"] == 2)]
+    second = study.frame[study.frame["iteration"] == 2]
     assert second["outputs"].unique().tolist() == [4] and len(second) == 1 + UNSEEN + 2
     for run, archive_hash in zip(runs_against(second, folder), second["archive_hash"]):
         assert run.elites()["class_name"].tolist() == ["0", "1", "2"] and run.archive_hash == archive_hash
-    assert study.frame["evaluations"].unique().tolist() == [60] and study.frame["run_id"].nunique() == 5 + 6 * 5
+    assert study.frame["evaluations"].unique().tolist() == [60] and study.frame["run_id"].is_unique
     assert second["encoding"].value_counts().to_dict() == {"cppn": 3, "direct": 2}
+    first = study.frame[study.frame["iteration"] == 1]
+    assert first["recall_seen"].isna().all() and first["confidence_noise"].notna().all()
+    assert second["recall_seen"].iloc[0] > 0.9 and second["fooling_images"].iloc[0] == FIRST
 
 
 @pytest.mark.slow
 def test_a_class_holds_distinct_images_of_first_and_last_generations(study: Outcome, folder: Path) -> None:
-    first = study.frame[(study.frame["defence"] == "fooling") & (study.frame["iteration"] == 1) & study.frame["main"]]
+    first = study.frame[(study.frame["iteration"] == 1) & study.frame["main"]]
     drawn = pd.read_parquet(next(folder.glob("runs/**/fooling/drawn1.parquet")))
     *used, unseen, unseen_too = (images_of(run) for run in runs_against(first, folder))
-    elites = {image.tobytes() for images in used for image in images}
-    assert len(drawn) == drawn["image_sha256"].nunique() == FIRST and drawn["last"].sum() == len(elites)
+    elites = {sha(image) for images in used for image in images}
+    assert len(used) == 2 and len(drawn) == drawn["image_sha256"].nunique() == FIRST
+    assert set(drawn["image_sha256"][drawn["last"]]) == elites  # all of them, here no more than half of the class
     assert not set(drawn["image_sha256"]) & {sha(image) for images in (unseen, unseen_too) for image in images}
 
 
@@ -102,22 +114,20 @@ def sha(image: np.ndarray[Any, Any]) -> str:
 
 
 @pytest.mark.slow
-def test_with_an_empty_class_the_second_network_is_the_first_bit_for_bit(networks: pd.DataFrame) -> None:
-    prints = networks["target_fingerprint"]
-    assert prints["empty", 2] == prints["empty", 1] and prints["fooling", 2] != prints["fooling", 1]
-    assert len({prints[defence, 1] for defence in DEFENCES}) == 1 and prints.nunique() == len(DEFENCES)
-
-
-@pytest.mark.slow
-def test_controls_are_what_they_are_called(networks: pd.DataFrame) -> None:
-    second = networks.xs(2, level="iteration")
-    assert second["outputs"].to_dict() == dict(zip(DEFENCES, (4, 4, 3, 3, 4, 3)))
-    assert second["fooling_images"].to_dict() == dict(zip(DEFENCES, (FIRST, FIRST, FIRST, FIRST, FIRST, 0)))
-    assert second.loc["real", "train_images"] == 180 and second.loc["fooling", "train_images"] == 180 + FIRST
-    assert second.loc[["real", "empty"], "fooling_distinct"].tolist() == [0, 0]
-    assert second["false_alarms"].notna().to_dict() == (second["outputs"] == 4).to_dict()
-    assert second.loc["fooling", "recall_seen"] > 0.9 > second.loc["real", "recall_noise"]
-    assert second["confidence_noise"].notna().all() and networks.xs(1, level="iteration")["recall_seen"].isna().all()
+def test_controls_are_what_they_are_called(chains: dict[str, Chain], spec: str) -> None:
+    prints = {defence: fingerprint(chain.network(2)) for defence, chain in chains.items()}
+    assert prints["empty"] == fingerprint(spec) and len(set(prints.values())) == len(DEFENCES)  # bit for bit
+    learned = {defence: chain.training_set(2) for defence, chain in chains.items()}
+    assert {defence: len(data.class_names) for defence, data in learned.items()} == dict(
+        zip(DEFENCES, (4, 4, 3, 3, 4, 3))
+    )
+    data = chains["empty"].data
+    added = {defence: each.train_images[~np.isin(each.train_labels, (0, 1, 2))] for defence, each in learned.items()}
+    counts = {defence: (len(images), len({sha(image) for image in images})) for defence, images in added.items()}
+    assert counts == dict(zip(DEFENCES, ((FIRST, FIRST), (FIRST, FIRST // 2), *[(FIRST, FIRST)] * 3, (0, 0))))
+    real = learned["real"]
+    assert sorted(map(sha, real.train_images)) == sorted(map(sha, data.train_images))  # none is gained or lost
+    assert np.array_equal(learned["outlier_exposure"].train_images, learned["fooling"].train_images)
 
 
 KILLED = """
@@ -133,7 +143,7 @@ def counted(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return inner(*arguments, **options)
 setattr(holder, function, counted)
-from evofool.studies.retrain import Options
+from evofool.studies.retrain import Options, _plan
 from evofool.studies.study import conduct
 spec, out, asked = sys.argv[4:]
 conduct("retrain", [spec], Options(**eval(asked)), out=out)
@@ -141,25 +151,21 @@ conduct("retrain", [spec], Options(**eval(asked)), out=out)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "place",
-    [
-        ("evofool.targets.training.train", "write_safetensors", "1"),  # DNN_2 is trained, and not yet written
-        ("evofool.store.writing", "append", "2"),  # a run has the first of its commits
-    ],
-    ids=["in training", "in a run"],
-)
-def test_after_a_kill_the_same_command_gives_the_same_table(
-    spec: str, folder: Path, study: Outcome, place: tuple[str, str, str], tmp_path: Path
+def test_after_kills_in_a_run_and_in_training_the_same_command_gives_the_same_table(
+    spec: str, folder: Path, study: Outcome, tmp_path: Path
 ) -> None:
     asked = options(folder, runs=str(tmp_path / "runs"))
-    command = [sys.executable, "-c", KILLED, *place, spec, str(tmp_path / "out"), repr(vars(asked))]
-    assert subprocess.run(command, capture_output=True).returncode == -9
-    assert (tmp_path / "runs").is_dir() and not list(tmp_path.glob("runs/**/dnn2.safetensors"))
+    for module, function, call in (
+        ("store.writing", "append", "2"),  # a run has the first of its commits
+        ("targets.training.train", "write_safetensors", "1"),  # DNN_2 is trained, and not yet written
+    ):
+        place = (f"evofool.{module}", function, call)
+        command = [sys.executable, "-c", KILLED, *place, spec, str(tmp_path / "out"), repr(vars(asked))]
+        assert subprocess.run(command, capture_output=True).returncode == -9
+        assert list(tmp_path.glob("runs/**/dnn1/*")) and not list(tmp_path.glob("runs/**/dnn2.safetensors"))
     outcome = conduct("retrain", [spec], asked, out=tmp_path / "out")
-    whole = study.frame[study.frame["defence"] == "fooling"].reset_index(drop=True)
-    named = ["target", "run_id"]  # by the folder, and anew for every run
-    pd.testing.assert_frame_equal(outcome.frame.drop(columns=named), whole.drop(columns=named))
+    named = ["target", "run", "run_id"]  # by their folder, and anew for every run
+    pd.testing.assert_frame_equal(outcome.frame.drop(columns=named), study.frame.drop(columns=named))
 
 
 def test_losses_that_learn_from_outliers() -> None:
@@ -233,10 +239,11 @@ def test_networks_that_nobody_can_train_again_are_refused(tmp_path: Path) -> Non
 def test_runs_against_another_network_are_not_taken_for_this_ones(
     spec: str, folder: Path, study: Outcome, tmp_path: Path
 ) -> None:
-    shutil.copytree(folder / "runs", tmp_path / "runs")
-    file = next(tmp_path.glob("runs/**/fooling/dnn2.safetensors"))
+    file = next(folder.glob("runs/**/fooling/dnn2.safetensors"))
+    before = file.read_bytes()
     with safe_open(str(file), framework="pt") as opened:
         facts = opened.metadata()
     save_file({name: tensor * 1.01 for name, tensor in load_file(file).items()}, file, facts)
     with pytest.raises(IncompatibleRun, match=r"against another network than mlp:.*rm -r"):
-        conduct("retrain", [spec], options(folder, runs=str(tmp_path / "runs")), out=tmp_path / "out")
+        conduct("retrain", [spec], options(folder), out=tmp_path)
+    file.write_bytes(before)

@@ -123,10 +123,10 @@ def figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
     pictures = {int(row["iteration"]): decode_png(row["image"], "image")[:, :, 0] for row in shown.to_dict("records")}
     heading = f"Elites of class {shown['class_name'].iloc[0]} against each network"
     title = "Networks that learned from what fooled those before them: medians over seeds, 95 % intervals"
-    return curves(title, panels, "network, DNN_1, DNN_2 ...", (heading, pictures)), _sentence(summary, frame)
+    return curves(title, panels, "network, DNN_1, DNN_2 ...", (heading, pictures)), _sentence(summary)
 
 
-def _sentence(summary: list[Facts], frame: pd.DataFrame) -> str:
+def _sentence(summary: list[Facts]) -> str:
     by = {(row["defence"], row["iteration"], row["figure"]): row for row in summary}
     defence = summary[0]["defence"]
     numbers = sorted({row["iteration"] for row in summary if row["defence"] == defence})
@@ -139,13 +139,13 @@ def _sentence(summary: list[Facts], frame: pd.DataFrame) -> str:
         change = by[defence, number, "median_less_dnn_1"]
         test = f"p {change['p']:.2g} of {_seeds(change)}" if change["p"] else f"p {change['p_runs']:.2g} of the runs"
         parts.append(
-            f"DNN_{number} by a median confidence of {_told(by[defence, number, 'median'])} ({change['value']:+.3f}, 95 % interval "
-            f"{change['low']:+.3f} to {change['high']:+.3f}; Mann-Whitney's {test})"
+            f"DNN_{number} by a median confidence of {_told(by[defence, number, 'median'])} ({change['value']:+.3f}, "
+            f"95 % interval {change['low']:+.3f} to {change['high']:+.3f}; Mann-Whitney's {test})"
         )
     accuracy = [by[defence, number, "held_out_accuracy"]["value"] for number in (1, numbers[-1])]
     return (
-        f"With {DEFENCES[defence]}, runs fool {' and '.join(parts)} instead of DNN_1's {_told(one)} ({runs}); the held-out "
-        f"accuracy goes from {accuracy[0]:.1%} to {accuracy[1]:.1%}."
+        f"With {DEFENCES[defence]}, runs fool {' and '.join(parts)} instead of DNN_1's {_told(one)} ({runs}); the "
+        f"held-out accuracy goes from {accuracy[0]:.1%} to {accuracy[1]:.1%}."
     )
 
 
