@@ -135,35 +135,35 @@ def striped(folder: Path) -> str:
     """The spec of a small network for three classes of blobs, all of which are finely chequered, as nothing evolved in
     a few generations is; its images are in the same folder, as idx files."""
     draw = np.random.default_rng(0)
-    chequer = np.indices((28, 28)).sum(axis=0) % 2 * 80
+    chequer = np.indices((28, 28)).sum(axis=0) % 2 * 140
     for part, count in (("train", 180), ("t10k", 90)):
         labels = np.arange(count, dtype=np.uint8) % 3
         images = np.zeros((count, 28, 28), dtype=np.uint8)
         for image, label in zip(images, labels):
             top, left = 9 + draw.integers(4), 1 + 7 * int(label) + draw.integers(4)
-            image[top : top + 8, left : left + 8] = draw.integers(100, 170)
+            image[top : top + 8, left : left + 8] = draw.integers(60, 115)
             image += chequer.astype(np.uint8)
         for name, array in (("images-idx3", images), ("labels-idx1", labels)):
             head = bytes((0, 0, 8, array.ndim)) + b"".join(side.to_bytes(4, "big") for side in array.shape)
             (folder / f"{part}-{name}-ubyte").write_bytes(head + array.tobytes())
     data = of_classes(load_dataset("mnist", 1, folder), ["0", "1", "2"])
-    recipe = Recipe("mlp", width=0.1, epochs=40, augment=False)
+    recipe = Recipe("lenet", width=0.15, epochs=30, augment=False)
     train_network(recipe, data, 1, folder / "striped.safetensors", lambda line: None)
-    return f"mlp:{folder / 'striped.safetensors'}"
+    return f"lenet:{folder / 'striped.safetensors'}"
 
 
 def of_retrain(folder: Path, effect: bool) -> Planted:
     """A network that sees at once which images were evolved, and learns from such; without the effect, it gets a class
     of real images instead."""
     spec, config = striped(folder), folder / "search.yaml"
-    config.write_text("target: {spec: 'lenet:none'}\nsearch: {offspring: 20, initial: 20}\n")
+    config.write_text("target: {spec: 'lenet:none'}\nsearch: {offspring: 20, initial: 150}\n")
     options = retrain.Options(
         iterations=2,
-        seeds=2,
+        seeds=1,
         least=1,
-        generations=10,
-        first=60,
-        per_run=60,
+        generations=4,
+        first=120,
+        per_run=120,
         config=str(config),
         data=str(folder),
         runs=str(folder / "runs"),

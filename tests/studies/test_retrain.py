@@ -151,6 +151,7 @@ conduct("retrain", [spec], Options(**eval(asked)), out=out)
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_after_kills_in_a_run_and_in_training_the_same_command_gives_the_same_table(
     spec: str, folder: Path, study: Outcome, tmp_path: Path
 ) -> None:
