@@ -1,4 +1,4 @@
-"""Lines with bands over whole numbers, as SVG, and strips of small grey pictures below them.
+"""Lines over whole numbers, as SVG, and strips of small grey pictures below them.
 
 As charts.py: 800 pixels wide, no script, nothing fetched; lines differ in their dashes and marks, not in colour alone.
 """
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evofool.records import Facts
-from evofool.studies.shared.charts import BLUE, FAINT, INK, LINE, MARGIN, WIDTH, document, text
+from evofool.studies.shared.charts import BLUE, FAINT, LINE, MARGIN, WIDTH, document, text
 
 __all__ = ["Curves", "curves"]
 
-LEFT, RIGHT, HEIGHT = 70, 24, 150  # pixels around and of a panel
+LEFT, RIGHT, HEIGHT, INSET = 70, 24, 150, 22  # pixels around and of a panel, and to its first and last number
 STYLES = (  # colour, dashes, mark, of one line after the other
     (BLUE, "", "disc"),
     ("#b4540a", "6 3", "ring"),
@@ -26,6 +26,7 @@ STYLES = (  # colour, dashes, mark, of one line after the other
     ("#6b6f76", "1 4", "diamond"),
     ("#a01c3c", "12 4", "bar"),
 )
+APART = 5  # pixels between lines
 LEVELS = 8  # of grey that a picture in a strip has
 TALLEST = 60.0  # pixels, of a picture in a strip
 
@@ -50,7 +51,7 @@ def curves(
     across: str,
     strip: tuple[str, Mapping[int, NDArray[np.uint8]]] | None = None,
 ) -> str:
-    """Panels below each other, with one legend.
+    """Panels below each other, with one legend. The interval of the first line is a band, that of others bars.
 
     Args:
         across: what the numbers of the horizontal axis are.
@@ -58,7 +59,7 @@ def curves(
     """
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
     xs = sorted({row["x"] for panel in panels for rows in panel.lines.values() for row in rows})
-    parts, y = list(_legend(names)), 48.0 + LINE * math.ceil(len(names) / 3)
+    parts, y = list(_legend(names)), 58.0 + LINE * math.ceil(len(names) / 3)
     for panel in panels:
         parts += [text(MARGIN, y + 6, panel.title, weight="bold")]
         parts += _panel(panel, names, xs, y + 18)
@@ -90,7 +91,7 @@ def _panel(panel: Curves, names: list[str], xs: list[int], top: float) -> Iterat
     def at(x: float, value: float) -> tuple[float, float]:
         across = (x - xs[0]) / max(1, xs[-1] - xs[0]) if len(xs) > 1 else 0.5
         up = min(1.0, max(0.0, (value - least) / (most - least)))
-        return LEFT + (WIDTH - LEFT - RIGHT) * across, top + HEIGHT * (1 - up)
+        return LEFT + INSET + (WIDTH - LEFT - RIGHT - 2 * INSET) * across, top + HEIGHT * (1 - up)
 
     for i in range(5):
         value = least + (most - least) * i / 4
@@ -101,19 +102,24 @@ def _panel(panel: Curves, names: list[str], xs: list[int], top: float) -> Iterat
         yield text(at(x, least)[0], top + HEIGHT + 15, str(x), anchor="middle", size=11)
     for name, rows in panel.lines.items():
         style = names.index(name)
-        known = [row for row in rows if row["value"] is not None]
-        band = [row for row in known if row.get("low") is not None and row.get("high") is not None]
-        if len(band) > 1:
-            edge = [at(row["x"], row["high"]) for row in band] + [at(row["x"], row["low"]) for row in reversed(band)]
-            points = " ".join(f"{x:.1f},{y:.1f}" for x, y in edge)
-            yield f'<polygon points="{points}" fill="{STYLES[style % len(STYLES)][0]}" fill-opacity="0.13"/>'
-        elif band:
-            (x, low), (_, high) = at(band[0]["x"], band[0]["low"]), at(band[0]["x"], band[0]["high"])
-            yield f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="{INK}"/>'
-        points_of = [at(row["x"], row["value"]) for row in known]
-        yield from _line(style, points_of)
-        for x, y in points_of:
-            yield _mark(style, x, y)
+        aside = APART * (style - (len(names) - 1) / 2)  # so that lines that agree are all seen
+        known = [(row, at(row["x"], row["value"])) for row in rows if row["value"] is not None]
+        points = [(x + aside, y) for _, (x, y) in known]
+        ends = [
+            (x + aside, at(0, row["low"])[1], at(0, row["high"])[1])
+            for row, (x, _) in known
+            if row.get("low") is not None and row.get("high") is not None
+        ]
+        if style == 0 and len(ends) > 1:
+            edge = [(x, high) for x, _, high in ends] + [(x, low) for x, low, _ in reversed(ends)]
+            places = " ".join(f"{x:.1f},{y:.1f}" for x, y in edge)
+            yield f'<polygon points="{places}" fill="{STYLES[0][0]}" fill-opacity="0.13"/>'
+        else:
+            for across, low, high in ends:
+                place = f'x1="{across:.1f}" y1="{low:.1f}" x2="{across:.1f}" y2="{high:.1f}"'
+                yield f'<line {place} stroke="{STYLES[style % len(STYLES)][0]}"/>'
+        yield from _line(style, points)
+        yield from (_mark(style, *point) for point in points)
 
 
 def _span(panel: Curves) -> tuple[float, float]:

@@ -104,7 +104,7 @@ class Plan:
         """Twelve hexadecimal digits for all that decides what networks and runs are like."""
         designs = [self.design(f"{self.taught.recipe.network}:", 0, self.folder, (0,), other) for other in (0, 1)]
         search = [fingerprint(design.trials()[0].config, without_seed=True) for design in designs]
-        ends = [design.overrides[0]["search.generations"] for design in designs]
+        ends = [overrides["search.generations"] for overrides in self.overrides]
         what = [search, ends, self.taught.sha256, self.first, self.more, self.per_run, self.runs]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -133,7 +133,7 @@ def _first_generation(run: Run) -> NDArray[np.uint8]:
 
 def _distinct(images: NDArray[np.uint8], known: set[bytes], order: NDArray[np.int64], most: int) -> list[int]:
     """Which images to take, in an order, none of them known or taken before; these are known from then on."""
-    taken = []
+    taken: list[int] = []
     for row in order:
         if len(taken) == most:
             break
@@ -281,7 +281,7 @@ class Chain:
 
 def _draw(runs: Sequence[Run], wanted: int, known: set[bytes], numbers: Callable[..., NDArray[np.float64]]) -> Images:
     pixels: list[NDArray[np.uint8]] = []
-    taken = []
+    taken: list[bool] = []
     for part, source in (("last", images_of), ("first", _first_generation)):
         if not runs:
             break

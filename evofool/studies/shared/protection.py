@@ -109,7 +109,7 @@ def figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
         found: dict[str, list[Facts]] = {}
         for row in summary:
             if row["figure"] == figure:
-                found.setdefault(DEFENCES[row["defence"]], []).append({**row, "x": row["iteration"]})
+                found.setdefault(row["defence"], []).append({**row, "x": row["iteration"]})
         return found
 
     panels = [
@@ -122,8 +122,10 @@ def figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
     shown = first[first["defence"] == first["defence"].iloc[0]]
     pictures = {int(row["iteration"]): decode_png(row["image"], "image")[:, :, 0] for row in shown.to_dict("records")}
     heading = f"Elites of class {shown['class_name'].iloc[0]} against each network"
-    title = "Networks that learned from what fooled those before them: medians over seeds, 95 % intervals"
-    return curves(title, panels, "network, DNN_1, DNN_2 ...", (heading, pictures)), _sentence(summary)
+    title = "Networks that learned from what fooled those before them"
+    return curves(
+        title, panels, "network, DNN_1, DNN_2 ...; medians over seeds, 95 % intervals", (heading, pictures)
+    ), _sentence(summary)
 
 
 def _sentence(summary: list[Facts]) -> str:
