@@ -21,6 +21,7 @@
 # make figures-fashion  fooling against training size, classes, width, labels; three quarters of an hour, into docs/results
 # make test NEWEST=1  in a new venv with the newest versions there are instead of those of constraints.txt; likewise others
 # make constraints  writes constraints.txt anew, from such a venv in which all tests passed
+# make figures-retrain  networks that learn from what fooled those before them; two CPU hours, into docs/results
 PYTHON ?= python3
 NEWEST ?=
 VENV := $(if $(NEWEST),.venv-newest,.venv)
@@ -29,7 +30,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house notebooks constraints bench bench-watch bench-report chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion figures-screens figures-ascend figures-lineage clean
+.PHONY: demo test proofs check house notebooks constraints bench bench-watch bench-report chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion figures-screens figures-ascend figures-lineage figures-retrain clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -121,6 +122,9 @@ figures-ascend: $(STAMP) weights/squeezenet.safetensors
 figures-lineage: $(STAMP)
 	$(BIN)/pip install -q -c constraints.txt onnx onnxruntime
 	$(BIN)/python tests/figures/lineage.py
+
+figures-retrain: $(STAMP) weights/lenet.safetensors
+	$(BIN)/python tests/figures/retrain.py
 
 weights/second.safetensors: | $(STAMP)
 	$(BIN)/evofool targets train lenet --dataset mnist-5k --seed 2 --out $@

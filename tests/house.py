@@ -76,8 +76,8 @@ ROOMS = (
             "specs contents preprocessing target classes ensemble soundness family numerics readout gradients "
             "zoo.imagenet zoo.weights zoo.writing zoo.folding zoo.trained zoo.lenet zoo.mlp zoo.resnet zoo.bagnet "
             "zoo.efficientnet_lite zoo.squeezenet zoo.torchvision_networks zoo.timm_networks zoo.python "
-            "families opening zoo.head training.datasets training.train training.provision checking.photographs "
-            "training.heads checking.checks checking.filters"
+            "families opening zoo.head training.datasets training.losses training.train training.again "
+            "training.provision checking.photographs training.heads checking.checks checking.filters"
         ),
     ),
     Room(
@@ -134,11 +134,11 @@ ROOMS = (
         7,
         "one question a file, named as its command; a study never imports another",
         _files(
-            "shared.statistics shared.charts shared.curves shared.tables shared.pictures shared.judging shared.chance "
-            "shared.agreement shared.elites shared.rules shared.pace shared.canvases shared.regularisers "
+            "shared.statistics shared.charts shared.curves shared.bands shared.tables shared.pictures shared.judging "
+            "shared.chance shared.agreement shared.elites shared.rules shared.pace shared.canvases shared.regularisers "
             "shared.ascent_findings shared.climbing shared.ascent_rows study shared.readable shared.exciting "
             "shared.switches shared.kinship shared.likeness shared.phylogeny shared.album "
-            "compare score transfer design"
+            "shared.fooling_class shared.protection compare score transfer design"
         ),
     ),
     Room(

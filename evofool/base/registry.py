@@ -47,6 +47,7 @@ STUDIES = {  # `evofool study NAME`, its question: a studies.study.Study
     "siblings": ("Are classes that have many like them harder to fool for?", "evofool.studies.siblings:STUDY"),
     "ascend": ("How soon does following the gradient fool a network?", "evofool.studies.ascend:STUDY"),
     "lineage": ("From whom do elites descend, and are elites of related classes kin?", "evofool.studies.lineage:STUDY"),
+    "retrain": ("Is a network that learned from fooling images harder to fool?", "evofool.studies.retrain:STUDY"),
     "score": ("What does a network say of any pictures?", "evofool.studies.score:STUDY"),
 }
 VIEWS = {  # what a store.reader.Run shows of itself; its methods say what each is

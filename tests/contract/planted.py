@@ -19,9 +19,11 @@ from torch import nn
 
 import evofool
 from evofool.records import Facts
-from evofool.studies import score, transfer
+from evofool.studies import retrain, score, transfer
 from evofool.studies.shared import rules
 from evofool.studies.study import NoOptions
+from evofool.targets.training.datasets import load_dataset, of_classes
+from evofool.targets.training.train import Recipe, train_network
 from evofool.targets.zoo.imagenet import class_names, hypernyms, ids_of, super_classes, synset_words
 
 NASTY = ("<script>alert(1)</script>", "a & b", '"quoted"', "]]>", "bell\x07", "lone \udc80")
@@ -161,6 +163,52 @@ def of_lineage(folder: Path, effect: bool) -> Planted:
     return Planted(runs, found)
 
 
+def striped(folder: Path) -> str:
+    """The spec of a small network for three classes of blobs, all of which are finely chequered, as nothing evolved in
+    a few generations is; its images are in the same folder, as idx files."""
+    draw = np.random.default_rng(0)
+    chequer = np.indices((28, 28)).sum(axis=0) % 2 * 140
+    for part, count in (("train", 180), ("t10k", 90)):
+        labels = np.arange(count, dtype=np.uint8) % 3
+        images = np.zeros((count, 28, 28), dtype=np.uint8)
+        for image, label in zip(images, labels):
+            top, left = 9 + draw.integers(4), 1 + 7 * int(label) + draw.integers(4)
+            image[top : top + 8, left : left + 8] = draw.integers(60, 115)
+            image += chequer.astype(np.uint8)
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes((0, 0, 8, array.ndim)) + b"".join(side.to_bytes(4, "big") for side in array.shape)
+            (folder / f"{part}-{name}-ubyte").write_bytes(head + array.tobytes())
+    data = of_classes(load_dataset("mnist", 1, folder), ["0", "1", "2"])
+    recipe = Recipe("lenet", width=0.15, epochs=30, augment=False)
+    train_network(recipe, data, 1, folder / "striped.safetensors", lambda line: None)
+    return f"lenet:{folder / 'striped.safetensors'}"
+
+
+def of_retrain(folder: Path, effect: bool) -> Planted:
+    """A network that sees at once which images were evolved, and learns from such; without the effect, it gets a class
+    of real images instead."""
+    spec, config = striped(folder), folder / "search.yaml"
+    config.write_text("target: {spec: 'lenet:none'}\nsearch: {offspring: 20, initial: 150}\n")
+    options = retrain.Options(
+        iterations=2,
+        seeds=1,
+        least=1,
+        generations=4,
+        first=120,
+        per_run=120,
+        config=str(config),
+        data=str(folder),
+        runs=str(folder / "runs"),
+        defence=("fooling" if effect else "real",),
+    )
+
+    def found(summary: list[Facts]) -> bool:
+        by = {row["figure"]: row for row in summary if row["iteration"] == 2}
+        return bool(by["median"]["high"] < 0.5 and by["median_less_dnn_1"]["high"] < 0)
+
+    return Planted([spec], found, options)
+
+
 FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {
     "transfer": of_transfer,
     "compare": of_compare,
@@ -168,4 +216,5 @@ FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {
     "siblings": of_siblings,
     "ascend": of_ascend,
     "lineage": of_lineage,
+    "retrain": of_retrain,
 }

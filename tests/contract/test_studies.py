@@ -24,6 +24,7 @@ from evofool.base.registry import STUDIES
 from evofool.errors import Stopped
 from evofool.studies import study as studies
 from evofool.studies.study import SUBJECTS, Outcome, Study, Work, conduct, load_study
+from evofool.targets.training import train
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
@@ -33,6 +34,14 @@ SHAPES = {"svg", "title", "desc", "g", "rect", "line", "circle", "path", "polyli
 @pytest.fixture(scope="module", params=list(STUDIES))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Generator[None]:
+    """Studies that train do so on one thread: two of a machine that is busy wait for each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "THREADS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")

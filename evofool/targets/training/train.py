@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from evofool.errors import ConfigError
 from evofool.records import Facts
 from evofool.targets.target import Target, outputs_in_batches
 from evofool.targets.training.datasets import LabelledImages
+from evofool.targets.training.losses import LOSSES, OUTLIER
 from evofool.targets.zoo import bagnet, lenet, mlp, resnet, trained
 from evofool.targets.zoo.writing import check_place, write_safetensors
 
@@ -51,6 +53,7 @@ class Recipe:
         labels: "true", or "random" where the data's were drawn at random.
         epochs: None for EPOCHS.
         augment: whether images are shifted and turned.
+        loss: of losses.LOSSES; those that learn from outliers want images with such labels.
     """
 
     network: str = "lenet"
@@ -59,6 +62,7 @@ class Recipe:
     labels: str = "true"
     epochs: int | None = None
     augment: bool = True
+    loss: str = "cross_entropy"
 
     def build(self, classes: int) -> torch.nn.Module:
         """The untrained network."""
@@ -77,7 +81,12 @@ def train_lenet(data: LabelledImages, seed: int, out: str | Path, tell: Callable
 
 
 def train_network(
-    recipe: Recipe, data: LabelledImages, seed: int, out: str | Path, tell: Callable[[str], None]
+    recipe: Recipe,
+    data: LabelledImages,
+    seed: int,
+    out: str | Path,
+    tell: Callable[[str], None],
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Facts:
     """Train a network and write it as safetensors.
 
@@ -86,6 +95,7 @@ def train_network(
     Args:
         seed: of the initial weights, the order of images and their shifts.
         tell: receives a line for each epoch.
+        more: metadata about images that are not the data set's.
 
     Returns:
         The metadata written into the file, all of it text, and the target's fingerprint.
@@ -109,8 +119,10 @@ def train_network(
             "epochs": str(recipe.epochs or EPOCHS),
         }
         if recipe != Recipe():  # the file of the paper's LeNet stays what it always was
-            accuracy = _accuracy(target, data.train_images, data.train_labels)
+            labelled = data.train_labels != OUTLIER
+            accuracy = _accuracy(target, data.train_images[labelled], data.train_labels[labelled])
             metadata |= _more(recipe, target) | {"train_accuracy": f"{accuracy:.4f}"}
+    metadata |= more
     write_safetensors(path, module.state_dict(), metadata)
     return {**metadata, "fingerprint": target.fingerprint()}
 
@@ -149,6 +161,8 @@ def _more(recipe: Recipe, target: Target) -> dict[str, str]:
         "labels": recipe.labels,
         "augment": "yes" if recipe.augment else "no",
     }
+    if recipe.loss != Recipe.loss:
+        facts["loss"] = recipe.loss
     if recipe.network == "bagnet":
         facts["patch"] = str(recipe.patch or max(trained.PATCHES))
     return facts
@@ -177,7 +191,7 @@ def _train(recipe: Recipe, data: LabelledImages, seed: int, tell: Callable[[str]
     images = torch.from_numpy(data.train_images.copy()).to(torch.float32).unsqueeze(1)
     labels = torch.from_numpy(data.train_labels.copy())
     optimiser = torch.optim.Adam(module.parameters(), weight_decay=DECAY)
-    epochs = recipe.epochs or EPOCHS
+    epochs, loss_of = recipe.epochs or EPOCHS, LOSSES[recipe.loss]
     steps = epochs * (len(labels) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps)
     for epoch in range(epochs):
@@ -186,7 +200,7 @@ def _train(recipe: Recipe, data: LabelledImages, seed: int, tell: Callable[[str]
             if len(rows) < BATCH:
                 continue
             shown = _jitter(images[rows], generator) if recipe.augment else images[rows]
-            loss = functional.cross_entropy(module((shown - trained.MEAN) / trained.STD), labels[rows])
+            loss = loss_of(module((shown - trained.MEAN) / trained.STD), labels[rows])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
