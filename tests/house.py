@@ -133,7 +133,9 @@ ROOMS = (
         "one question a file, named as its command; a study never imports another",
         _files(
             "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance "
-            "shared.agreement shared.elites study compare score transfer design"
+            "shared.agreement shared.elites study compare score transfer design "
+            "shared.erasing shared.motifs shared.knockouts shared.losses shared.curves shared.changes "
+            "shared.ablation_figure"
         ),
     ),
     Room(
@@ -216,7 +218,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "pathspec": ("machines.submit",),
     "pandas": ("store.reader", "report", "studies"),
     "matplotlib": ("report.figures",),
-    "scipy": ("studies.shared.statistics",),
+    "scipy": ("studies.shared.statistics", "studies.shared.erasing", "studies.shared.motifs"),
     "typer": ("cli",),
     "rich": ("cli", "runs.observers.progress", "report.screen"),
     "IPython": ("runs.observers.progress",),  # that of the notebook; nobody needs to install it

@@ -46,6 +46,10 @@ STUDIES = {  # `evofool study NAME`, its question: a studies.study.Study
     "compare": ("Which of several configurations fools the network sooner or better?", "evofool.studies.compare:STUDY"),
     "siblings": ("Are classes that have many like them harder to fool for?", "evofool.studies.siblings:STUDY"),
     "score": ("What does a network say of any pictures?", "evofool.studies.score:STUDY"),
+    "ablate": (
+        "Does an elite's confidence rest on repetition, a region, single genes?",
+        "evofool.studies.ablate:STUDY",
+    ),
 }
 VIEWS = {  # what a store.reader.Run shows of itself; its methods say what each is
     "accessor": "evofool.report.accessor:Elites",

@@ -129,9 +129,30 @@ def of_siblings(folder: Path, effect: bool) -> Planted:
     return Planted(runs, found, live=[by])
 
 
+def of_ablate(folder: Path, effect: bool) -> Planted:
+    """CPPNs against a network that sees one tile of sixteen, four pixels; without the effect, one that sees all."""
+    weight = random_weight(1)
+    if effect:
+        seen = torch.zeros(SIZE)
+        seen[4:6, 2:4] = 1
+        weight = 4 * weight * seen.flatten()
+    by = target(weight)
+    run = evolve(folder / "<&run>", by, "encoding.kind=cppn")
+
+    def found(summary: list[Facts]) -> bool:
+        mean, largest = (
+            next(r for r in summary if (r["figure"], r.get("grid"), r["fill"]) == (figure, 4, "mean"))
+            for figure in ("loss", "largest_loss")
+        )
+        return bool(largest["low"] > 8 * mean["high"] > 0)  # of sixteen tiles one has nearly all
+
+    return Planted([run], found, live=[by])
+
+
 FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {
     "transfer": of_transfer,
     "compare": of_compare,
     "score": of_score,
     "siblings": of_siblings,
+    "ablate": of_ablate,
 }
