@@ -15,6 +15,7 @@
 # make figures-defaults  the defaults of the search beside others; hours, into docs/results
 # make figures-families SQUEEZENET=FILE  transfer between four ImageNet networks, and ensembles; hours, into docs/results
 # make figures-relatives  transfer between LeNet, MLP, ResNet, BagNets and heads; three quarters of an hour, into docs/results
+# make figures-ablate  what the confidence in elites rests on, MNIST and ImageNet; an hour and more for each run of ImageNet, into docs/results
 # make figures-screens  the screenshots of docs/report.md; needs chromium
 # make figures-fashion  fooling against training size, classes, width, labels; three quarters of an hour, into docs/results
 # make test NEWEST=1  in a new venv with the newest versions there are instead of those of constraints.txt; likewise others
@@ -27,7 +28,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house notebooks constraints bench bench-watch bench-report chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion figures-screens clean
+.PHONY: demo test proofs check house notebooks constraints bench bench-watch bench-report chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion figures-ablate figures-screens clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -112,6 +113,10 @@ figures-relatives: $(STAMP)
 
 figures-fashion: $(STAMP)
 	$(BIN)/python tests/figures/fashion.py
+
+figures-ablate: $(STAMP)
+	$(BIN)/pip install -q -c constraints.txt onnx onnxruntime
+	$(BIN)/python tests/figures/ablate.py $(SETS)
 
 weights/second.safetensors: | $(STAMP)
 	$(BIN)/evofool targets train lenet --dataset mnist-5k --seed 2 --out $@

@@ -15,7 +15,7 @@ from evofool.records import Facts
 from evofool.studies.shared.changes import MAPPED
 from evofool.studies.shared.charts import MARGIN, WIDTH, document, text
 from evofool.studies.shared.curves import ELITE, HEAD, OF_ALL, curves
-from evofool.studies.shared.losses import FEW, Resampling
+from evofool.studies.shared.losses import FEW, resampling
 
 __all__ = ["figure"]
 
@@ -27,7 +27,7 @@ MAPS, MAP, MAPS_A_LINE = 12, 112, 6  # pictures; pixels of one
 COLOURS = 24  # of a picture in a map, each of which is one path
 STEPS = (0.01, 0.1, 1.0, 10.0)  # log-odds between which genes are counted
 INK, FAINT, GREY, BLUE, RED = "#1b1f24", "#c9ced6", "#8b939e", "#1f5fa8", "#d9480f"
-PLOTS = {"motif": ("copies of the motif", "the same area at random"), "tiles": ("tiles in random order", "")}
+PLOTS = {"motif": ("copies", " (dashed: equal area at random)"), "tiles": ("tiles in random order", "")}
 
 
 def figure(summary: list[Facts], frame: pd.DataFrame, elites: pd.DataFrame) -> tuple[str, str]:
@@ -60,12 +60,12 @@ def _plots(parts: list[str], y: float, change: str, pooled: pd.DataFrame) -> flo
     both = pooled[pooled["change"].isin([change, *(["random"] if change == "motif" else [])])]
     if both.empty:
         return y
-    low, high = np.quantile(np.append(both["loss"], 0.0), [0.02, 0.98])
-    high = high if high - low > 1e-6 else low + 1.0
+    low, high = (float(each) for each in np.quantile(both["loss"], [0.02, 0.98]))
+    low, high = min(0.0, low), max(1e-6, high)
     for number, (fill, rows) in enumerate(both.groupby("fill", sort=False)):
         left = MARGIN + 44 + (number % 2) * (PLOT_WIDE + 54)
         top = y + 26 + (number // 2) * (PLOT + 64)
-        parts += _plot(rows, change, str(fill), left, top, (float(low), float(high)))
+        parts += _plot(rows, change, str(fill), left, top, (low, high))
     return y + 74 + PLOT + (both["fill"].nunique() - 1) // 2 * (PLOT + 64)
 
 
@@ -91,11 +91,11 @@ def _plot(
     for line in lines[change][:THIN]:
         yield f'<polyline points="{at(POINTS, line)}" fill="none" stroke="{GREY}" stroke-width="0.7"/>'
     elites = rows[rows["change"] == change][ELITE].drop_duplicates()
-    resampling = Resampling(elites["run_id"].tolist(), elites["individual_id"].tolist())
+    drawn = resampling(elites)
     for name, dash, colour in ((change, "", BLUE), ("random", "6 4", INK)):
         if name not in lines:
             continue
-        facts = [resampling.facts(values) for values in np.stack(lines[name]).T]
+        facts = [drawn.facts(values) for values in np.stack(lines[name]).T]
         medians, lows, highs = (
             np.array([fact[key] if fact[key] is not None else np.nan for fact in facts])
             for key in ("value", "low", "high")
@@ -106,7 +106,7 @@ def _plot(
         style = f'stroke="{colour}" stroke-width="2.4" stroke-dasharray="{dash or "none"}"'
         yield f'<polyline points="{at(POINTS, medians)}" fill="none" {style}/>'
     own, other = PLOTS[change]
-    words = f"{own}, filled with {fill}" + (f"; dashed: {other}" if other else "")
+    words = f"{own} become {fill}{other}"
     yield text(left - 40, top - 10, words, size=12)
     yield text(
         left + PLOT_WIDE / 2, top + PLOT + 30, f"share removed; median of {len(elites)}", anchor="middle", size=11
@@ -184,8 +184,10 @@ def _genes(parts: list[str], y: float, frame: pd.DataFrame) -> float:
     if genes.empty:
         return y
     scrambled = genes["scrambled"].astype(bool)
-    parts.append(text(MARGIN, y + 8, "Genes knocked out, by how much the log-odds change; outlined: the same", size=13))
-    parts.append(text(MARGIN + 428, y + 8, "differences of pixels at random places", size=13))
+    words = (
+        "Genes knocked out, by how much the log-odds change; dashed: the same differences of pixels at random places"
+    )
+    parts.append(text(MARGIN, y + 8, words, size=13))
     top, high, wide = y + 30, 90.0, 104.0
     names = ["no pixel changes", *_between()]
     for i, name in enumerate(names):
@@ -219,17 +221,13 @@ def _sentence(summary: list[Facts]) -> str:
     told = []
     for head in dict.fromkeys((row["target"], row["target_fingerprint"], row["encoding"]) for row in summary):
         rows = [row for row in summary if (row["target"], row["target_fingerprint"], row["encoding"]) == head]
-        clauses = [*_repetition(rows), *_regions(rows), *_of_genes(rows)]
+        clauses = [*_repetition(rows), *_regions(rows), *_genes_told(rows)]
         told.append(f"On {head[0]}, {head[2]}: {'; '.join(clauses)}.")
     return " ".join(told)
 
 
-def _found(rows: list[Facts], change: str, name: str, fill: str | None = None) -> list[Facts]:
-    return [
-        row
-        for row in rows
-        if (row["change"], row["figure"]) == (change, name) and (fill is None or row["fill"] == fill)
-    ]
+def _found(rows: list[Facts], change: str, name: str) -> list[Facts]:
+    return [row for row in rows if (row["change"], row["figure"]) == (change, name)]
 
 
 def _repetition(rows: list[Facts]) -> Iterator[str]:
@@ -240,38 +238,36 @@ def _repetition(rows: list[Facts]) -> Iterator[str]:
     if not repeating:
         yield f"nothing repeats in any of {n} elites, so whether copies add up is n/a"
         return
-    [copies] = _found(rows, "motif", "copies", shares[0]["fill"])
-    forms = "; ".join(
-        f"{_form(row)} (equal area at random {_number(null)}) filled with {row['fill']}"
-        for row, null in zip(_found(rows, "motif", "form"), _found(rows, "random", "form"))
-    )
-    yield f"{repeating} of {n} elites repeat ({copies['value']:g} copies in the median), and removing copies is {forms}"
+    copies = _found(rows, "motif", "copies")[0]["value"]
+    yield f"{repeating} of {n} elites repeat something, {copies:g} times in the median"
+    yield f"of what copies give, the first cost {_forms(rows, 'motif')}"
+    yield f"of equal areas at random, {_forms(rows, 'random')}"
 
 
 def _regions(rows: list[Facts]) -> Iterator[str]:
-    forms = [f"{_form(row)} filled with {row['fill']}" for row in _found(rows, "tiles", "form")]
-    if forms:
-        yield f"removing tiles in random order is {' and '.join(forms)}"
+    if _found(rows, "tiles", "form"):
+        yield f"of tiles in random order, the first cost {_forms(rows, 'tiles')}"
 
 
-def _of_genes(rows: list[Facts]) -> Iterator[str]:
+def _forms(rows: list[Facts], change: str) -> str:
+    """The slope at the begin over the mean slope for each filling, with its verdict."""
+    told = []
+    for row in _found(rows, change, "form"):
+        interval = (
+            f"under {FEW} of them" if row["low"] is None else f"95 % interval {row['low']:.2g} to {row['high']:.2g}"
+        )
+        value = (
+            "n/a, as too little is lost in all"
+            if row["value"] is None
+            else f"{row['value']:.2g} times as much as with a sum ({interval}, n {row['n']}): {row['verdict']}"
+        )
+        told.append(f"{value}, filled with {row['fill']}")
+    return ", and ".join(told)
+
+
+def _genes_told(rows: list[Facts]) -> Iterator[str]:
     for row in _found(rows, "genes", "redundant"):
         [gap] = _found(rows, "genes", "redundant_more_than_scrambled")
-        interval = "" if row["low"] is None else f" (95 % interval {row['low']:.0%} to {row['high']:.0%})"
-        yield (
-            f"{row['value']:.0%} of genes{interval} change the log-odds by less than 0.1, of {row['n']} elites"
-            + ("" if gap["value"] is None else f", {gap['value']:+.0%} from scrambled changes")
-        )
-
-
-def _form(row: Facts) -> str:
-    """A verdict with its number."""
-    return f"{row['verdict']}, {_number(row)}"
-
-
-def _number(row: Facts) -> str:
-    """The slope at the begin over the mean slope, in words."""
-    if row["value"] is None:
-        return f"n/a, since under 1 is lost in all, n {row['n']}"
-    interval = f"under {FEW} individuals" if row["low"] is None else f"{row['low']:.2g} to {row['high']:.2g}"
-    return f"{row['value']:.2g} of a sum's first step ({interval}, n {row['n']})"
+        interval = "" if row["low"] is None else f", 95 % interval {row['low']:.0%} to {row['high']:.0%}"
+        null = "" if gap["value"] is None else f", {gap['value']:+.1%} from the same differences at random places"
+        yield f"{row['value']:.0%} of genes change the log-odds by under 0.1 (n {row['n']}{interval}{null})"

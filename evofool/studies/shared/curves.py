@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evofool.records import Facts
-from evofool.studies.shared.losses import Resampling, form, verdict
+from evofool.studies.shared.losses import form, resampling, verdict
 from evofool.studies.shared.statistics import wilson
 
 __all__ = ["CURVES", "ELITE", "HEAD", "REDUNDANT", "curves", "of_elites", "summarise"]
@@ -68,13 +68,9 @@ def summarise(frame: pd.DataFrame) -> list[Facts]:
     return summary
 
 
-def _resampling(elites: pd.DataFrame) -> Resampling:
-    return Resampling(elites["run_id"].tolist(), elites["individual_id"].tolist())
-
-
 def _form(elites: pd.DataFrame, change: str) -> Facts:
     rows = elites[elites["change"] == change]
-    facts = _resampling(rows).facts(rows["form"].to_numpy(dtype=float))
+    facts = resampling(rows).facts(rows["form"].to_numpy(dtype=float))
     return {"change": change, "figure": "form", **facts, "verdict": verdict(facts["low"], facts["high"])}
 
 
@@ -91,21 +87,23 @@ def _of_motifs(rows: pd.DataFrame, elites: pd.DataFrame) -> Iterator[Facts]:
     copies = whole[repeats]
     if copies.empty:
         return
-    yield {"change": "motif", "figure": "copies", **_resampling(copies).facts(copies["copies"].to_numpy(dtype=float))}
+    yield {"change": "motif", "figure": "copies", **resampling(copies).facts(copies["copies"].to_numpy(dtype=float))}
     motif, random = (elites[elites["change"] == change] for change in CURVES[:2])
-    resampling = _resampling(motif)
-    yield {"change": "motif", "figure": "loss_of_all", **resampling.facts(motif["whole"].to_numpy(dtype=float))}
-    yield {**_form(elites, "motif"), "null": "equal area at random: the next line"}
+    drawn = resampling(motif)
+    yield {"change": "motif", "figure": "loss_of_all", **drawn.facts(motif["whole"].to_numpy(dtype=float))}
+    yield _form(elites, "motif")
     yield _form(elites, "random")
-    gap = resampling.difference(*(each["mean"].to_numpy(dtype=float) for each in (motif, random)))
-    yield {"change": "motif", "figure": "more_than_equal_area", **gap, "null": "signs of elites"}
+    null = "equal area at random; signs of elites"
+    for figure, column in (("form_more_than_random", "form"), ("loss_more_than_random", "mean")):
+        gap = drawn.difference(*(each[column].to_numpy(dtype=float) for each in (motif, random)))
+        yield {"change": "motif", "figure": figure, **gap, "null": null}
     phases = motifs[motifs["change"] == "phases"].groupby(ELITE, sort=False)["loss"].median().reset_index()
     both = phases.merge(motif[[*ELITE, "whole"]], on=ELITE)
-    resampling = _resampling(both)
+    drawn = resampling(both)
     losses, whole_losses = both["loss"].to_numpy(dtype=float), both["whole"].to_numpy(dtype=float)
-    yield {"change": "phases", "figure": "loss", **resampling.facts(losses)}
-    gap = resampling.difference(losses, whole_losses)
-    yield {"change": "phases", "figure": "more_than_loss_of_all", **gap, "null": "signs of elites"}
+    yield {"change": "phases", "figure": "loss", **drawn.facts(losses)}
+    gap = drawn.difference(losses, whole_losses)
+    yield {"change": "phases", "figure": "more_than_loss_of_all", **gap, "null": "all copies erased; signs of elites"}
 
 
 def _of_tiles(rows: pd.DataFrame, elites: pd.DataFrame) -> Iterator[Facts]:
@@ -120,14 +118,14 @@ def _of_tiles(rows: pd.DataFrame, elites: pd.DataFrame) -> Iterator[Facts]:
         )
         scattered = here[here["change"] == "scattered"].groupby(ELITE, sort=False)["loss"].mean()
         by = by.assign(scattered=scattered).reset_index()
-        resampling = _resampling(by)
+        drawn = resampling(by)
         values: dict[str, NDArray[np.float64]] = {name: by[name].to_numpy(dtype=float) for name in by.columns[-4:]}
         facts = {"change": "tile", "grid": int(grid)}
-        yield {**facts, "figure": "loss", **resampling.facts(values["mean"])}
-        gap = resampling.difference(values["mean"], values["scattered"])
+        yield {**facts, "figure": "loss", **drawn.facts(values["mean"])}
+        gap = drawn.difference(values["mean"], values["scattered"])
         yield {**facts, "figure": "more_than_scattered", **gap, "null": "as many pixels at random; signs of elites"}
-        yield {**facts, "figure": "largest_loss", **resampling.facts(values["largest"])}
-        yield {**facts, "figure": "answer_kept", **resampling.facts(values["kept"], "mean")}
+        yield {**facts, "figure": "largest_loss", **drawn.facts(values["largest"])}
+        yield {**facts, "figure": "answer_kept", **drawn.facts(values["kept"], "mean")}
     if not tiles.empty:
         yield _form(elites, "tiles")
 
@@ -157,20 +155,20 @@ def _of_genes(rows: pd.DataFrame) -> Iterator[Facts]:
             .reset_index()
             for flag in (False, True)
         )
-        resampling = _resampling(own)
+        drawn = resampling(own)
         facts = {"change": change}
         redundant = own["redundant"].to_numpy(dtype=float)
         if change == "genes":
-            yield {**facts, "figure": "genes", **resampling.facts(own["genes"].to_numpy(dtype=float))}
-        yield {**facts, "figure": "redundant", **resampling.facts(redundant, "mean")}
+            yield {**facts, "figure": "genes", **drawn.facts(own["genes"].to_numpy(dtype=float))}
+        yield {**facts, "figure": "redundant", **drawn.facts(redundant, "mean")}
         if change == "genes":
-            gap = resampling.difference(redundant, null["redundant"].to_numpy(dtype=float))
+            gap = drawn.difference(redundant, null["redundant"].to_numpy(dtype=float), "mean")
             words = "the same differences at random places; signs of elites"
             yield {**facts, "figure": "redundant_more_than_scrambled", **gap, "null": words}
-        yield {**facts, "figure": "silent", **resampling.facts(own["silent"].to_numpy(dtype=float), "mean")}
-        yield {**facts, "figure": "loss", **resampling.facts(own["loss"].to_numpy(dtype=float))}
-        yield {**facts, "figure": "largest_loss", **resampling.facts(own["largest"].to_numpy(dtype=float))}
+            yield {**facts, "figure": "silent", **drawn.facts(own["silent"].to_numpy(dtype=float), "mean")}
+        yield {**facts, "figure": "loss", **drawn.facts(own["loss"].to_numpy(dtype=float))}
+        yield {**facts, "figure": "largest_loss", **drawn.facts(own["largest"].to_numpy(dtype=float))}
     further = rows[rows["change"] == "enlarged"]
     if not further.empty:
         losses = further["loss"].to_numpy(dtype=float)
-        yield {"change": "enlarged", "figure": "loss", **_resampling(further).facts(losses)}
+        yield {"change": "enlarged", "figure": "loss", **resampling(further).facts(losses)}

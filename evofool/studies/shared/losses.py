@@ -9,6 +9,7 @@ Runs are drawn anew, and in each its individuals: elites of one run are kin, and
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from evofool.base import rng
 from evofool.records import Facts
 
-__all__ = ["FEW", "MAX_LIKE", "SUM_LIKE", "Resampling", "form", "verdict"]
+__all__ = ["FEW", "Resampling", "form", "resampling", "verdict"]
 
 RESAMPLES = 2000
 FEW = 6  # individuals, under which no interval is given
@@ -94,10 +95,11 @@ class Resampling:
         low, high = np.quantile(of(values[known], weights[weights.sum(axis=1) > 0]), [0.025, 0.975])
         return {"value": value, "low": min(value, float(low)), "high": max(value, float(high)), "n": n}
 
-    def difference(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> Facts:
-        """The median of what is more in the first than in the second of each elite, and p of the signs being chance."""
+    def difference(self, first: NDArray[np.float64], second: NDArray[np.float64], statistic: str = "median") -> Facts:
+        """As `facts`, of what is more in the first than in the second of each elite; and p of its signs being chance,
+        two-sided, by the mean of each individual."""
         rest = first - second
-        facts = self.facts(rest)
+        facts = self.facts(rest, statistic)
         known = np.isfinite(rest)
         if facts["low"] is None:
             return {**facts, "p": None}
@@ -106,6 +108,16 @@ class Resampling:
         flipped = np.abs(signs @ means)
         p = (1 + int((flipped >= abs(means.sum()) * (1 - 1e-12)).sum())) / (1 + RESAMPLES)
         return {**facts, "p": p}
+
+
+def resampling(elites: pd.DataFrame) -> Resampling:
+    """That of a table with the columns run_id and individual_id, a row for each elite."""
+    return _cached(tuple(elites["run_id"]), tuple(elites["individual_id"]))
+
+
+@functools.lru_cache(maxsize=4)  # most tables of a summary are of the same elites
+def _cached(runs: tuple[str, ...], individuals: tuple[int, ...]) -> Resampling:
+    return Resampling(runs, individuals)
 
 
 def _mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ LEAST = 0.3  # autocorrelation of a repeating shift
 DIP = 0.2  # by which it is less somewhere on the way there
 STRONG = 0.6  # of the strongest; the shortest of such peaks is the period, not a part of it nor a multiple
 THREE = 3  # copies, at least
-SHORTEST = 2.0  # pixels of a shift
+SHORTEST = 3.0  # pixels of a shift; what is finer is texture, and has no copies that could be told
 ACROSS = 0.25  # sine of the angle between two shifts that are not on one line
 PHASES = 12  # tried in which to lay the lattice, along each axis
 EDGE = 0.75  # pixels beside a cut that count for it
@@ -111,8 +111,8 @@ def _shifts(values: NDArray[np.float64], height: int, width: int) -> tuple[list[
     strong = peaks[heights >= STRONG * strength]
     strong = strong[np.argsort(np.hypot(*strong.T), kind="stable")]
     along = _line(values >= STRONG * strength, centre, height, width)
-    if along is not None:
-        return [_band(values, centre, along, strength, strong)], strength
+    if along is not None and (band := _band(values, centre, along, strong)) is not None:
+        return [band], strength
     shifts = [_refined(values, centre, peak) for peak in strong]
     first = shifts[0]
     for second in shifts[1:]:
@@ -158,14 +158,17 @@ def _line(mask: NDArray[np.bool_], centre: NDArray[np.int64], height: int, width
 
 
 def _band(
-    values: NDArray[np.float64], centre: NDArray[np.int64], along: Shift, strength: float, strong: NDArray[np.int64]
-) -> Shift:
-    """The shift across a direction after which the picture repeats."""
+    values: NDArray[np.float64], centre: NDArray[np.int64], along: Shift, strong: NDArray[np.int64]
+) -> Shift | None:
+    """The shift across a direction after which the picture repeats; None if the peaks lie along the direction."""
     across = np.array([-along[1], along[0]])
-    guess = float(np.abs(strong @ across).min())  # from peaks that may lie anywhere along their ridges
-    far = np.arange(max(SHORTEST, 0.75 * guess), 1.25 * guess + 0.25, 0.05)
-    best = far[int(_sampled(values, centre, far[:, None] * across).argmax())]
-    return max(float(best), SHORTEST) * across
+    far = np.abs(strong @ across)  # the peaks may lie anywhere along their ridges
+    if far.max() < SHORTEST:
+        return None
+    guess = float(far[far >= SHORTEST].min())
+    tried = np.arange(max(SHORTEST, 0.75 * guess), 1.25 * guess + 0.25, 0.05)
+    found: Shift = tried[_sampled(values, centre, tried[:, None] * across).argmax()] * across
+    return found
 
 
 def _copies(shades: NDArray[np.float64], to_cells: NDArray[np.float64], strength: float) -> Motifs | None:
@@ -216,19 +219,19 @@ def removals(motifs: Motifs, draws: int, address: int) -> Iterator[tuple[str, in
 
 
 def _random_cells(motifs: Motifs, draw: int, address: int) -> NDArray[np.int64]:
-    """(pixels,) the pixels in the order in which cells of random places, of a lattice at random phases, take them."""
+    """(pixels,) the pixels of a picture in the order in which cells around random pixels take them."""
     height, width = motifs.of.shape
-    at = motifs.to_cells @ np.mgrid[:height, :width].reshape(2, -1)
-    left, taken = np.ones(height * width, dtype=bool), []
-    number = 0
-    while left.any():
-        numbers = rng.uniforms(draw, "ablate.random", address, (8,), 8 * number)
-        middle = int(numbers[0] * height * width) if number < 50 * motifs.copies else int(left.argmax())
-        cells = np.floor(at - numbers[1 : 1 + len(at), None])
-        cell = np.flatnonzero((cells == cells[:, middle : middle + 1]).all(axis=0) & left)
-        taken.append(cell)
-        left[cell] = False
-        number += 1
+    far = np.stack(np.meshgrid(*(np.arange(1 - side, side) for side in (height, width)), indexing="ij"), axis=-1)
+    cell = far[(np.abs(far @ motifs.to_cells.T) <= 0.5).all(axis=-1)]
+    left, taken = np.ones((height, width), dtype=bool), []
+    for middle in np.argsort(rng.uniforms(draw, "ablate.random", address, (height * width,)), kind="stable"):
+        down, right = divmod(int(middle), width)
+        if left[down, right]:
+            places = cell + np.array([down, right])
+            places = places[((places >= 0) & (places < (height, width))).all(axis=1)]
+            places = places[left[places[:, 0], places[:, 1]]]
+            left[places[:, 0], places[:, 1]] = False
+            taken.append(places[:, 0] * width + places[:, 1])
     return np.concatenate(taken)
 
 
