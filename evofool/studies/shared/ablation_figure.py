@@ -39,6 +39,8 @@ def figure(summary: list[Facts], frame: pd.DataFrame, elites: pd.DataFrame) -> t
     """
     parts: list[str] = []
     y, pooled = 52.0, curves(frame)
+    fills = list(dict.fromkeys(frame["fill"]))
+    pooled = pooled.sort_values("fill", key=lambda column: column.map(fills.index), kind="stable")
     for head in dict.fromkeys(zip(*(frame[name] for name in HEAD))):
         mine = _of(frame, head)
         parts.append(text(MARGIN, y, f"{head[0]}, {head[2]}: {len(mine[ELITE].drop_duplicates())} elites", size=15))
@@ -109,7 +111,11 @@ def _plot(
     words = f"{own} become {fill}{other}"
     yield text(left - 40, top - 10, words, size=12)
     yield text(
-        left + PLOT_WIDE / 2, top + PLOT + 30, f"share removed; median of {len(elites)}", anchor="middle", size=11
+        left + PLOT_WIDE / 2,
+        top + PLOT + 30,
+        f"share removed; log-odds lost, median of {len(elites)}",
+        anchor="middle",
+        size=11,
     )
 
 
@@ -240,29 +246,26 @@ def _repetition(rows: list[Facts]) -> Iterator[str]:
         return
     copies = _found(rows, "motif", "copies")[0]["value"]
     yield f"{repeating} of {n} elites repeat something, {copies:g} times in the median"
-    yield f"of what copies give, the first cost {_forms(rows, 'motif')}"
-    yield f"of equal areas at random, {_forms(rows, 'random')}"
+    yield f"the first copies erased cost {_forms(rows, 'motif')}; equal areas at random cost {_forms(rows, 'random')}"
 
 
 def _regions(rows: list[Facts]) -> Iterator[str]:
     if _found(rows, "tiles", "form"):
-        yield f"of tiles in random order, the first cost {_forms(rows, 'tiles')}"
+        yield f"the first tiles erased cost {_forms(rows, 'tiles')}"
 
 
 def _forms(rows: list[Facts], change: str) -> str:
-    """The slope at the begin over the mean slope for each filling, with its verdict."""
+    """The slope at the begin over the mean slope for each filling, with its verdict; the first in full."""
     told = []
     for row in _found(rows, change, "form"):
-        interval = (
-            f"under {FEW} of them" if row["low"] is None else f"95 % interval {row['low']:.2g} to {row['high']:.2g}"
-        )
-        value = (
-            "n/a, as too little is lost in all"
-            if row["value"] is None
-            else f"{row['value']:.2g} times as much as with a sum ({interval}, n {row['n']}): {row['verdict']}"
-        )
-        told.append(f"{value}, filled with {row['fill']}")
-    return ", and ".join(told)
+        value = "n/a, as too little is lost in all" if row["value"] is None else f"{row['value']:.2g}"
+        if told:
+            told.append(f"with {row['fill']} {value}, {row['verdict']}")
+            continue
+        interval = f"under {FEW}" if row["low"] is None else f"95 % interval {row['low']:.2g} to {row['high']:.2g}"
+        unit = "" if row["value"] is None else " times as much as with a sum"
+        told.append(f"{value}{unit} ({interval}, n {row['n']}), {row['verdict']}")
+    return told[0] + (f" ({'; '.join(told[1:])})" if told[1:] else "")
 
 
 def _genes_told(rows: list[Facts]) -> Iterator[str]:
