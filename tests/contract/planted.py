@@ -19,7 +19,7 @@ from torch import nn
 
 import evofool
 from evofool.records import Facts
-from evofool.studies import score, transfer
+from evofool.studies import ablate, score, transfer
 from evofool.studies.study import NoOptions
 from evofool.targets.zoo.imagenet import super_classes
 
@@ -144,9 +144,9 @@ def of_ablate(folder: Path, effect: bool) -> Planted:
             next(r for r in summary if (r["figure"], r.get("grid"), r["fill"]) == (figure, 4, "mean"))
             for figure in ("loss", "largest_loss")
         )
-        return bool(largest["low"] > 8 * mean["high"] > 0)  # of sixteen tiles one has nearly all
+        return bool(largest["value"] > 8 * mean["value"] > 0)  # of sixteen tiles one has nearly all
 
-    return Planted([run], found, live=[by])
+    return Planted([run], found, ablate.Options(part=("occlusion", "genes"), fill=("mean",)), live=[by])
 
 
 FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {

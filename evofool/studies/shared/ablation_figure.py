@@ -256,7 +256,7 @@ def _regions(rows: list[Facts]) -> Iterator[str]:
 
 def _forms(rows: list[Facts], change: str) -> str:
     """The slope at the begin over the mean slope for each filling, with its verdict; the first in full."""
-    told = []
+    told: list[str] = []
     for row in _found(rows, change, "form"):
         value = "n/a, as too little is lost in all" if row["value"] is None else f"{row['value']:.2g}"
         if told:

@@ -84,9 +84,15 @@ def _frozen(encoding: CppnEncoding, genomes: Graphs, column: int, value: float) 
     node = genomes.node_ids[:, column : column + 1]
     held = _deleted(_with_activation(encoding, genomes, column, "identity"), genomes.destinations[0] == node[0, 0])
     bias = np.full_like(node, BIAS)
-    added = (connection_ids(bias, node, 0), bias, node, np.array([[value]], dtype=np.float32))
-    nodes, activations, *connections = held.arrays()
-    return canonical(Graphs(nodes, activations, *(np.append(old, new, axis=1) for old, new in zip(connections, added))))
+    return canonical(
+        replace(
+            held,
+            connection_ids=np.append(held.connection_ids, connection_ids(bias, node, 0), axis=1),
+            sources=np.append(held.sources, bias, axis=1),
+            destinations=np.append(held.destinations, node, axis=1),
+            weights=np.append(held.weights, np.array([[value]], dtype=np.float32), axis=1),
+        )
+    )
 
 
 def enlarged(encoding: CppnEncoding, genomes: Graphs, factor: float) -> Graphs | None:
