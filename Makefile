@@ -17,6 +17,7 @@
 # make figures-relatives  transfer between LeNet, MLP, ResNet, BagNets and heads; three quarters of an hour, into docs/results
 # make figures-ascend  gradient ascent on SqueezeNet and efficientnet-lite0: hours, into docs/results
 # make figures-lineage  goal switches, kin and likeness of elites: docs/lineage.md; an hour and a half, into docs/results
+# make figures-ablate  what the confidence in elites rests on, MNIST and ImageNet; an hour and more for each run of ImageNet, into docs/results
 # make figures-screens  the screenshots of docs/report.md; needs chromium
 # make figures-fashion  fooling against training size, classes, width, labels; three quarters of an hour, into docs/results
 # make test NEWEST=1  in a new venv with the newest versions there are instead of those of constraints.txt; likewise others
@@ -30,7 +31,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house notebooks constraints bench bench-watch bench-report chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion figures-screens figures-ascend figures-lineage figures-retrain clean
+.PHONY: demo test proofs check house notebooks constraints bench bench-watch bench-report chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion figures-screens figures-ascend figures-lineage figures-retrain figures-ablate clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -125,6 +126,10 @@ figures-lineage: $(STAMP)
 
 figures-retrain: $(STAMP) weights/lenet.safetensors
 	$(BIN)/python tests/figures/retrain.py
+
+figures-ablate: $(STAMP)
+	$(BIN)/pip install -q -c constraints.txt onnx onnxruntime
+	$(BIN)/python tests/figures/ablate.py $(SETS)
 
 weights/second.safetensors: | $(STAMP)
 	$(BIN)/evofool targets train lenet --dataset mnist-5k --seed 2 --out $@

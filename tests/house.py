@@ -138,7 +138,8 @@ ROOMS = (
             "shared.chance shared.agreement shared.elites shared.rules shared.pace shared.canvases shared.regularisers "
             "shared.ascent_findings shared.climbing shared.ascent_rows study shared.readable shared.exciting "
             "shared.switches shared.kinship shared.likeness shared.phylogeny shared.album "
-            "shared.fooling_class shared.protection compare score transfer design"
+            "shared.fooling_class shared.protection shared.erasing shared.motifs shared.knockouts shared.losses "
+            "shared.ablation_findings shared.changes shared.ablation_figure compare score transfer design"
         ),
     ),
     Room(
@@ -226,7 +227,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
     "pathspec": ("machines.submit",),
     "pandas": ("store.ancestry", "store.reader", "report", "studies"),
     "matplotlib": ("report.figures",),
-    "scipy": ("studies.shared.statistics",),
+    "scipy": ("studies.shared.statistics", "studies.shared.erasing", "studies.shared.motifs"),
     "typer": ("cli",),
     "rich": ("cli", "runs.observers.progress", "report.screen"),
     "IPython": ("runs.observers.progress",),  # that of the notebook; nobody needs to install it

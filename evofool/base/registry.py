@@ -49,6 +49,10 @@ STUDIES = {  # `evofool study NAME`, its question: a studies.study.Study
     "lineage": ("From whom do elites descend, and are elites of related classes kin?", "evofool.studies.lineage:STUDY"),
     "retrain": ("Is a network that learned from fooling images harder to fool?", "evofool.studies.retrain:STUDY"),
     "score": ("What does a network say of any pictures?", "evofool.studies.score:STUDY"),
+    "ablate": (
+        "Does an elite's confidence rest on repetition, a region, single genes?",
+        "evofool.studies.ablate:STUDY",
+    ),
 }
 VIEWS = {  # what a store.reader.Run shows of itself; its methods say what each is
     "accessor": "evofool.report.accessor:Elites",

@@ -19,7 +19,7 @@ from torch import nn
 
 import evofool
 from evofool.records import Facts
-from evofool.studies import retrain, score, transfer
+from evofool.studies import ablate, retrain, score, transfer
 from evofool.studies.shared import rules
 from evofool.studies.study import NoOptions
 from evofool.targets.training.datasets import load_dataset, of_classes
@@ -209,6 +209,26 @@ def of_retrain(folder: Path, effect: bool) -> Planted:
     return Planted([spec], found, options)
 
 
+def of_ablate(folder: Path, effect: bool) -> Planted:
+    """CPPNs against a network that sees one tile of sixteen, four pixels; without the effect, one that sees all."""
+    weight = random_weight(1)
+    if effect:
+        seen = torch.zeros(SIZE)
+        seen[4:6, 2:4] = 1
+        weight = 4 * weight * seen.flatten()
+    by = target(weight)
+    run = evolve(folder / "<&run>", by, "encoding.kind=cppn")
+
+    def found(summary: list[Facts]) -> bool:
+        mean, largest = (
+            next(r for r in summary if (r["figure"], r.get("grid"), r["fill"]) == (figure, 4, "mean"))
+            for figure in ("loss", "largest_loss")
+        )
+        return bool(largest["value"] > 8 * mean["value"] > 0)  # of sixteen tiles one has nearly all
+
+    return Planted([run], found, ablate.Options(part=("occlusion", "genes"), fill=("mean",)), live=[by])
+
+
 FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {
     "transfer": of_transfer,
     "compare": of_compare,
@@ -217,4 +237,5 @@ FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {
     "ascend": of_ascend,
     "lineage": of_lineage,
     "retrain": of_retrain,
+    "ablate": of_ablate,
 }

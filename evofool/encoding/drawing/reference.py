@@ -20,7 +20,7 @@ from evofool.encoding.direct.genome import DirectEncoding
 from evofool.errors import InvalidGenome
 from evofool.records import Genomes
 
-__all__ = ["ACTIVATIONS", "quantise", "render", "to_rgb"]
+__all__ = ["ACTIVATIONS", "node_values", "quantise", "render", "to_rgb"]
 
 Array = NDArray[np.float32]
 
@@ -65,7 +65,14 @@ def render(encoding: Encoding, genomes: Genomes, row: int, size: tuple[int, int]
 
 
 def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, inputs: Array) -> Array:
-    """Output values, (channels, pixels): evaluates every node whose sources all have values, until no node is left.
+    """Output values, (channels, pixels)."""
+    values = node_values(encoding, graphs, row, inputs)
+    return np.stack([values[FIRST_OUTPUT + channel] for channel in range(encoding.channels)])
+
+
+def node_values(encoding: CppnEncoding, graphs: Graphs, row: int, inputs: Array) -> dict[int, Array]:
+    """The values of inputs and nodes by id, (pixels,) each: evaluates every node whose sources all have values, until
+    no node is left.
 
     Args:
         inputs: (4, pixels) x, y, d and bias.
@@ -97,7 +104,7 @@ def _evaluate(encoding: CppnEncoding, graphs: Graphs, row: int, inputs: Array) -
             for weight, _, source in order[node]:
                 total += np.float32(weight) * value_of[source]
             value_of[node] = _activation(encoding, waiting.pop(node))(total)
-    return np.stack([value_of[FIRST_OUTPUT + channel] for channel in range(encoding.channels)])
+    return value_of
 
 
 def _activation(encoding: CppnEncoding, name: str) -> Callable[[Array], Array]:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evofool.base.png import decode_png
+from evofool.base.png import decode_png, encode_png
 from evofool.encoding import exchange
 from evofool.errors import CorruptData
 from evofool.records import Facts
 
-__all__ = ["archived", "fitted", "redrawn"]
+__all__ = ["archived", "fitted", "redrawn", "thumbnail"]
 
 
 def archived(elite: Facts) -> NDArray[np.uint8]:
@@ -67,3 +67,13 @@ def redrawn(elite: Facts, size: tuple[int, int], code: Callable[[], Mapping[str,
         return exchange.render(elite["genome_json"], size, code=code())
     rows, columns = np.arange(size[0]) * height // size[0], np.arange(size[1]) * width // size[1]
     return image[rows][:, columns]
+
+
+def thumbnail(image: NDArray[np.uint8], side: int = 28) -> bytes:
+    """A picture (height, width, 1 or 3) uint8 as PNG, made smaller where a side has more pixels than `side`."""
+    height, width, channels = image.shape
+    if max(height, width) > side:
+        smaller = [max(1, round(each * side / max(height, width))) for each in (height, width)]
+        picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
+        image = np.asarray(picture.resize((smaller[1], smaller[0]), Image.Resampling.BOX))
+    return encode_png(image.reshape(*image.shape[:2], channels))
