@@ -45,6 +45,7 @@ STUDIES = {  # `evofool study NAME`, its question: a studies.study.Study
     "transfer": ("Are other networks as sure of the elites?", "evofool.studies.transfer:STUDY"),
     "compare": ("Which of several configurations fools the network sooner or better?", "evofool.studies.compare:STUDY"),
     "siblings": ("Are classes that have many like them harder to fool for?", "evofool.studies.siblings:STUDY"),
+    "reproduce": ("What do the papers' experiments come to here?", "evofool.studies.reproduce:STUDY"),
     "score": ("What does a network say of any pictures?", "evofool.studies.score:STUDY"),
 }
 VIEWS = {  # what a store.reader.Run shows of itself; its methods say what each is

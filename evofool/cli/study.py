@@ -33,6 +33,7 @@ SUBJECTS = {
     "pictures": Annotated[
         list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.", parser=file_path)
     ],
+    "paper": Annotated[str, Argument(metavar="PAPER", help="mnist or imagenet, whose experiments are meant.")],
 }
 OUT = "Folder to write to; by default studies/{}{}."
 LIMIT = "Only the first N {}, into files of their own; {} take under 20 seconds."
@@ -147,7 +148,8 @@ def _own_options(study: Study) -> Any:
 
 def _common_options(name: str, study: Study) -> Any:
     if study.subject != "run":
-        text = OUT.format(name, ", and RUN/_studies of one run" if study.subject == "runs" else "")
+        more = {"runs": ", and RUN/_studies of one run", "paper": "/PAPER"}
+        text = OUT.format(name, more.get(study.subject, ""))
         yield _parameter("out", Annotated[Path | None, Option(help=text, parser=file_path)], None)
     text = LIMIT.format(study.things, study.smoke)
     yield _parameter("limit", Annotated[int | None, Option(metavar="N", help=text, min=1)], None)
