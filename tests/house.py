@@ -133,7 +133,8 @@ ROOMS = (
         "one question a file, named as its command; a study never imports another",
         _files(
             "shared.statistics shared.charts shared.tables shared.pictures shared.judging shared.chance "
-            "shared.agreement shared.elites shared.papers study shared.replicating compare score transfer design"
+            "shared.agreement shared.elites shared.verdicts shared.papers shared.protocols study shared.replicating "
+            "compare score transfer design"
         ),
     ),
     Room(

@@ -1,7 +1,7 @@
 """Reproduce: what do the papers' experiments come to here?
 
 Every experiment of shared/papers.py has the papers' value with its mark, ours with an interval and how many runs it is
-of, and a verdict by a rule that is written there. A number that a table of docs/results has is read from it; else one
+of, and a verdict (shared/verdicts.py has the rule). A number that a table of docs/results has is read from it; else one
 of an earlier call; what is missing is made within the budget, each run once.
 """
 
@@ -22,8 +22,10 @@ from evofool.errors import ConfigError
 from evofool.records import Facts
 from evofool.store.schemas import SCHEMA_VERSION
 from evofool.studies.shared.charts import Panel, dots
-from evofool.studies.shared.papers import EXPERIMENTS, PAPERS, VERDICTS, Experiment, verdict
-from evofool.studies.shared.replicating import ALL, BUDGETS, Laboratory, Measured, stored, together
+from evofool.studies.shared.papers import EXPERIMENTS, PAPERS
+from evofool.studies.shared.protocols import BUDGETS
+from evofool.studies.shared.replicating import ALL, Laboratory, Measured, stored, together
+from evofool.studies.shared.verdicts import VERDICTS, Experiment, verdict
 from evofool.studies.study import Study, Work
 
 __all__ = ["REPRODUCE", "STUDY", "Options"]
