@@ -73,6 +73,8 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
         raise ConfigError(f"there is nothing to reproduce in {paper!r}; {known(paper, PAPERS)}")
     if options.budget not in BUDGETS:
         raise ConfigError(f"--budget: {options.budget!r} is not {', '.join(BUDGETS[:-1])} or {BUDGETS[-1]}.")
+    if options.results != RESULTS and not Path(options.results).is_dir():
+        raise ConfigError(f"--results: there is no folder {options.results}; leave it out, or say --anew.")
     experiments = work.first(each for each in EXPERIMENTS if each.paper == paper)
     laboratory = Laboratory(Path(options.runs), options.budget, work.pool, work.address, work.allow_code, work.tell)
     for number, experiment in enumerate(experiments, 1):
@@ -138,7 +140,7 @@ def _frame(paper: str, experiment: Experiment, found: Measured) -> pd.DataFrame:
         "measured": datetime.now(UTC).date().isoformat(),
         "evofool": evofool.__version__,
     }
-    pairs = list(zip(found.units, found.values)) or [("", None)]
+    pairs: list[tuple[str, float | None]] = [*zip(found.units, found.values)] or [("", None)]
     frame = pd.DataFrame([{**facts, "unit": unit, "value": value} for unit, value in pairs])
     numbers = ("value", "low", "high", "null")
     return frame.astype({**dict.fromkeys(numbers, "Float64"), "n": "Int64"})

@@ -77,13 +77,14 @@ def test_every_experiment_can_be_made_or_says_why_not() -> None:
         if each.ours and each.ours.table:
             assert each.ours.table in MADE_BY
     for runs in RUNS.values():
-        for budget in (runs.small, runs.full):
-            load_config(runs.config, {**runs.overrides, **budget})
+        for budget in runs.seeds:
+            load_config(runs.config, {**runs.overrides, **runs.more.get(budget, {})})
     for answer in ANSWERS.values():
         assert isinstance(answer.of, str) or set(answer.of) <= set(RUNS)
 
 
 def ask(folder: Path, paper: str = "mnist", limit: int | None = None, **options: Any) -> Outcome:
+    (folder / "results").mkdir(exist_ok=True)
     chosen = Options(**{"results": str(folder / "results"), "runs": str(folder / "runs"), **options})
     return conduct("reproduce", [paper], chosen, out=folder / "out", limit=limit, pool="inline")
 
@@ -132,6 +133,8 @@ def test_wrong_words_are_said(tmp_path: Path) -> None:
         ask(tmp_path, "mnits")
     with pytest.raises(ConfigError, match="--budget: 'tiny' is not small, full or none"):
         ask(tmp_path, budget="tiny")
+    with pytest.raises(ConfigError, match="--results: there is no folder nowhere"):
+        ask(tmp_path, results="nowhere")
 
 
 @pytest.mark.slow
@@ -140,7 +143,7 @@ def test_what_is_missing_is_made_once_and_a_kill_loses_one_run_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lenet_file: Path
 ) -> None:
     tiny = {"search.generations": 3, "search.offspring": 20, "search.initial": 20, "target.spec": f"lenet:{lenet_file}"}
-    runs = dataclasses.replace(RUNS["mnist_cppn"], small=tiny)
+    runs = dataclasses.replace(RUNS["mnist_cppn"], overrides=tiny)
     monkeypatch.setitem(RUNS, "mnist_cppn", runs)
     made: list[str] = []
     run = designs.runner.run

@@ -129,7 +129,7 @@ def stored(experiment: Experiment, folder: Path) -> Measured | None:
         frame = pd.read_csv(path, dtype={"level": str})
         source = f"{path}, sha256 {hashlib.sha256(data).hexdigest()[:12]}"
         if isinstance(ours, OfStudy):
-            found = _of_summary(ours, frame, source)
+            found = _of_summary(ours, chosen(frame, ours.of_table), source)
         else:
             less = chosen(frame, ours.where_less) if ours.less else None
             found = _by_seed(ours, chosen(frame, ours.where), less, source)
@@ -237,8 +237,8 @@ class Laboratory:
         """The runs of a name, those that are missing made first."""
         if name not in self._runs:
             runs = RUNS[name]
-            budget = runs.small if self.budget == "small" else runs.full
-            overrides = {key: self._filled(value) for key, value in {**runs.overrides, **budget}.items()}
+            given = {**runs.overrides, **runs.more.get(self.budget, {})}
+            overrides = {key: self._filled(value) for key, value in given.items()}
             if self.pool:
                 overrides["evaluation.pool"] = self.pool
             seeds = tuple(range(1, runs.seeds[self.budget] + 1))
@@ -254,7 +254,7 @@ class Laboratory:
         if name not in self._answers:
             answer = ANSWERS[name]
             study, _ = load_study(answer.study)
-            given = answer.small if self.budget == "small" else answer.full
+            given = {**answer.options, **answer.more.get(self.budget, {})}
             options = study.options(**{key: self._filled(value) for key, value in given.items()})
             subject: list[Any] = (
                 [run for part in answer.of for run in self._made(part)]

@@ -58,13 +58,14 @@ class OfStudy:
         answer: a name of protocols.ANSWERS.
         where: which row, {column: a pattern}; the last if there are several.
         null: which row has the null, in place of the experiment's.
-        table: docs/results/NAME.csv that has such a summary.
+        table: docs/results/NAME.csv that has such a summary, of several things: which of them, `of_table`.
     """
 
     answer: str
     where: Mapping[str, str]
     null: Mapping[str, str] = field(default_factory=dict)
     table: str = ""
+    of_table: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
