@@ -151,7 +151,8 @@ def _common_options(name: str, study: Study) -> Any:
         more = {"runs": ", and RUN/_studies of one run", "paper": "/PAPER"}
         text = OUT.format(name, more.get(study.subject, ""))
         yield _parameter("out", Annotated[Path | None, Option(help=text, parser=file_path)], None)
-    text = LIMIT.format(study.things, study.smoke)
+    of = " of --budget none" if study.subject == "paper" else ""
+    text = LIMIT.format(study.things, f"{study.smoke}{of}")
     yield _parameter("limit", Annotated[int | None, Option(metavar="N", help=text, min=1)], None)
     if study.evaluates:
         yield _parameter("pool", Annotated[str | None, Option(help=POOL)], None)

@@ -45,6 +45,7 @@ REPRODUCE = pa.schema(
         ("n", pa.int64()),
         ("null", pa.float64()),  # the study's own, where it has one
         ("networks", pa.string()),  # fingerprints
+        ("evaluations", pa.int64()),  # of each run; null where ours is of no runs
         ("command", pa.string()),
         ("measured", pa.string()),  # the day on which the number was made or read here
         ("evofool", pa.string()),
@@ -79,7 +80,7 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
     laboratory = Laboratory(Path(options.runs), options.budget, work.pool, work.address, work.allow_code, work.tell)
     for number, experiment in enumerate(experiments, 1):
         found = None if options.anew else _before(experiment, Path(options.results))
-        if found is None and (reason := _why_not(experiment, laboratory)):
+        if found is None and (reason := _why_not(experiment, laboratory, options.results)):
             found = Measured(reason, [], [])
         source = found.source if found else laboratory.source(experiment)
         if work.missing([(paper, experiment.name, source)]):
@@ -104,24 +105,24 @@ def _before(experiment: Experiment, folder: Path) -> Measured | None:
     if rows.empty:
         return None
     rows = rows[rows["source"] == rows["source"].iloc[-1]]
-    low, high, null = (None if pd.isna(value) else float(value) for value in rows[["low", "high", "null"]].iloc[0])
-    n, networks = rows["n"].iloc[0], rows["networks"].fillna("").iloc[0]
+    first = {name: None if pd.isna(value) else value for name, value in rows.iloc[0].items()}
     return Measured(
-        rows["source"].iloc[0],
+        first["source"],
         rows["value"].astype(float).tolist(),
         rows["unit"].tolist(),
-        low,
-        high,
-        None if pd.isna(n) else int(n),
-        null,
-        networks,
-        rows["command"].iloc[0],
+        low=first["low"],
+        high=first["high"],
+        n=first["n"] and int(first["n"]),
+        null=first["null"],
+        networks=first["networks"] or "",
+        evaluations=first["evaluations"] and int(first["evaluations"]),
+        command=first["command"],
     )
 
 
-def _why_not(experiment: Experiment, laboratory: Laboratory) -> str:
+def _why_not(experiment: Experiment, laboratory: Laboratory, results: str) -> str:
     if laboratory.budget == "none" and not experiment.why_not:
-        return f"not in {RESULTS}, and --budget none makes nothing"
+        return f"not in {results}, and --budget none makes nothing"
     return laboratory.why_not(experiment)
 
 
@@ -136,6 +137,7 @@ def _frame(paper: str, experiment: Experiment, found: Measured) -> pd.DataFrame:
         "n": found.n,
         "null": found.null,
         "networks": found.networks,
+        "evaluations": found.evaluations,
         "command": found.command,
         "measured": datetime.now(UTC).date().isoformat(),
         "evofool": evofool.__version__,
@@ -143,7 +145,7 @@ def _frame(paper: str, experiment: Experiment, found: Measured) -> pd.DataFrame:
     pairs: list[tuple[str, float | None]] = [*zip(found.units, found.values)] or [("", None)]
     frame = pd.DataFrame([{**facts, "unit": unit, "value": value} for unit, value in pairs])
     numbers = ("value", "low", "high", "null")
-    return frame.astype({**dict.fromkeys(numbers, "Float64"), "n": "Int64"})
+    return frame.astype({**dict.fromkeys(numbers, "Float64"), **dict.fromkeys(("n", "evaluations"), "Int64")})
 
 
 def summarise(frame: pd.DataFrame) -> list[Facts]:
@@ -171,6 +173,7 @@ def _summary(experiment: Experiment, rows: pd.DataFrame) -> Facts:
         "mark": experiment.mark,
         "verdict": verdict(experiment, low, high, null) if values else "not run",
         "null": null,
+        "evaluations": None if pd.isna(first["evaluations"]) else int(first["evaluations"]),
         "measure": experiment.measure,
         "command": first["command"] or first["source"],
     }
@@ -215,6 +218,6 @@ STUDY = Study(
     figure=_figure,
     options=Options,
     things="experiments",
-    smoke=1,
+    smoke=30,
     evaluates=True,
 )

@@ -52,7 +52,8 @@ def _ours(row: Facts) -> str:
         return ""
     never = "never" if row["value"] is None else figure(row["value"])
     interval = "" if row["low"] is None else f" ({figure(row['low'])} to {figure(row['high'])})"
-    return f"{never}{interval}, n {row['n']}"
+    evaluations = "" if row["evaluations"] is None else f", {row['evaluations']:,} evaluations"
+    return f"{never}{interval}, n {row['n']}{evaluations}"
 
 
 def _command(row: Facts, why_not: str) -> str:

@@ -48,6 +48,7 @@ class Measured:
         source: where it comes from: the file with the beginning of its sha256, or the budget with that of its plan; or
             why it was not measured.
         networks: fingerprints, as far as they are known.
+        evaluations: of each run, at most.
         command: that makes it.
     """
 
@@ -59,6 +60,7 @@ class Measured:
     n: int | None = None
     null: float | None = None
     networks: str = ""
+    evaluations: int | None = None
     command: str = ""
 
 
@@ -147,7 +149,9 @@ def _by_seed(ours: OfRuns, rows: pd.DataFrame, less: pd.DataFrame | None, source
     if values.empty:
         return None
     networks = sorted(set(rows["target_fingerprint"])) if "target_fingerprint" in rows else []
-    return Measured(source, values.tolist(), [f"seed {seed}" for seed in values.index], networks=" ".join(networks))
+    units = [f"seed {seed}" for seed in values.index]
+    evaluations = int(rows["evaluations"].max()) if "evaluations" in rows else None
+    return Measured(source, values.tolist(), units, networks=" ".join(networks), evaluations=evaluations)
 
 
 def _of_summary(ours: OfStudy, frame: pd.DataFrame, source: str) -> Measured | None:
