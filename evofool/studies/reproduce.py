@@ -24,7 +24,7 @@ from evofool.store.schemas import SCHEMA_VERSION
 from evofool.studies.shared.charts import Panel, dots
 from evofool.studies.shared.papers import EXPERIMENTS, PAPERS
 from evofool.studies.shared.protocols import BUDGETS
-from evofool.studies.shared.replicating import ALL, Laboratory, Measured, stored, together
+from evofool.studies.shared.replicating import ALL, Laboratory, Measured, reading, stored, together
 from evofool.studies.shared.verdicts import VERDICTS, Experiment, verdict
 from evofool.studies.study import Study, Work
 
@@ -99,25 +99,26 @@ def _before(experiment: Experiment, folder: Path) -> Measured | None:
     path = folder / OURS
     if not path.is_file():
         return None
-    frame = pd.read_csv(path, dtype={"networks": str})
-    rows = frame[(frame["paper"] == experiment.paper) & (frame["experiment"] == experiment.name)]
-    rows = rows[rows["value"].notna()]
-    if rows.empty:
-        return None
-    rows = rows[rows["source"] == rows["source"].iloc[-1]]
-    first = {name: None if pd.isna(value) else value for name, value in rows.iloc[0].items()}
-    return Measured(
-        first["source"],
-        rows["value"].astype(float).tolist(),
-        rows["unit"].tolist(),
-        low=first["low"],
-        high=first["high"],
-        n=first["n"] and int(first["n"]),
-        null=first["null"],
-        networks=first["networks"] or "",
-        evaluations=first["evaluations"] and int(first["evaluations"]),
-        command=first["command"],
-    )
+    with reading(path):
+        frame = pd.read_csv(path, dtype={"networks": str})
+        rows = frame[(frame["paper"] == experiment.paper) & (frame["experiment"] == experiment.name)]
+        rows = rows[rows["value"].notna()]
+        if rows.empty:
+            return None
+        rows = rows[rows["source"] == rows["source"].iloc[-1]]
+        first = {name: None if pd.isna(value) else value for name, value in rows.iloc[0].items()}
+        return Measured(
+            first["source"],
+            rows["value"].astype(float).tolist(),
+            rows["unit"].tolist(),
+            low=first["low"],
+            high=first["high"],
+            n=first["n"] and int(first["n"]),
+            null=first["null"],
+            networks=first["networks"] or "",
+            evaluations=first["evaluations"] and int(first["evaluations"]),
+            command=first["command"],
+        )
 
 
 def _why_not(experiment: Experiment, laboratory: Laboratory, results: str) -> str:

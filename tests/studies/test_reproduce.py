@@ -106,7 +106,7 @@ def test_tables_are_read_and_what_is_in_none_is_not_run(tmp_path: Path) -> None:
     assert found["cppn_median"]["verdict"] == "not run" and found["cppn_median"]["value"] is None
     row["to"] = "nothing"
     pd.DataFrame([row]).to_csv(results / "transfer.csv", index=False)
-    with pytest.raises(ConfigError, match=r"transfer.csv: is no table of transfer: there is no column 'figure'"):
+    with pytest.raises(ConfigError, match=r"transfer.csv: is no table .* there is no column 'figure'"):
         ask(tmp_path, budget="none")
 
 
@@ -126,6 +126,11 @@ def test_a_number_of_an_earlier_call_counts_until_anew(tmp_path: Path) -> None:
     first = ask(tmp_path, budget="none").summary[0]
     assert (first["verdict"], first["n"], first["value"], first["command"]) == ("same", 3, 0.99996, "evofool x")
     assert ask(tmp_path, budget="none", anew=True).summary[0]["verdict"] == "not run"
+    (tmp_path / "results" / "reproduce.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(
+        ConfigError, match=r"reproduce.csv: is no table as evofool writes it: KeyError: 'paper'; --anew"
+    ):
+        ask(tmp_path, budget="none")
 
 
 def test_wrong_words_are_said(tmp_path: Path) -> None:

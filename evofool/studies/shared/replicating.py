@@ -6,9 +6,10 @@ run has not committed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pandas as pd
 
 from evofool.base.registry import STUDIES
 from evofool.config.designs import Design
-from evofool.errors import ConfigError
+from evofool.errors import ConfigError, first_line
 from evofool.records import Facts
 from evofool.runs.designs import run_trials
 from evofool.store.reader import Run
@@ -29,7 +30,7 @@ from evofool.studies.study import conduct, load_study
 from evofool.targets.training.datasets import load_dataset
 from evofool.targets.training.train import train_lenet
 
-__all__ = ["ALL", "Laboratory", "Measured", "chosen", "row_of", "stored", "together"]
+__all__ = ["ALL", "Laboratory", "Measured", "chosen", "reading", "row_of", "stored", "together"]
 
 LEVEL = 0.9999
 EARLY = 50  # generations
@@ -109,7 +110,7 @@ def chosen(frame: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
     mask = pd.Series(True, index=frame.index)
     for column, pattern in where.items():
         if column not in frame:
-            raise ConfigError(f"there is no column {column!r} in it.")
+            raise ConfigError(f"there is no column {column!r} in it")
         mask &= frame[column].astype(str).str.fullmatch(pattern)
     return frame[mask]
 
@@ -126,19 +127,27 @@ def stored(experiment: Experiment, folder: Path) -> Measured | None:
     path = folder / f"{ours.table}.csv"
     if not path.is_file():
         return None
-    try:
-        data = path.read_bytes()
+    with reading(path):
         frame = pd.read_csv(path, dtype={"level": str})
-        source = f"{path}, sha256 {hashlib.sha256(data).hexdigest()[:12]}"
+        source = f"{path}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
         if isinstance(ours, OfStudy):
             found = _of_summary(ours, chosen(frame, ours.of_table), source)
         else:
             less = chosen(frame, ours.where_less) if ours.less else None
             found = _by_seed(ours, chosen(frame, ours.where), less, source)
         return found and replace(found, command=MADE_BY[ours.table])
-    except (ConfigError, ValueError, KeyError) as error:
-        said = getattr(error, "message", f"{error}.")
-        raise ConfigError(f"{path}: is no table of {ours.table}: {said} --anew measures without it.") from None
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """While a table of docs/results is read: what is wrong with it becomes a sentence (ConfigError)."""
+    try:
+        yield
+    except (ConfigError, ValueError, LookupError, TypeError) as error:
+        said = error.message if isinstance(error, ConfigError) else first_line(error)
+        raise ConfigError(
+            f"{path}: is no table as evofool writes it: {said.rstrip('.')}; --anew measures without it."
+        ) from None
 
 
 def _by_seed(ours: OfRuns, rows: pd.DataFrame, less: pd.DataFrame | None, source: str) -> Measured | None:
