@@ -9,8 +9,10 @@
 # make bench-report  size of a report of a thousand classes, and how soon its gallery can be used; Markdown, minutes; needs chromium
 # make chaos  kills, power loss, cut cables, hostile files by thousands; Markdown, docs/chaos.json; needs root, strace
 # make gpu-check  is evofool right on this GPU? in under five minutes; docs/gpu.md. gpu-pack fetches what it needs elsewhere
-# make figures  the figures of docs/results.md that take minutes; prints Markdown
-# make figures-transfer  those of transfer between LeNets; a quarter of an hour
+# make results  writes docs/results.md from the tables in docs/results
+# make figures  the runs on MNIST of docs/results.md; half an hour, into docs/results
+# make figures-transfer  transfer between LeNets; a quarter of an hour, into docs/results
+# make figures-reproduce  what evofool study reproduce finds, at its full budget; hours, into docs/results
 # make figures-imagenet  those on ImageNet networks; hours
 # make figures-defaults  the defaults of the search beside others; hours, into docs/results
 # make figures-families SQUEEZENET=FILE  transfer between four ImageNet networks, and ensembles; hours, into docs/results
@@ -31,7 +33,7 @@ STAMP := $(VENV)/.installed
 # Of torch there are builds for CPUs and for GPUs, each with packages of its own: it is left to the ranges of pyproject.toml.
 OF_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
-.PHONY: demo test proofs check house notebooks constraints bench bench-watch bench-report chaos gpu-check gpu-pack figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion figures-screens figures-ascend figures-lineage figures-retrain figures-ablate clean
+.PHONY: demo test proofs check house notebooks constraints bench bench-watch bench-report chaos gpu-check gpu-pack results figures figures-transfer figures-imagenet figures-defaults figures-families figures-relatives figures-fashion figures-screens figures-ascend figures-lineage figures-retrain figures-ablate figures-reproduce clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("evofool needs Python 3.11 or newer; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -90,6 +92,12 @@ gpu-check: $(STAMP) weights/lenet.safetensors
 FOR ?= $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:2], sep=".")')
 gpu-pack: weights/lenet.safetensors
 	$(BIN)/python tests/gpu/packages.py fetch --wheels tests/gpu/wheels --python $(FOR) --have $(HAVE)
+
+results: $(STAMP)
+	$(BIN)/python tests/figures/results.py
+
+figures-reproduce: $(STAMP)
+	$(BIN)/python tests/figures/reproduce.py
 
 figures: $(STAMP)
 	$(BIN)/python tests/figures/mnist.py

@@ -139,7 +139,8 @@ ROOMS = (
             "shared.ascent_findings shared.climbing shared.ascent_rows study shared.readable shared.exciting "
             "shared.switches shared.kinship shared.likeness shared.phylogeny shared.album "
             "shared.fooling_class shared.protection shared.erasing shared.motifs shared.knockouts shared.losses "
-            "shared.ablation_findings shared.changes shared.ablation_figure compare score transfer design"
+            "shared.ablation_findings shared.changes shared.ablation_figure "
+            "shared.verdicts shared.papers shared.protocols shared.replicating compare score transfer design"
         ),
     ),
     Room(

@@ -48,6 +48,7 @@ STUDIES = {  # `evofool study NAME`, its question: a studies.study.Study
     "ascend": ("How soon does following the gradient fool a network?", "evofool.studies.ascend:STUDY"),
     "lineage": ("From whom do elites descend, and are elites of related classes kin?", "evofool.studies.lineage:STUDY"),
     "retrain": ("Is a network that learned from fooling images harder to fool?", "evofool.studies.retrain:STUDY"),
+    "reproduce": ("What do the papers' experiments come to here?", "evofool.studies.reproduce:STUDY"),
     "score": ("What does a network say of any pictures?", "evofool.studies.score:STUDY"),
     "ablate": (
         "Does an elite's confidence rest on repetition, a region, single genes?",

@@ -36,6 +36,7 @@ SUBJECTS = {
     "pictures": Annotated[
         list[Path], Argument(metavar="IMAGES...", help="Pictures, or folders of them.", parser=file_path)
     ],
+    "paper": Annotated[str, Argument(metavar="PAPER", help="mnist or imagenet, whose experiments are meant.")],
 }
 OUT = "Folder to write to; by default studies/{}{}."
 LIMIT = "Only the first N {}, into files of their own; {} take under 20 seconds."
@@ -149,9 +150,11 @@ def own_options(options: type) -> Iterator[inspect.Parameter]:
 
 def _common_options(name: str, study: Study) -> Any:
     if study.subject != "run":
-        text = OUT.format(name, ", and RUN/_studies of one run" if study.subject == "runs" else "")
+        more = {"runs": ", and RUN/_studies of one run", "paper": "/PAPER"}
+        text = OUT.format(name, more.get(study.subject, ""))
         yield parameter("out", Annotated[Path | None, Option(help=text, parser=file_path)], None)
-    text = LIMIT.format(study.things, study.smoke)
+    of = " of --budget none" if study.subject == "paper" else ""
+    text = LIMIT.format(study.things, f"{study.smoke}{of}")
     yield parameter("limit", Annotated[int | None, Option(metavar="N", help=text, min=1)], None)
     if study.evaluates:
         yield parameter("pool", Annotated[str | None, Option(help=POOL)], None)

@@ -41,9 +41,10 @@ def run_trials(
     with contextlib.closing(SharedPool()) as shared:
         for number, trial in enumerate(_alike_together(trials), 1):
             path = design.folder / trial.run_name
-            said = ", ".join(f"{factor} {level}" for factor, level in trial.levels.items())
+            levels = [f"{factor} {level}" for factor, level in trial.levels.items()]
+            said = ", ".join([*levels, f"seed {trial.seed}"])
             finished = _finished(path, trial, options.get("allow_numerics_change", False))
-            tell(f"run {number} of {len(trials)}: {said}, seed {trial.seed}: {'is there' if finished else path}")
+            tell(f"run {number} of {len(trials)}: {said}: {'is there' if finished else path}")
             run = finished or runner.run(design.config, list(trial.overrides), out=path, shared=shared, **options)
             section, network = repr(trial.config.target), run.provenance["target_fingerprint"]
             first, where = networks.setdefault(section, (network, path))

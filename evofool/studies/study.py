@@ -29,7 +29,8 @@ from evofool.studies.shared.tables import Key, StudyTable
 
 __all__ = ["NoOptions", "Outcome", "Study", "Work", "conduct", "load_study"]
 
-SUBJECTS = ("run", "runs", "network", "pictures")
+SUBJECTS = ("run", "runs", "network", "pictures", "paper")
+ONE = ("run", "network", "paper")  # of which there is one
 AGAIN = "the same command, which computes only what is missing"
 
 
@@ -44,7 +45,7 @@ class Work:
 
     Attributes:
         subject: a Run for "run", a list of them for "runs", a spec as of target.spec for "network", a list of paths for
-            "pictures".
+            "pictures", a name for "paper".
         options: of the study's own class.
         limit: how many of the subject's things (elites, pictures, runs) count; None for all. See `first`.
         pool, address, allow_code: as of `conduct`, for a study that evaluates.
@@ -93,7 +94,7 @@ class Study:
     """A study; its question stands in the table of the registry.
 
     Attributes:
-        subject: "run", "runs", "network" or "pictures".
+        subject: "run", "runs", "network", "pictures" or "paper".
         schema: of the table, with schema_version in its metadata.
         keys: the columns that tell groups of rows apart; a group that is stored is not computed again.
         rows: yields whole groups, as a DataFrame or a Table of the schema, after asking `Work.missing` which are.
@@ -178,9 +179,11 @@ def conduct(
 
     Args:
         name: as in the table of studies.
-        subject: what it is asked of: runs, by directory or themselves, a network's spec, or paths of pictures.
+        subject: what it is asked of: runs, by directory or themselves, a network's spec, paths of pictures, or the name
+            of a paper's experiments.
         options: of the study's own class; the defaults are taken without.
-        out: the folder to write to, which is made; by default RUN/_studies of one run, else studies/NAME.
+        out: the folder to write to, which is made; by default RUN/_studies of one run, else studies/NAME, of a
+            paper studies/NAME/PAPER.
         limit: ask it of the first few of the subject's things only. Such rows have files of their own, with "-limitN"
             after the name, and are never mixed with others.
         pool: "inline" or "ray", in place of a run's own.
@@ -203,9 +206,11 @@ def conduct(
     one = subjects[0] if study.subject in ("run", "runs") and len(subjects) == 1 and out is None else None
     attrs: Facts = {"study": name} | ({"run_id": one.provenance["run_id"]} if one else {})
     stem = f"{name}{behind}" if limit is None else f"{name}{behind}-limit{limit}"
+    if study.subject == "paper" and out is None:
+        out = Path("studies") / name / str(subjects[0])
     table = StudyTable(_folder(name, one, out), stem, study.schema, study.keys, attrs, one and one.store.remote)
     work = Work(
-        subjects[0] if study.subject in ("run", "network") else subjects,
+        subjects[0] if study.subject in ONE else subjects,
         options,
         limit,
         pool,
@@ -283,7 +288,7 @@ def _opened(study: Study, subject: Sequence[str | Path | Run]) -> list[Any]:
     if study.subject in ("run", "runs"):
         runs = [run if isinstance(run, Run) else open_run(run) for run in subject]
         subject = list({str(run.path.resolve()): run for run in runs}.values())
-    if not subject or (study.subject in ("run", "network") and len(subject) > 1):
+    if not subject or (study.subject in ONE and len(subject) > 1):
         raise ConfigError(f"this study is of one {study.subject}; {len(subject)} were given.")
     return list(subject)
 

@@ -1,7 +1,8 @@
-"""Prints, as Markdown, docs/results.md's figures on transfer from one LeNet to another: `make figures-transfer`.
+"""The figures of docs/results.md on transfer from one LeNet to another: `make figures-transfer`, a quarter of an hour.
 
 Two LeNets, one recipe, trained from other seeds; thirty CPPN runs against each, of 60 generations, give 300 images.
-Every image is scored by the other network.
+Every image is scored by the other network. Runs go to runs/figures/, and go on where they stopped; the shares, of all
+images and of each digit's, are rows of docs/results/transfer.csv.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+import rows
 from mnist import RUNS, lenet, machine
 
 import evofool
-from evofool.studies.transfer import summarise
+from evofool.studies.shared.agreement import tidy
+from evofool.studies.shared.statistics import wilson
 
 SEEDS, GENERATIONS = range(1, 31), 60
 
@@ -28,28 +31,19 @@ def scored(source: int, to: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def share(entry: dict[str, Any]) -> str:
-    """A share with its interval and what it is of."""
-    return f"{entry['share']:.1%} ({entry['low']:.1%} to {entry['high']:.1%}; {entry['count']} of {entry['n']})"
-
-
-def main() -> None:
-    """One row for each direction, then each digit by itself."""
-    columns = ["from, to", "images", "same answer", ">= 0.99 by both", ">= 0.9999 by both", "source surer, same answer"]
-    print(f"| {' | '.join(columns)} | median confidence there |\n|{'---|' * (len(columns) + 1)}")
-    digits = {}
-    for source, to in ((1, 2), (2, 1)):
-        frame = scored(source, to)
-        row = next(r for r in summarise(frame) if r["elites"] == "all")
-        figures = [share(row[name]) for name in ("same_top1", "both_99", "both_9999", "source_surer")]
-        print(f"| LeNet {source}, {to} | {row['n']} | {' | '.join(figures)} | {row['median_confidence']:.6f} |")
-        digits[source] = frame.groupby("class_name")["class_is_top1"].mean()
-    names = sorted(digits[1].index)
-    print(f"\n| share whose digit is the answer | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    for source, to in ((1, 2), (2, 1)):
-        print(f"| LeNet {source}, {to} | {' | '.join(f'{digits[source][name]:.0%}' for name in names)} |")
+def shares(source: int, to: int) -> list[dict[str, Any]]:
+    """The summary of the study, and the share of each digit by itself."""
+    frame = scored(source, to)
+    found = [{**row, "runs": len(SEEDS)} for row in tidy(frame)]
+    for digit, part in frame.groupby("class_name"):
+        right, n = int(part["class_is_top1"].sum()), len(part)
+        low, high = wilson(right, n)
+        facts = {"figure": "class_is_top1", "value": right / n, "low": low, "high": high, "n": n, "runs": len(SEEDS)}
+        found.append({"to": found[0]["to"], "variant": "same_pixels", "elites": f"digit {digit}", **facts})
+    return found
 
 
 if __name__ == "__main__":
     machine()
-    main()
+    for pair in ((1, 2), (2, 1)):
+        rows.have("transfer", dict(zip(("from_lenet", "to_lenet"), pair)), lambda: shares(*pair))  # noqa: B023

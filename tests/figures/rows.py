@@ -1,0 +1,51 @@
+"""Rows of docs/results/NAME.csv: written as they come, none computed twice; when and on what, measured.csv says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import evofool
+from evofool.base.provenance import facts, versions
+
+RESULTS = Path("docs/results")
+MEASURED = "measured"  # the table of tables
+
+
+def read(name: str) -> pd.DataFrame:
+    """The rows so far; keys that look like numbers stay text."""
+    path = RESULTS / f"{name}.csv"
+    return pd.read_csv(path, dtype={"lenet": str, "level": str}) if path.is_file() else pd.DataFrame()
+
+
+def have(name: str, key: Mapping[str, Any], make: Callable[[], list[dict[str, Any]] | dict[str, Any]]) -> None:
+    """See to it that a table has the rows of a key, {column: value}: they are computed unless they are there."""
+    frame = read(name)
+    if not frame.empty and (frame[list(key)].astype(str) == [str(value) for value in key.values()]).all(axis=1).any():
+        return
+    made = make()
+    rows = [{**key, **row} for row in (made if isinstance(made, list) else [made])]
+    write(name, pd.concat([frame, pd.DataFrame(rows)], ignore_index=True))
+    print(name, *key.values(), flush=True)
+
+
+def write(name: str, frame: pd.DataFrame) -> None:
+    """Write a whole table, and note when and on what."""
+    _put(name, frame)
+    machine = facts()
+    noted = {"table": name, "date": date.today().isoformat(), "evofool": evofool.__version__}
+    noted["machine"] = f"{machine['processor']}, {machine['cores']} cores, torch {versions()['torch']}"
+    before = read(MEASURED)
+    rows = [] if before.empty else [row for row in before.to_dict("records") if row["table"] != name]
+    _put(MEASURED, pd.DataFrame(sorted([*rows, noted], key=lambda row: row["table"])))
+
+
+def _put(name: str, frame: pd.DataFrame) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    part = RESULTS / f"{name}.csv.part"
+    frame.to_csv(part, index=False, float_format="%.9g", lineterminator="\n")
+    part.replace(RESULTS / f"{name}.csv")
