@@ -46,14 +46,14 @@ STUDIES = {  # `evofool study NAME`, its question: a studies.study.Study
     "compare": ("Which of several configurations fools the network sooner or better?", "evofool.studies.compare:STUDY"),
     "siblings": ("Are classes that have many like them harder to fool for?", "evofool.studies.siblings:STUDY"),
     "ascend": ("How soon does following the gradient fool a network?", "evofool.studies.ascend:STUDY"),
-    "lineage": ("From whom do elites descend, and are elites of related classes kin?", "evofool.studies.lineage:STUDY"),
-    "retrain": ("Is a network that learned from fooling images harder to fool?", "evofool.studies.retrain:STUDY"),
-    "reproduce": ("What do the papers' experiments come to here?", "evofool.studies.reproduce:STUDY"),
-    "score": ("What does a network say of any pictures?", "evofool.studies.score:STUDY"),
     "ablate": (
         "Does an elite's confidence rest on repetition, a region, single genes?",
         "evofool.studies.ablate:STUDY",
     ),
+    "lineage": ("From whom do elites descend, and are elites of related classes kin?", "evofool.studies.lineage:STUDY"),
+    "retrain": ("Is a network that learned from fooling images harder to fool?", "evofool.studies.retrain:STUDY"),
+    "score": ("What does a network say of any pictures?", "evofool.studies.score:STUDY"),
+    "reproduce": ("What do the papers' experiments come to here?", "evofool.studies.reproduce:STUDY"),
 }
 VIEWS = {  # what a store.reader.Run shows of itself; its methods say what each is
     "accessor": "evofool.report.accessor:Elites",

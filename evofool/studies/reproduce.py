@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -106,9 +106,9 @@ def _before(experiment: Experiment, folder: Path) -> Measured | None:
         if rows.empty:
             return None
         rows = rows[rows["source"] == rows["source"].iloc[-1]]
-        first = {name: None if pd.isna(value) else value for name, value in rows.iloc[0].items()}
+        first: dict[str, Any] = {name: None if pd.isna(value) else value for name, value in rows.iloc[0].items()}
         return Measured(
-            first["source"],
+            str(first["source"]),
             rows["value"].astype(float).tolist(),
             rows["unit"].tolist(),
             low=first["low"],
