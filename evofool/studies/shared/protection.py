@@ -141,9 +141,8 @@ def _sentence(summary: list[Facts]) -> str:
         change = by[defence, number, "median_log_odds_less_dnn_1"]
         test = f"p {change['p']:.2g} of {_seeds(change)}" if change["p"] else f"p {change['p_runs']:.2g} of the runs"
         less = f"log-odds {change['value']:+.2f}, 95 % interval {change['low']:+.2f} to {change['high']:+.2f}"
-        parts.append(
-            f"DNN_{number} by a median confidence of {_told(by[defence, number, 'median'])} ({less}; Mann-Whitney's {test})"
-        )
+        fooled = f"DNN_{number} by a median confidence of {_told(by[defence, number, 'median'])}"
+        parts.append(f"{fooled} ({less}; Mann-Whitney's {test})")
     first, last = (by[defence, number, "evaluations_to_99"]["value"] for number in (1, numbers[-1]))
     accuracy = [by[defence, number, "held_out_accuracy"]["value"] for number in (1, numbers[-1])]
     return (
