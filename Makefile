@@ -24,7 +24,7 @@
 # make figures-fashion  fooling against training size, classes, width, labels; three quarters of an hour, into docs/results
 # make test NEWEST=1  in a new venv with the newest versions there are instead of those of constraints.txt; likewise others
 # make constraints  writes constraints.txt anew, from such a venv in which all tests passed
-# make figures-retrain  networks that learn from what fooled those before them; two CPU hours, into docs/results
+# make figures-retrain  networks that learn from what fooled those before them; about three CPU hours, into docs/results
 PYTHON ?= python3
 NEWEST ?=
 VENV := $(if $(NEWEST),.venv-newest,.venv)

@@ -137,8 +137,8 @@ def _plan(work: Work, taught: Taught) -> Plan:
         overrides=(search, {**search, "encoding.kind": other}),
         first=first,
         more=options.more or max(1, round(first / 6)),
-        per_run=options.per_run,
-        runs=options.least,
+        per_run=first if work.limit else options.per_run,
+        runs=work.limit or options.least,
         folder=as_path(options.runs),
         options={
             "pool": work.pool or "inline",
@@ -272,7 +272,7 @@ STUDY = Study(
     summarise=summarise,
     figure=figure,
     options=Options,
-    things="networks",
+    things="networks, and of the runs against each",
     smoke=1,
     evaluates=True,
 )

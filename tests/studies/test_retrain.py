@@ -245,6 +245,6 @@ def test_runs_against_another_network_are_not_taken_for_this_ones(
     with safe_open(str(file), framework="pt") as opened:
         facts = opened.metadata()
     save_file({name: tensor * 1.01 for name, tensor in load_file(file).items()}, file, facts)
-    with pytest.raises(IncompatibleRun, match=r"against another network than mlp:.*rm -r"):
+    with pytest.raises(IncompatibleRun, match=r"against another network than lenet:.*rm -r"):
         conduct("retrain", [spec], options(folder), out=tmp_path)
     file.write_bytes(before)

@@ -138,17 +138,22 @@ def _sentence(summary: list[Facts]) -> str:
         return f"DNN_1 is fooled with a median confidence of {_told(one)}, {runs}; nothing has learned from that yet."
     parts = []
     for number in dict.fromkeys([numbers[1], numbers[-1]]):
-        change = by[defence, number, "median_less_dnn_1"]
+        change = by[defence, number, "median_log_odds_less_dnn_1"]
         test = f"p {change['p']:.2g} of {_seeds(change)}" if change["p"] else f"p {change['p_runs']:.2g} of the runs"
-        parts.append(
-            f"DNN_{number} by a median confidence of {_told(by[defence, number, 'median'])} ({change['value']:+.3f}, "
-            f"95 % interval {change['low']:+.3f} to {change['high']:+.3f}; Mann-Whitney's {test})"
-        )
+        less = f"log-odds {change['value']:+.2f}, 95 % interval {change['low']:+.2f} to {change['high']:+.2f}"
+        fooled = f"DNN_{number} by a median confidence of {_told(by[defence, number, 'median'])}"
+        parts.append(f"{fooled} ({less}; Mann-Whitney's {test})")
+    first, last = (by[defence, number, "evaluations_to_99"]["value"] for number in (1, numbers[-1]))
     accuracy = [by[defence, number, "held_out_accuracy"]["value"] for number in (1, numbers[-1])]
     return (
-        f"With {DEFENCES[defence]}, runs fool {' and '.join(parts)} instead of DNN_1's {_told(one)} ({runs}); the "
-        f"held-out accuracy goes from {accuracy[0]:.1%} to {accuracy[1]:.1%}."
+        f"With {DEFENCES[defence]}, runs fool {' and '.join(parts)}, and DNN_1 by {_told(one)} ({runs}); a median of "
+        f"{SURE} takes {_images(last)} instead of {_images(first)} images, and the held-out accuracy goes from "
+        f"{accuracy[0]:.1%} to {accuracy[1]:.1%}."
     )
+
+
+def _images(number: float | None) -> str:
+    return "more than all" if number is None else f"{number:,.0f}"
 
 
 def _told(row: Facts) -> str:
