@@ -29,7 +29,7 @@ from evofool.records import Facts
 from evofool.store.schemas import SCHEMA_VERSION
 from evofool.studies.shared import changes
 from evofool.studies.shared.ablation_figure import figure
-from evofool.studies.shared.ablation_findings import of_elites, summarise
+from evofool.studies.shared.ablation_findings import ELITE, of_elites, summarise
 from evofool.studies.shared.elites import OF_ELITE, VARIANTS, Elites
 from evofool.studies.shared.erasing import FILLS
 from evofool.studies.shared.judging import cluster, judge_of, picture_pool, settings_of
@@ -176,5 +176,10 @@ STUDY = Study(
     options=Options,
     things="elites of each run",
     smoke=10,
+    reads=(
+        *ELITE,
+        *("part", "fill", "change", "scrambled", "grid", "tile", "copies", "removed"),
+        *("pixels_changed", "loss", "class_is_top1", "thumbnail"),
+    ),
     evaluates=True,
 )

@@ -211,7 +211,7 @@ def of_retrain(folder: Path, effect: bool) -> Planted:
 
 def of_ablate(folder: Path, effect: bool) -> Planted:
     """CPPNs against a network that sees one tile of sixteen, four pixels; without the effect, one that sees all."""
-    weight = random_weight(1)
+    weight = random_weight(1, 12)
     if effect:
         seen = torch.zeros(SIZE)
         seen[4:6, 2:4] = 1

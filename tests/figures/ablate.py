@@ -53,7 +53,7 @@ def main(sets: list[str]) -> None:
         outcome = conduct("ablate", runs, out=RUNS / name.replace(" ", "-"), pool="inline", allow_code=True, tell=print)
         rows = [row for row in rows if row["set"] != name]
         rows += [{"set": name, "runs": len(runs), **row} for row in outcome.summary]
-        pd.DataFrame(rows).to_csv(table, index=False)
+        pd.DataFrame(rows).to_csv(table, index=False, float_format="%.6g")
         print(f"{name}: {outcome.sentence}")
 
 

@@ -24,7 +24,7 @@ PLOT, PLOT_WIDE = 150, 330  # pixels of a plot of curves
 POINTS = np.linspace(0, 1, 21)  # shares removed at which curves are pooled
 THIN = 60  # curves of single elites in a plot, at most
 MAPS, MAP, MAPS_A_LINE = 12, 112, 6  # pictures; pixels of one
-COLOURS = 24  # of a picture in a map, each of which is one path
+LEVELS = {1: 24, 3: 4}  # of each channel of a picture in a map, grey or colour; each colour is one path
 STEPS = (0.01, 0.1, 1.0, 10.0)  # log-odds between which genes are counted
 INK, FAINT, GREY, BLUE, RED = "#1b1f24", "#c9ced6", "#8b939e", "#1f5fa8", "#d9480f"
 PLOTS = {"motif": ("copies", " (dashed: equal area at random)"), "tiles": ("tiles in random order", "")}
@@ -153,7 +153,7 @@ def _picture(image: NDArray[np.uint8], left: float, top: float) -> Iterator[str]
     """A small picture, of a few colours, each one path; faded, so that discs are seen on it."""
     height, width, _ = image.shape
     pixels = image.reshape(height * width, -1).astype(np.float64)
-    levels = 256 / max(2, math.floor(COLOURS ** (1 / pixels.shape[1])) if pixels.shape[1] > 1 else COLOURS)
+    levels = 256 / LEVELS[pixels.shape[1]]
     colours, of = np.unique(np.floor(pixels / levels), axis=0, return_inverse=True)
     side = MAP / max(height, width)
     yield f'<g shape-rendering="crispEdges" transform="translate({left:.1f} {top:.1f}) scale({side:.4f})">'
