@@ -106,9 +106,9 @@ def _before(experiment: Experiment, folder: Path) -> Measured | None:
         if rows.empty:
             return None
         rows = rows[rows["source"] == rows["source"].iloc[-1]]
-        first = {name: None if pd.isna(value) else value for name, value in rows.iloc[0].items()}
+        first: Facts = {str(name): None if pd.isna(value) else value for name, value in rows.iloc[0].items()}
         return Measured(
-            first["source"],
+            str(first["source"]),
             rows["value"].astype(float).tolist(),
             rows["unit"].tolist(),
             low=first["low"],
@@ -117,7 +117,7 @@ def _before(experiment: Experiment, folder: Path) -> Measured | None:
             null=first["null"],
             networks=first["networks"] or "",
             evaluations=first["evaluations"] and int(first["evaluations"]),
-            command=first["command"],
+            command=first["command"] or "",
         )
 
 
