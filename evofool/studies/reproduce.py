@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import pyarrow as pa
@@ -106,7 +106,7 @@ def _before(experiment: Experiment, folder: Path) -> Measured | None:
         if rows.empty:
             return None
         rows = rows[rows["source"] == rows["source"].iloc[-1]]
-        first: dict[str, Any] = {name: None if pd.isna(value) else value for name, value in rows.iloc[0].items()}
+        first: Facts = {str(name): None if pd.isna(value) else value for name, value in rows.iloc[0].items()}
         return Measured(
             str(first["source"]),
             rows["value"].astype(float).tolist(),
@@ -117,7 +117,7 @@ def _before(experiment: Experiment, folder: Path) -> Measured | None:
             null=first["null"],
             networks=first["networks"] or "",
             evaluations=first["evaluations"] and int(first["evaluations"]),
-            command=first["command"],
+            command=first["command"] or "",
         )
 
 

@@ -13,6 +13,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import rows
 from mnist import machine
 
 import evofool
@@ -47,12 +48,13 @@ def main() -> None:
     for name in ("screen", "defaults", "defaults_mnist"):
         made = evofool.run_design(HERE / f"{name}.yaml", allow_code=True)
         made.frame.to_csv(RESULTS / f"{name}.csv", index=False)
+        rows.note(name)
         if name != "defaults":
             continue
         curves: dict[str, list[pd.Series]] = {}
         print("| setting | evaluations | seeds | median confidence |\n|---|---|---|---|")
-        for setting, rows in made.frame.groupby("setting", sort=False):
-            curves[str(setting)] = [medians(RUNS / name / run) for run in rows["run"]]
+        for setting, part in made.frame.groupby("setting", sort=False):
+            curves[str(setting)] = [medians(RUNS / name / run) for run in part["run"]]
             for point in POINTS:
                 at = [float(run[run.index <= point].iloc[-1]) for run in curves[str(setting)]]
                 print(f"| {setting} | {point:,} | {len(at)} | {np.median(at):.3f} ({min(at):.3f} to {max(at):.3f}) |")

@@ -13,24 +13,16 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import rows
 from mnist import machine
 
 import evofool
+from evofool.studies.shared.protocols import CLASSES
 from evofool.studies.study import conduct
 from evofool.studies.transfer import Options
 
 RUNS, RESULTS = Path("runs/families"), Path("docs/results")
 NETWORKS = {name: f"python:tests/figures/fast.py:{name}" for name in ("lite0", "lite1", "lite2", "squeezenet")}
-FAMILIES = {
-    "dog": "Chihuahua, beagle, borzoi, Border terrier, golden retriever, collie, boxer, Siberian husky, pug, dalmatian",
-    "cat": "tabby, Persian cat, Siamese cat, lynx, leopard, lion",
-    "bird": "cock, ostrich, robin, bald eagle, peacock, macaw, flamingo, king penguin",
-    "snake": "king snake, green mamba, sea snake, sidewinder, rock python, Indian cobra",
-    "wheeled vehicle": "ambulance, cab, fire engine, freight car, jeep, racer, tank, tractor",
-    "musical instrument": "accordion, electric guitar, grand piano, harp, sax, violin",
-    "fruit": "Granny Smith, strawberry, orange, lemon, pineapple, banana",
-}
-CLASSES = [name for names in FAMILIES.values() for name in names.split(", ")]
 SEEDS, EVALUATIONS = (1, 2, 3), 10_000
 COMBINE = ("mean", "min")
 
@@ -58,9 +50,10 @@ def run(name: str, spec: str | list[str], seed: int, combine: str = "mean") -> e
         "archive_hash": made.archive_hash,
     }
     place = RESULTS / "families_runs.csv"
-    rows = pd.read_csv(place).to_dict("records") if place.is_file() else []
-    if (name, seed) not in {(r["run"], r["seed"]) for r in rows}:
-        pd.DataFrame([*rows, row]).to_csv(place, index=False)
+    before = pd.read_csv(place).to_dict("records") if place.is_file() else []
+    if (name, seed) not in {(r["run"], r["seed"]) for r in before}:
+        pd.DataFrame([*before, row]).to_csv(place, index=False)
+        rows.note("families_runs")
     return made
 
 
@@ -70,6 +63,7 @@ def answers(name: str, runs: list[evofool.Run], out: str, options: object = None
     frame = pd.DataFrame(outcome.summary)
     frame = frame.drop(columns=[column for column in frame if column.endswith("_fingerprint")])
     frame.to_csv(RESULTS / f"{out}.csv", index=False, float_format="%.6g")
+    rows.note(out)
     print(f"\n{outcome.sentence}\n")
 
 
@@ -89,11 +83,12 @@ def main() -> None:
             made = run(f"{combine}-without-{left_out}", members, 1, combine)
             everyone = list(NETWORKS.values())
             frame = evofool.transfer(made, everyone, variants=["same_pixels"], pool="ray", allow_code=True)
-            for to, rows in frame.groupby("to", sort=False):
-                facts = {"combine": combine, "left_out": left_out, "to": to, "is_left_out": to == spec, "n": len(rows)}
-                facts["class_is_top1"] = rows["class_is_top1"].mean()
-                parts.append(facts | {"median_confidence": rows["confidence"].median()})
+            for to, part in frame.groupby("to", sort=False):
+                facts = {"combine": combine, "left_out": left_out, "to": to, "is_left_out": to == spec, "n": len(part)}
+                facts["class_is_top1"] = part["class_is_top1"].mean()
+                parts.append(facts | {"median_confidence": part["confidence"].median()})
             pd.DataFrame(parts).to_csv(RESULTS / "families_ensembles.csv", index=False, float_format="%.6g")
+            rows.note("families_ensembles")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from mnist import machine
+from rows import note
 
 import evofool
 from evofool.studies.shared.statistics import mean_interval
@@ -107,6 +108,8 @@ def main() -> None:
     frame = pd.DataFrame(rows)
     print(frame.groupby(["factor", "level"], sort=False)[list(FIGURES)].mean().to_string(float_format="{:.4g}".format))
     effects(frame).to_csv(RESULTS / "fashion_effects.csv", index=False, float_format="%.6g")
+    for name in ("fashion", "fashion_effects"):
+        note(name)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ def have(name: str, key: Mapping[str, Any], make: Callable[[], list[dict[str, An
 def write(name: str, frame: pd.DataFrame) -> None:
     """Write a whole table, and note when and on what."""
     _put(name, frame)
+    note(name)
+
+
+def note(name: str) -> None:
+    """Have measured.csv say that a table was written today, here."""
     machine = facts()
     noted = {"table": name, "date": date.today().isoformat(), "evofool": evofool.__version__}
     noted["machine"] = f"{machine['processor']}, {machine['cores']} cores, torch {versions()['torch']}"
