@@ -19,7 +19,7 @@ from torch import nn
 
 import evofool
 from evofool.records import Facts
-from evofool.studies import score, transfer
+from evofool.studies import lineage, score, transfer
 from evofool.studies.study import NoOptions
 from evofool.targets.zoo.imagenet import class_names, hypernyms, ids_of, super_classes, synset_words
 
@@ -146,7 +146,7 @@ def of_lineage(folder: Path, effect: bool) -> Planted:
         kin = [r for r in summary if (r["figure"], r["of"]) == ("siblings_apart", "hypernym")]
         return len(kin) == 2 and all(r["value"] < 0 and r["p"] < 0.01 for r in kin)
 
-    return Planted(runs, found)
+    return Planted(runs, found, lineage.Options())
 
 
 FIXTURES: dict[str, Callable[[Path, bool], Planted]] = {
