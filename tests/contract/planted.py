@@ -19,7 +19,7 @@ from torch import nn
 
 import evofool
 from evofool.records import Facts
-from evofool.studies import ablate, reproduce, retrain, score, transfer
+from evofool.studies import ablate, lineage, reproduce, retrain, score, transfer
 from evofool.studies.shared import rules
 from evofool.studies.study import NoOptions
 from evofool.targets.training.datasets import load_dataset, of_classes
@@ -160,7 +160,7 @@ def of_lineage(folder: Path, effect: bool) -> Planted:
         kin = [r for r in summary if (r["figure"], r["of"]) == ("siblings_apart", "hypernym")]
         return len(kin) == 2 and all(r["value"] < 0 and r["p"] < 0.01 for r in kin)
 
-    return Planted(runs, found)
+    return Planted(runs, found, lineage.Options())
 
 
 def striped(folder: Path) -> str:

@@ -95,6 +95,7 @@ def test_a_second_parent_counts_where_either_does() -> None:
     assert (first["strict"], either["strict"]) == pytest.approx((2 / 3, 1 / 3))  # A still held class 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", ["cells", "curiosity", "kinship", "individuals"])
 def test_the_cell_that_a_parent_was_drawn_from_is_drawn_again(selection: str, tmp_path: Path) -> None:
     keys = [f"search.selection={selection}", "variation.crossover_rate=0.5", "encoding.kind=direct"]
@@ -122,6 +123,7 @@ def test_distances_and_figures_of_eight_individuals() -> None:
     assert ancestry.line(tree, H) == [H, G, E, B]
 
 
+@pytest.mark.slow
 def test_the_csv_is_read_by_phylotrackpy_and_distances_are_its_own(tmp_path: Path) -> None:
     run = evolve(tmp_path / "run", target(random_weight(1, 12)), "encoding.kind=direct", generations=20)
     conduct("lineage", [run], load_options(export=str(tmp_path / "out")))
@@ -215,6 +217,7 @@ def test_siblings_that_take_each_others_cells_are_found_to_be_kin() -> None:
         assert stouffer(np.array([row["p"] for row in found])) < 0.001
 
 
+@pytest.mark.slow
 def test_without_an_effect_p_values_are_uniform(few: None) -> None:
     kin, switched = [], []
     for seed in range(200):
@@ -288,6 +291,7 @@ def test_figures_of_runs_are_pooled() -> None:
     assert low is not None and high is not None and low < 0.45 < high
 
 
+@pytest.mark.slow
 def test_what_cannot_be_studied_is_said(command: Command, tmp_path: Path) -> None:
     by, direct = target(random_weight(1, 6)), "encoding.kind=direct"
     run = evolve(tmp_path / "random", by, direct, "search.mode=random", generations=3)
