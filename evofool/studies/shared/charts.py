@@ -121,9 +121,11 @@ def heat_maps(title: str, maps: Mapping[str, Mapping[tuple[str, str], float | No
         high = min(40.0, wide)
         parts += [_text(MARGIN, y, _short(heading, 100), weight="bold")]
         parts += [_text(MARGIN, y + LINE, f"{down}: rows; {across}: columns, by the numbers of the rows", size=12)]
+        heads = [_numbered(column, rows, columns) for column in columns]
+        heads = heads if wide > 30 else [head.strip("[]") for head in heads]  # or they would run into each other
         parts += [
-            _text(LABELS + wide * (j + 0.5), y + LINE * 2, _numbered(column, rows, columns), anchor="middle", size=12)
-            for j, column in enumerate(columns)
+            _text(LABELS + wide * (j + 0.5), y + LINE * 2, head, anchor="middle", size=12)
+            for j, head in enumerate(heads)
         ]
         top = y + LINE * 2 + 8
         for i, row in enumerate(rows):
