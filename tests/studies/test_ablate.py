@@ -180,8 +180,9 @@ def test_forms_verdicts_and_intervals() -> None:
     shares = np.array([0.1, 0.5, 1.0])
     assert form(shares, 7 * shares) == pytest.approx(1) and form(shares, np.array([0, 0, 7.0])) == 0
     assert form(shares, np.array([5, 6, 7.0])) > 7 and np.isnan(form(shares, 0.9 * shares))
-    told = [(0, 0.4), (0.6, 1.9), (3, 5), (0.2, 0.8), (None, None)]
-    assert [verdict(*each) for each in told] == ["max-like", "sum-like", "all-like", "undecided", "undecided"]
+    words = {"max-like": (0, 0.4), "sum-like": (0.6, 1.9), "all-like": (3, 5), "not max-like": (0.6, 3)}
+    assert all(verdict(*interval) == word for word, interval in words.items())
+    assert verdict(0.2, 0.8) == verdict(None, None) == "undecided"
     draw = np.random.default_rng(0)
     runs, individuals = np.repeat(["a", "b", "c"], 40).tolist(), list(range(120))
     resampling, values = Resampling(runs, individuals), draw.normal(3, 1, 120)

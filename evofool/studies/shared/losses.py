@@ -50,7 +50,9 @@ def verdict(low: float | None, high: float | None) -> str:
         return "max-like"
     if low > SUM_LIKE:
         return "all-like"
-    return "sum-like" if low > MAX_LIKE and high < SUM_LIKE else "undecided"
+    if low <= MAX_LIKE:
+        return "undecided"
+    return "sum-like" if high < SUM_LIKE else "not max-like"
 
 
 class Resampling:
