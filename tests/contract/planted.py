@@ -24,7 +24,7 @@ from evofool.studies.shared import rules
 from evofool.studies.study import NoOptions
 from evofool.targets.training.datasets import load_dataset, of_classes
 from evofool.targets.training.train import Recipe, train_network
-from evofool.targets.zoo.imagenet import class_names, hypernyms, ids_of, super_classes, synset_words
+from evofool.targets.zoo.imagenet import class_names, hypernyms, ids_of, super_classes
 
 NASTY = ("<script>alert(1)</script>", "a & b", '"quoted"', "]]>", "bell\x07", "lone \udc80")
 SIZE = (8, 8)
@@ -144,21 +144,22 @@ def of_ascend(folder: Path, effect: bool) -> Planted:
 
 
 def of_lineage(folder: Path, effect: bool) -> Planted:
-    """Runs against a network to which all terriers look nearly alike; without the effect, as different as others."""
-    above, ids = hypernyms(), dict(zip(class_names(), ids_of(class_names())))
-    words = synset_words()
-    dogs = [name for name, kind in super_classes().items() if kind == "dog"]
-    terriers = [name for name in dogs if words[above[ids[name]][0]] == "terrier"][:10]
-    others = [name for name in class_names() if above[ids[name]][0] not in {above[ids[n]][0] for n in terriers}][::50]
-    weight = random_weight(1, 10 + len(others))
+    """Runs, from one individual on, against a network to which classes under one hypernym look nearly alike; without
+    the effect, as different as others."""
+    families: dict[str, list[str]] = {}
+    for name, identity in zip(class_names(), ids_of(class_names())):
+        families.setdefault(hypernyms()[identity][0], []).append(name)
+    largest = sorted(families.values(), key=len, reverse=True)[:6]
+    weight = random_weight(1)
     if effect:
-        weight[:10] = weight[0] + 0.2 * weight[:10]
-    by = replace(target(weight), class_names=(*terriers, *others))
-    runs = [evolve(folder / f"<&{seed}>", by, f"seed={seed}", generations=40) for seed in (1, 2)]
+        weight = weight[::5].repeat_interleave(5, 0) + 0.3 * weight
+    by = replace(target(weight), class_names=tuple(name for family in largest for name in family[:5]))
+    keys = ["search.initial=1", "search.lag=1", "encoding.kind=direct"]
+    runs = [evolve(folder / f"<&{seed}>", by, f"seed={seed}", *keys, generations=40) for seed in (1, 2)]
 
     def found(summary: list[Facts]) -> bool:
         kin = [r for r in summary if (r["figure"], r["of"]) == ("siblings_apart", "hypernym")]
-        return len(kin) == 2 and all(r["value"] < 0 and r["p"] < 0.01 for r in kin)
+        return len(kin) == 2 and all(bool(r["value"] < 0 and r["p"] < 0.001) for r in kin)
 
     return Planted(runs, found, lineage.Options())
 
