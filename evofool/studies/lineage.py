@@ -11,7 +11,7 @@ A new champion is an individual with a parent that takes a cell. Random individu
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from evofool.errors import ConfigError
 from evofool.records import Facts
 from evofool.store import ancestry
-from evofool.store.reader import read_steadily
+from evofool.store.reader import Run, read_steadily
 from evofool.store.run import RunStore
 from evofool.store.schemas import SCHEMA_VERSION
 from evofool.studies.shared import kinship, likeness, phylogeny, switches
@@ -130,7 +130,7 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
                 yield _of_run(family, options.window)
                 work.tell(f"{run.path}: the lines of {len(elites.frame)} elites followed")
             if options.export:
-                folder = Path(options.export) / (run.config.run_name if len(runs) > 1 else "")
+                folder = Path(options.export) / (_folder(run, runs) if len(runs) > 1 else "")
                 tables = family.people, family.placed, family.tree
                 phylogeny.write(folder, run, elites.frame, *tables, allow_code=work.allow_code)
                 work.tell(f"{run.path}: its ancestry is in {folder}")
@@ -138,6 +138,13 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
             if work.missing([(*who, by.fingerprint)]):
                 yield _seen(work, elites, by)
                 work.tell(f"{run.path}: {len(elites.frame)} elites seen by {by.target.spec}")
+
+
+def _folder(run: Run, runs: Sequence[Run]) -> str:
+    """A name for a run's own folder: the run's, with what tells it from others of that name."""
+    name = run.config.run_name
+    alike = sum(other.config.run_name == name for other in runs) > 1
+    return f"{name}-{run.provenance['run_id'][:6]}" if alike else name
 
 
 def _family(elites: Elites) -> Family:
@@ -238,7 +245,7 @@ def _lines(family: Family, frame: pd.DataFrame) -> Iterator[Facts]:
     yield _mean("steps", frame["steps"])
     yield _mean("stepping_stones", frame["stepping_stones"])
     for name in ("nodes", "connections"):
-        if frame[name].notna().all():
+        if (frame[name] > 0).all():  # genomes of other kinds have none
             yield _mean(f"{name}_grown", frame[name].astype(float) - frame[f"root_{name}"].astype(float))
     last = int(frame["as_of_generation"].iloc[0])
     late = int((frame["generation"] > last - LATE * (last + 1)).sum())

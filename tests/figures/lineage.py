@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from mnist import RUNS, lenet, machine
+from PIL import Image
 
 import evofool
 from evofool.errors import EvofoolError
@@ -33,7 +34,7 @@ from evofool.targets.target import outputs_in_batches
 from evofool.targets.training.datasets import load_dataset
 from evofool.targets.zoo.imagenet import class_names, hypernyms, ids_of, super_classes
 
-DOCS, RESULTS = Path("docs"), Path("docs/results/lineage.csv")
+DOCS, RESULTS, STUDIES = Path("docs"), Path("docs/results/lineage.csv"), Path("studies/lineage")
 SEEDS, GENERATIONS = range(1, 31), 60
 ENCODINGS = {"cppn": "mnist_cppn", "direct": "mnist_direct"}
 FAMILIES, MEMBERS, EVALUATIONS = 10, 5, 33_000
@@ -43,7 +44,7 @@ COLUMNS = ["part", "encoding", "of", "by", "figure", "value", "low", "high", "p"
 
 def summed_up(part: str, runs: Sequence[Any], to: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The summary of some runs; their picture goes to docs/."""
-    out = Path("studies") / f"lineage-{part}"
+    out = STUDIES / part
     outcome = conduct("lineage", runs, Options(to=tuple(to)), out=out, pool="inline", allow_code=True)
     print(f"{part}: {outcome.sentence}\n", flush=True)
     (DOCS / f"lineage_{part}.svg").write_bytes(outcome.files[1].read_bytes())
@@ -95,6 +96,8 @@ def imagenet() -> list[dict[str, Any]]:
     if not runs:
         print("imagenet: left out; runs/defaults has no runs of the defaults (make figures-defaults).\n")
         return []
+    conduct("lineage", runs[:1], Options(export=str(STUDIES / "lines")), out=STUDIES / "first", allow_code=True)
+    Image.open(STUDIES / "lines" / "lines" / "0015_robin.png").save(DOCS / "lineage_robin.jpg", quality=80)
     return summed_up("imagenet", runs)
 
 

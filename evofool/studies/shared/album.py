@@ -110,7 +110,7 @@ def figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
 
 def _panels(rows: Sequence[Facts]) -> Iterator[Panel]:
     shares = [
-        {**row, "label": f"{row['of']}, {row['by']}" + (", by chance" if "chance" in row["figure"] else "")}
+        {**row, "label": _definition(row) + (", by chance" if "chance" in row["figure"] else "")}
         for row in rows
         if row["figure"] in ("switch_share", "switch_share_by_chance")
     ]
@@ -124,6 +124,10 @@ def _panels(rows: Sequence[Facts]) -> Iterator[Panel]:
         )
     if across := [{**row, "label": row["of"]} for row in rows if row["figure"] == "across"]:
         yield Panel("Share of a picture's steps that are along rows (1: vertical bars)", across, (0, 1))
+
+
+def _definition(row: Facts) -> str:
+    return row["of"] + ("" if row["by"] == "first parent" else f", {row['by']}")
 
 
 def _siblings(row: Facts) -> str:
