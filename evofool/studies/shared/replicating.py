@@ -163,13 +163,14 @@ def _by_seed(ours: OfRuns, rows: pd.DataFrame, less: pd.DataFrame | None, source
     return Measured(source, values.tolist(), units, networks=" ".join(networks), evaluations=evaluations)
 
 
-def _of_summary(ours: OfStudy, frame: pd.DataFrame, source: str) -> Measured | None:
+def _of_summary(ours: OfStudy, frame: pd.DataFrame, source: str, other: pd.DataFrame | None = None) -> Measured | None:
+    """The row of a summary; its null from the same, or from another."""
     rows = chosen(frame, ours.where)
     rows = rows[rows["value"].notna()]
     if rows.empty:
         return None
     row = rows.iloc[-1]
-    null = chosen(frame, ours.null)["value"].iloc[-1] if ours.null else None
+    null = chosen(frame if other is None else other, ours.null)["value"].iloc[-1] if ours.null else None
     low, high = (None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high"))
     networks = str(row.get("target_fingerprint") or row.get("to_fingerprint") or "")
     value = float(row["value"])
@@ -192,7 +193,7 @@ class Laboratory:
     Attributes:
         folder: for networks, runs and tables.
         budget: "small" or "full".
-        options: of `conduct`, and of runs: pool, address, allow_code.
+        pool, address, allow_code, tell: as of `conduct`.
     """
 
     folder: Path
@@ -207,7 +208,7 @@ class Laboratory:
     def source(self, experiment: Experiment) -> str:
         """The budget, and the beginning of a sha256 of all that decides what is made for an experiment."""
         ours = experiment.ours
-        names = [ours.runs, ours.less] if isinstance(ours, OfRuns) else [ours.answer] if ours else []
+        names = [ours.runs, ours.less] if isinstance(ours, OfRuns) else [ours.answer, ours.null_answer] if ours else []
         parts = [RUNS.get(name) or ANSWERS.get(name) for name in names]
         for answer in [part for part in parts if isinstance(part, Answer)]:
             parts += [RUNS[name] for name in answer.of if name in RUNS]
@@ -235,7 +236,8 @@ class Laboratory:
         """Ours for an experiment, from what there is and what is made now; without a value where a study has none."""
         ours, source = experiment.ours, self.source(experiment)
         if isinstance(ours, OfStudy):
-            found = _of_summary(ours, self._answer(ours.answer), source)
+            other = self._answer(ours.null_answer) if ours.null_answer else None
+            found = _of_summary(ours, self._answer(ours.answer), source, other)
         else:
             assert ours is not None
             less = self._rows(ours.less) if ours.less else None

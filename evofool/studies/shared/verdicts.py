@@ -22,6 +22,7 @@ READ, REPORTED = "read", "reported"
 AT_LEAST, ABOUT, NO_DIFFERENCE = "at least", "about", "no difference"
 VERDICTS = {  # the rule; what it takes is said in `verdict`
     "same": "the interval lies beyond the null on their side, and reaches their value, if they give one",
+    "consistent": "they found no difference, and it holds the null; what difference would count, they do not say",
     "stronger": "it lies beyond their value",
     "weaker": "it lies between the null and their value: the same effect, smaller",
     "contradicts": "it does not reach their value, nor leave the null; or, of a direction, it lies on the other side",
@@ -57,13 +58,14 @@ class OfStudy:
     Attributes:
         answer: a name of protocols.ANSWERS.
         where: which row, {column: a pattern}; the last if there are several.
-        null: which row has the null, in place of the experiment's.
+        null: which row has the null, in place of the experiment's; of `null_answer`, if that is another.
         table: docs/results/NAME.csv that has such a summary, of several things: which of them, `of_table`.
     """
 
     answer: str
     where: Mapping[str, str]
     null: Mapping[str, str] = field(default_factory=dict)
+    null_answer: str = ""
     table: str = ""
     of_table: Mapping[str, str] = field(default_factory=dict)
 
@@ -103,8 +105,8 @@ class Experiment:
 def verdict(experiment: Experiment, low: float | None, high: float | None, null: float | None = None) -> str:
     """A key of VERDICTS, for an interval of 95 %.
 
-    Where they found no difference, "same" is an interval that holds the null, and any other contradicts. Else all is
-    seen so that more is more of what they found. "At least" their value means that more is the same, too.
+    Where they found no difference, an interval that holds the null is consistent, and any other contradicts. Else all
+    is seen so that more is more of what they found. "At least" their value means that more is the same, too.
 
     Args:
         low, high: of ours; None without an interval, infinite where a level is never reached.
@@ -114,7 +116,7 @@ def verdict(experiment: Experiment, low: float | None, high: float | None, null:
     if low is None or high is None:
         return "unclear"
     if experiment.claim == NO_DIFFERENCE:
-        return "same" if low <= null <= high else "contradicts"
+        return "consistent" if low <= null <= high else "contradicts"
     if experiment.fewer:
         low, high, null, theirs = -high, -low, -null, None if theirs is None else -theirs
     if theirs is None:
