@@ -477,7 +477,7 @@ def test_a_study_of_another_name_and_a_senseless_limit(command: Command, small_r
     code, _, err = command("study", "trasnfer", small_run.path)
     assert code == 2 and "did you mean transfer?" in err
     code, _, err = command("study", "phrenology", small_run.path)
-    assert code == 2 and "transfer, compare, siblings, score" in err
+    assert code == 2 and "transfer, compare, siblings, ascend" in err
     assert command("study", "compare", small_run.path, "--limit", "0")[0] == 2
     assert not (small_run.path / "_studies").exists()
 

@@ -162,7 +162,7 @@ def scored(pool: Pool, changes: Iterable[Change], classes: NDArray[np.int64]) ->
 
     parts = list(stream(pool, "score_images", batches()))
     odds = np.concatenate([part.log_odds for part in parts])
-    top1 = np.concatenate([part.top1_class for part in parts])
+    top1 = np.concatenate([part.top_classes[:, 0] for part in parts])
     rows = []
     for output in classes:
         for facts, digest in told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from evofool.base.places import quoted
 from evofool.records import Facts
 
 __all__ = ["ANSWERS", "BUDGETS", "CLASSES", "MADE_BY", "RUNS", "Answer", "Runs"]
@@ -81,7 +82,7 @@ _LENET: Facts = {"target.spec": "lenet:{1}"}
 _LITE0: Facts = {"target.spec": "efficientnet-lite:0", "target.classes": CLASSES, "search.generations": None}
 _SQUEEZENET = {**_LITE0, "target.spec": f"torchvision:squeezenet1_0/{SQUEEZENET}"}
 _TRIO = {**_LITE0, "target.spec": ["efficientnet-lite:0", "efficientnet-lite:1", _SQUEEZENET["target.spec"]]}
-_IMPORT = (SQUEEZENET, f"evofool targets import FILE --out {SQUEEZENET}")
+_IMPORT = (SQUEEZENET, f"evofool targets import FILE --out {quoted(SQUEEZENET)}")
 _SEEDS = {"small": 3, "full": 5}
 _EVALUATIONS: Mapping[str, Facts] = {
     "small": {"search.max_evaluations": 3_000},

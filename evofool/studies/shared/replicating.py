@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evofool.base.places import quoted
 from evofool.base.registry import STUDIES
 from evofool.config.designs import Design
 from evofool.errors import ConfigError, first_line
@@ -242,7 +243,7 @@ class Laboratory:
             assert ours is not None
             less = self._rows(ours.less) if ours.less else None
             found = _by_seed(ours, self._rows(ours.runs), less, source)
-        command = f"evofool study reproduce {experiment.paper} --budget {self.budget}"
+        command = f"evofool study reproduce {quoted(experiment.paper)} --budget {quoted(self.budget)}"
         return replace(found or Measured(source, [], []), command=command)
 
     def _rows(self, name: str) -> pd.DataFrame:
