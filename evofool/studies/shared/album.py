@@ -71,8 +71,9 @@ def _alike(part: pd.DataFrame) -> Iterator[Facts]:
         if found := likeness(vectors) if vectors else None:
             null = "classes permuted within runs"
             yield {"of": of, "by": "", "figure": "alike", **found, "runs": len(vectors), "null": null}
-    values, names = _by_run(elites, "across")
-    table = np.array(values, dtype=float)  # NaN where a picture is flat
+    # Null where a picture is flat.
+    values, names = _by_run(elites.assign(across=elites["across"].astype("Float32").astype(float)), "across")
+    table = np.array(values)
     if len(values) > 1 and len(names) <= FEW and np.isfinite(table).all():
         for i, name in enumerate(names):
             null = "classes permuted within runs"
