@@ -71,9 +71,10 @@ def _alike(part: pd.DataFrame) -> Iterator[Facts]:
         if found := likeness(vectors) if vectors else None:
             null = "classes permuted within runs"
             yield {"of": of, "by": "", "figure": "alike", **found, "runs": len(vectors), "null": null}
-    values, names = _by_run(elites, "across")
-    if len(values) > 1 and len(names) <= FEW and np.isfinite(values).all():
-        table = np.array(values, dtype=float)
+    # Missing of a picture of one colour.
+    values, names = _by_run(elites.assign(across=elites["across"].astype(float)), "across")
+    table = np.array(values)
+    if len(values) > 1 and len(names) <= FEW and np.isfinite(table).all():
         for i, name in enumerate(names):
             null = "classes permuted within runs"
             yield {"of": name, "by": "", "figure": "across", **stands_out(table, i), "runs": len(values), "null": null}
