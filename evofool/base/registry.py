@@ -45,8 +45,8 @@ STUDIES = {  # `evofool study NAME`, its question: a studies.study.Study
     "transfer": ("Are other networks as sure of the elites?", "evofool.studies.transfer:STUDY"),
     "compare": ("Which of several configurations fools the network sooner or better?", "evofool.studies.compare:STUDY"),
     "siblings": ("Are classes that have many like them harder to fool for?", "evofool.studies.siblings:STUDY"),
-    "lineage": ("From whom do elites descend, and are elites of related classes kin?", "evofool.studies.lineage:STUDY"),
     "score": ("What does a network say of any pictures?", "evofool.studies.score:STUDY"),
+    "lineage": ("From whom do elites descend, and are elites of related classes kin?", "evofool.studies.lineage:STUDY"),
 }
 VIEWS = {  # what a store.reader.Run shows of itself; its methods say what each is
     "accessor": "evofool.report.accessor:Elites",
