@@ -22,7 +22,7 @@ from evofool.errors import ConfigError
 from evofool.records import individual_id
 from evofool.store import ancestry
 from evofool.studies.shared import kinship, likeness, phylogeny, statistics, switches
-from evofool.studies.shared.album import pooled
+from evofool.studies.shared.album import pooled, summarise
 from evofool.studies.shared.statistics import ratio_interval, stouffer
 from evofool.studies.study import conduct
 from evofool.targets.zoo import imagenet
@@ -221,9 +221,9 @@ def test_siblings_that_take_each_others_cells_are_found_to_be_kin() -> None:
 def test_without_an_effect_p_values_are_uniform(few: None) -> None:
     kin, switched = [], []
     for seed in range(200):
-        frame = simulated(seed, 1.0, children=60)
+        frame = simulated(seed, 1.0, children=40)
         kin.append(siblings(frame, others_only=bool(seed % 2))["p"])
-        if seed % 4:
+        if seed % 6:
             continue
         rows = counted(switches.descent(frame, 1, {}, 30))
         switched.append(next(r["p"] for r in rows if (r["figure"], r["of"]) == ("switch_excess", "strict")))
@@ -289,6 +289,18 @@ def test_figures_of_runs_are_pooled() -> None:
     assert stouffer(np.array([0.05, 0.05]), np.array([1.0, -1.0])) == pytest.approx(1)
     low, high = ratio_interval(np.arange(10.0), np.full(10, 10.0))
     assert low is not None and high is not None and low < 0.45 < high
+
+
+@pytest.mark.slow
+def test_elites_of_one_colour_have_no_direction(tmp_path: Path) -> None:
+    keys = ["encoding.kind=direct", "search.lag=1"]
+    by = target(random_weight(1, 6))
+    runs = [evolve(tmp_path / str(seed), by, *keys, f"seed={seed}", generations=3) for seed in (1, 2)]
+    outcome = conduct("lineage", runs, out=tmp_path / "out")
+    told = [row for row in outcome.summary if row["figure"] == "across"]
+    assert len(told) == 6 and all(row["n"] == 2 for row in told)
+    blank = outcome.frame.assign(across=outcome.frame["across"].astype("Float64").mask(outcome.frame.index == 0))
+    assert "across" not in {row["figure"] for row in summarise(blank)}
 
 
 @pytest.mark.slow
