@@ -73,7 +73,7 @@ def _alike(part: pd.DataFrame) -> Iterator[Facts]:
             yield {"of": of, "by": "", "figure": "alike", **found, "runs": len(vectors), "null": null}
     # Null where a picture is flat.
     values, names = _by_run(elites.assign(across=elites["across"].astype("Float32").astype(float)), "across")
-    table = np.array(values)
+    table = np.array(values, dtype=float)
     if len(values) > 1 and len(names) <= FEW and np.isfinite(table).all():
         for i, name in enumerate(names):
             null = "classes permuted within runs"
