@@ -97,6 +97,16 @@ def _share_out(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("machine" if wants_the_machine(item) else item.path.name))
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks of a module are trained on one thread: two of a machine that is busy wait for each other."""
+    from evofool.targets.training import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "THREADS", 1)
+        yield
+
+
 @pytest.fixture
 def _required_but_missing(request: pytest.FixtureRequest) -> None:
     needs = [mark.name for mark in request.node.iter_markers() if mark.name.startswith("needs_")]

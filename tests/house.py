@@ -134,7 +134,7 @@ ROOMS = (
         7,
         "one question a file, named as its command; a study never imports another",
         _files(
-            "shared.statistics shared.charts shared.curves shared.bands shared.tables shared.pictures shared.judging "
+            "shared.statistics shared.charts shared.bands shared.curves shared.tables shared.pictures shared.judging "
             "shared.chance shared.agreement shared.elites shared.rules shared.pace shared.canvases shared.regularisers "
             "shared.ascent_findings shared.climbing shared.ascent_rows study shared.readable shared.exciting "
             "shared.switches shared.kinship shared.likeness shared.phylogeny shared.album "

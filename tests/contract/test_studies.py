@@ -24,7 +24,6 @@ from evofool.base.registry import STUDIES
 from evofool.errors import Stopped
 from evofool.studies import study as studies
 from evofool.studies.study import SUBJECTS, Outcome, Study, Work, conduct, load_study
-from evofool.targets.training import train
 
 pytestmark = pytest.mark.slow  # `make check` leaves them to `make test`
 
@@ -36,16 +35,8 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Generator[None]:
-    """Studies that train do so on one thread: two of a machine that is busy wait for each other."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "THREADS", 1)
-        yield
-
-
 @pytest.fixture(scope="module")
-def made(name: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Planted]:
+def made(name: str, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Planted]:
     """What is planted for the study, made once."""
     if name not in FIXTURES:
         pytest.fail(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,11 @@ from evofool.base.source import Source
 from evofool.errors import ConfigError, IncompatibleRun
 from evofool.store.reader import open_run
 from evofool.studies.retrain import Options, _plan
-from evofool.studies.shared.bands import LEVELS, Curves, curves
+from evofool.studies.shared.bands import LEVELS, Bands, bands
 from evofool.studies.shared.fooling_class import DEFENCES, UNSEEN, Chain, images_of
 from evofool.studies.shared.statistics import clustered_medians
 from evofool.studies.study import Outcome, Work, conduct
 from evofool.targets.families import load_target
-from evofool.targets.training import train
 from evofool.targets.training.again import read_taught
 from evofool.targets.training.losses import LOSSES, OUTLIER
 
@@ -45,16 +43,8 @@ def options(folder: Path, **more: Any) -> Options:
     return Options(**(small | {"config": str(config), "data": str(folder), "runs": str(folder / "runs")} | more))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads of a machine that is busy wait for each other."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "THREADS", 1)
-        yield
-
-
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+def spec(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     return striped(tmp_path_factory.mktemp("striped"))
 
 
@@ -202,7 +192,7 @@ def test_curves_have_a_line_a_band_and_every_pixel_of_a_strip() -> None:
     rows = [{"x": i, "value": i / 10, "low": i / 10 - 0.1, "high": i / 10 + 0.1} for i in (1, 2, 3)]
     picture = np.arange(28 * 28, dtype=np.uint32).reshape(28, 28) % 251
     lines = {"<&one>": rows, "two": [{**rows[0], "low": None, "high": None}, {**rows[1], "value": None}]}
-    svg = curves("t", [Curves("p", lines, (0, 1))], "x", ("strip", {1: picture.astype(np.uint8)}))
+    svg = bands("t", [Bands("p", lines, (0, 1))], "x", ("strip", {1: picture.astype(np.uint8)}))
     root = ElementTree.fromstring(svg)
     assert len(root.findall("{*}polygon")) == 1 and "&lt;&amp;one&gt;" in svg
     steps = [path.attrib["d"] for path in root.findall("{*}path") if "scale" in path.attrib["transform"]]

@@ -120,7 +120,7 @@ def figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
         end = float(part["passes"].max())
         points = [(1.0, 0.0), *zip(np.maximum(1.0, passes).tolist(), share.tolist())]
         last = share[-1] if len(share) else 0.0
-        lines.append(Curve(f"{method}: {rules}", [*points, (max(end, points[-1][0]), float(last))], steps=True))
+        lines.append(Curve(f"{method}: {rules}", [*points, (max(end, points[-1][0]), float(last))]))
     across = "passes of a class: forward 1, backward 2; evolution's over all classes"
     title = f"Share of climbs, or classes, at {TOLD} and more"
     return curves(title, lines, across, "share"), _told(summary)

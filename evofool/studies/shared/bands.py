@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from evofool.records import Facts
 from evofool.studies.shared.charts import BLUE, FAINT, LINE, MARGIN, WIDTH, document, text
 
-__all__ = ["Curves", "curves"]
+__all__ = ["STYLES", "Bands", "bands", "polyline"]
 
 LEFT, RIGHT, HEIGHT, INSET = 70, 24, 150, 22  # pixels around and of a panel, and to its first and last number
 STYLES = (  # colour, dashes, mark, of one line after the other
@@ -32,7 +32,7 @@ TALLEST = 60.0  # pixels, of a picture in a strip
 
 
 @dataclass(frozen=True)
-class Curves:
+class Bands:
     """Lines on one pair of axes.
 
     Attributes:
@@ -45,9 +45,9 @@ class Curves:
     span: tuple[float, float] | None = None
 
 
-def curves(
+def bands(
     title: str,
-    panels: Sequence[Curves],
+    panels: Sequence[Bands],
     across: str,
     strip: tuple[str, Mapping[int, NDArray[np.uint8]]] | None = None,
 ) -> str:
@@ -80,12 +80,12 @@ def curves(
 def _legend(names: Sequence[str]) -> Iterator[str]:
     for place, name in enumerate(names):
         x, y = MARGIN + (place % 3) * 260, 52 + LINE * (place // 3)
-        yield from _line(place, [(x, y), (x + 34, y)])
+        yield from polyline(place, [(x, y), (x + 34, y)])
         yield _mark(place, x + 17, y)
         yield text(x + 42, y + 4, name, size=12)
 
 
-def _panel(panel: Curves, names: list[str], xs: list[int], top: float) -> Iterator[str]:
+def _panel(panel: Bands, names: list[str], xs: list[int], top: float) -> Iterator[str]:
     least, most = _span(panel)
 
     def at(x: float, value: float) -> tuple[float, float]:
@@ -118,11 +118,11 @@ def _panel(panel: Curves, names: list[str], xs: list[int], top: float) -> Iterat
             for across, low, high in ends:
                 place = f'x1="{across:.1f}" y1="{low:.1f}" x2="{across:.1f}" y2="{high:.1f}"'
                 yield f'<line {place} stroke="{STYLES[style % len(STYLES)][0]}"/>'
-        yield from _line(style, points)
+        yield from polyline(style, points)
         yield from (_mark(style, *point) for point in points)
 
 
-def _span(panel: Curves) -> tuple[float, float]:
+def _span(panel: Bands) -> tuple[float, float]:
     if panel.span:
         return panel.span
     rows = [row for each in panel.lines.values() for row in each]
@@ -131,7 +131,8 @@ def _span(panel: Curves) -> tuple[float, float]:
     return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
-def _line(style: int, points: Sequence[tuple[float, float]]) -> Iterator[str]:
+def polyline(style: int, points: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """A line from point to point, in one of STYLES."""
     colour, dashes, _ = STYLES[style % len(STYLES)]
     if len(points) > 1:
         places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -54,16 +54,16 @@ def dots(title: str, panels: Sequence[Panel]) -> str:
         room -= len(rows)
         if not rows:
             continue
-        parts += [_text(MARGIN, y, _short(panel.title, 100), weight="bold")]
+        parts += [text(MARGIN, y, _short(panel.title, 100), weight="bold")]
         parts += _axis(panel, y + 10, len(rows))
         for i, row in enumerate(rows):
             parts += _dot(panel, row, y + 10 + LINE * (i + 0.75))
         y += LINE * (len(rows) + 2.6)
     left = sum(len(panel.rows) for panel in panels) - (MOST - room)
     if left:
-        parts.append(_text(MARGIN, y, f"{left} more are in the table."))
+        parts.append(text(MARGIN, y, f"{left} more are in the table."))
         y += LINE
-    return _document(title, y, parts)
+    return document(title, y, parts)
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ def contact_sheet(title: str, groups: Mapping[str, Sequence[Tile]]) -> str:
     parts: list[str] = []
     y = 56.0
     for heading, tiles in groups.items():
-        parts.append(_text(MARGIN, y, _short(heading, 100), weight="bold"))
+        parts.append(text(MARGIN, y, _short(heading, 100), weight="bold"))
         high = side + 8 + 15 * max((len(tile.caption) for tile in tiles), default=0)
         for i, tile in enumerate(tiles):
             parts += _tile(tile, MARGIN + i % TILES * (side + TILE_GAP), y + 12 + i // TILES * high, side)
         y += 12 + -(-len(tiles) // TILES) * high + 26
-    return _document(title, y - 20, parts)
+    return document(title, y - 20, parts)
 
 
 def _tile(tile: Tile, x: float, y: float, side: float) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _tile(tile: Tile, x: float, y: float, side: float) -> Iterator[str]:
     yield f'<rect x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}" fill="none" stroke="{FAINT}"/>'
     for line, words in enumerate(tile.caption):
         fill = INK if line == 0 else "#59636e"
-        yield _text(x, y + side + 14 + 15 * line, _short(words, CAPTION), size=11, fill=fill)
+        yield text(x, y + side + 14 + 15 * line, _short(words, CAPTION), size=11, fill=fill)
 
 
 def heat_maps(title: str, maps: Mapping[str, Mapping[tuple[str, str], float | None]], down: str, across: str) -> str:
@@ -119,26 +119,26 @@ def heat_maps(title: str, maps: Mapping[str, Mapping[tuple[str, str], float | No
         rows, columns = (list(dict.fromkeys(pair[i] for pair in values)) for i in (0, 1))
         wide = min(LARGEST_CELL, (WIDTH - MARGIN - LABELS) / max(1, len(columns)))
         high = min(40.0, wide)
-        parts += [_text(MARGIN, y, _short(heading, 100), weight="bold")]
-        parts += [_text(MARGIN, y + LINE, f"{down}: rows; {across}: columns, by the numbers of the rows", size=12)]
+        parts += [text(MARGIN, y, _short(heading, 100), weight="bold")]
+        parts += [text(MARGIN, y + LINE, f"{down}: rows; {across}: columns, by the numbers of the rows", size=12)]
         heads = [_numbered(column, rows, columns) for column in columns]
         heads = heads if wide > 30 else [head.strip("[]") for head in heads]  # or they would run into each other
         parts += [
-            _text(LABELS + wide * (j + 0.5), y + LINE * 2, head, anchor="middle", size=12)
+            text(LABELS + wide * (j + 0.5), y + LINE * 2, head, anchor="middle", size=12)
             for j, head in enumerate(heads)
         ]
         top = y + LINE * 2 + 8
         for i, row in enumerate(rows):
             label = f"{_numbered(row, rows, columns)}  {_short(row, LABEL)}"
-            parts.append(_text(MARGIN, top + high * (i + 0.5) + 4, label, size=12))
+            parts.append(text(MARGIN, top + high * (i + 0.5) + 4, label, size=12))
             for j, column in enumerate(columns):
                 parts += _square(LABELS + wide * j, top + high * i, wide, high, values.get((row, column)))
         y = top + high * len(rows) + LINE
         for name in rows if any(len(name) > LABEL for name in rows) else ():
-            parts.append(_text(MARGIN, y, f"{_numbered(name, rows, columns)}  {_short(name, 110)}", size=12))
+            parts.append(text(MARGIN, y, f"{_numbered(name, rows, columns)}  {_short(name, 110)}", size=12))
             y += LINE * 0.8
         y += LINE * 0.6
-    return _document(title, y, parts)
+    return document(title, y, parts)
 
 
 def mosaics(title: str, pictures: Mapping[str, NDArray[np.floating]]) -> str:
@@ -150,7 +150,7 @@ def mosaics(title: str, pictures: Mapping[str, NDArray[np.floating]]) -> str:
     parts, side, columns = list[str](), 120.0, 6
     for i, (name, picture) in enumerate(pictures.items()):
         left, top = MARGIN + i % columns * (side + 10), 56 + i // columns * (side + LINE + 10)
-        parts.append(_text(left, top, _short(name, LABEL // 2), size=12))
+        parts.append(text(left, top, _short(name, LABEL // 2), size=12))
         levels = np.broadcast_to(np.clip(np.round(picture), 0, 255).astype(int), (*picture.shape[:2], 3))
         step = side / max(picture.shape[:2])
         for y, x in np.ndindex(*picture.shape[:2]):
@@ -158,7 +158,7 @@ def mosaics(title: str, pictures: Mapping[str, NDArray[np.floating]]) -> str:
             at = f'x="{left + x * step:.1f}" y="{top + 6 + y * step:.1f}"'
             parts.append(f'<rect {at} width="{step + 0.2:.1f}" height="{step + 0.2:.1f}" fill="{fill}"/>')
     rows = math.ceil(len(pictures) / columns)
-    return _document(title, 56 + rows * (side + LINE + 10), parts)
+    return document(title, 56 + rows * (side + LINE + 10), parts)
 
 
 def stacked(title: str, charts: Sequence[str]) -> str:
@@ -180,11 +180,11 @@ def _square(x: float, y: float, wide: float, high: float, value: float | None) -
     shade = 0.0 if value is None else min(1.0, max(0.0, value))
     colour = "#ffffff" if value is None else "#{:02x}{:02x}{:02x}".format(*_blend(shade))
     yield f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}" fill="{colour}" stroke="{FAINT}"/>'
-    text = "–" if value is None else f"{math.floor(value * 1000) / 1000:.3f}"  # never rounded up to 1
+    words = "–" if value is None else f"{math.floor(value * 1000) / 1000:.3f}"  # never rounded up to 1
     ink = "#ffffff" if shade > 0.62 else INK
     if wide >= 20:  # in narrower ones no number could be read
         size = 12 if wide >= 36 else 7
-        yield _text(x + wide / 2, y + high / 2 + size / 3, text, anchor="middle", size=size, fill=ink)
+        yield text(x + wide / 2, y + high / 2 + size / 3, words, anchor="middle", size=size, fill=ink)
 
 
 def _blend(shade: float) -> list[int]:
@@ -206,7 +206,7 @@ def _axis(panel: Panel, y: float, rows: int) -> Iterator[str]:
     for i in range(5):
         x = LABELS + (WIDTH - LABELS - NUMBERS) * i / 4
         yield f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{FAINT}"/>'
-        yield _text(x, bottom + 13, _number(low + (high - low) * i / 4), anchor="middle", size=11)
+        yield text(x, bottom + 13, _number(low + (high - low) * i / 4), anchor="middle", size=11)
 
 
 def _dot(panel: Panel, row: Facts, y: float) -> Iterator[str]:
@@ -216,7 +216,7 @@ def _dot(panel: Panel, row: Facts, y: float) -> Iterator[str]:
         place = min(1.0, max(0.0, (value - least) / (most - least)))
         return LABELS + (WIDTH - LABELS - NUMBERS) * place
 
-    yield _text(MARGIN, y + 4, _short(str(row["label"]), LABEL + 4), size=13)
+    yield text(MARGIN, y + 4, _short(str(row["label"]), LABEL + 4), size=13)
     value, low, high = row["value"], row.get("low"), row.get("high")
     words = "–" if value is None else _number(value)
     if low is not None and high is not None:
@@ -226,37 +226,36 @@ def _dot(panel: Panel, row: Facts, y: float) -> Iterator[str]:
         words += f" ({_number(low)} to {_number(high)})"
     if value is not None:
         yield f'<circle cx="{at(value):.1f}" cy="{y:.1f}" r="4.5" fill="{BLUE}"/>'
-    yield _text(WIDTH - NUMBERS + 14, y + 4, f"{words}, n {row['n']}", size=12)
+    yield text(WIDTH - NUMBERS + 14, y + 4, f"{words}, n {row['n']}", size=12)
 
 
 def _number(value: float, digits: int = 3) -> str:
     """A number in a few digits; one below 1 is never shown as 1."""
-    text = f"{value:.{digits}g}"
-    return text if value >= 1 or float(text) < 1 else f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
+    told = f"{value:.{digits}g}"
+    return told if value >= 1 or float(told) < 1 else f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
 
 
-def _text(
-    x: float, y: float, text: str, *, anchor: str = "start", size: int = 14, weight: str = "normal", fill: str = INK
+def text(
+    x: float, y: float, words: str, *, anchor: str = "start", size: int = 14, weight: str = "normal", fill: str = INK
 ) -> str:
+    """Words at a place."""
     style = f'text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" fill="{fill}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(printable(text))}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(printable(words))}</text>'
 
 
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) + 1 :]}"
+def _short(words: str, most: int) -> str:
+    return words if len(words) <= most else f"{words[: most // 2]}…{words[-(most // 2) + 1 :]}"
 
 
-def _document(title: str, height: float, parts: Sequence[str]) -> str:
+def document(title: str, height: float, parts: Sequence[str]) -> str:
+    """A picture with a title; whoever calls leaves 50 pixels for that."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}"'
     lines = [
         f'{head} height="{height:.0f}" role="img" font-family="system-ui, sans-serif">',
         f"<title>{escape(printable(title))}</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
-        _text(MARGIN, 28, _short(title, 84), size=17, weight="bold"),
+        text(MARGIN, 28, _short(title, 84), size=17, weight="bold"),
         *parts,
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
-
-
-text, document = _text, _document  # for charts of other files

@@ -25,6 +25,31 @@ PAPERS = ("mnist", "imagenet")
 CVPR, GECCO = "CVPR 2015", "GECCO 2015"
 _MNIST = {"lenet": "1"}  # of docs/results/mnist.csv
 _SECOND = r".*-2\.safetensors"  # the LeNet of the other seed
+
+
+def _beside_others(super_class: str, measure: str = "log_odds") -> OfStudy:
+    where = {"super_class": super_class, "measure": measure, "figure": "more_than_others", "target": ".*lite.?0"}
+    return OfStudy("imagenet_siblings", where, table="families_siblings")
+
+
+def _between(source: str, to: str) -> OfStudy:
+    where = {"source": source, "to": to, "elites": "all"}
+    share, chance = {**where, "figure": "same_top1"}, {**where, "figure": "chance"}
+    return OfStudy("imagenet_transfer", share, chance, table="families_transfer")
+
+
+def _without_copies(figure: str) -> OfStudy:
+    where = {"figure": figure, "change": "motif", "fill": "mean"}
+    return OfStudy("imagenet_ablate", where, table="ablate", of_table={"set": "imagenet cppn"})
+
+
+def _descent(figure: str, null: str = "", **where: str) -> OfStudy:
+    of_null = {"figure": null, **where} if null else {}
+    return OfStudy(
+        "imagenet_lineage", {"figure": figure, **where}, of_null, table="lineage", of_table={"part": "imagenet"}
+    )
+
+
 EXPERIMENTS = (
     Experiment(
         "cppn_median",
@@ -171,11 +196,7 @@ EXPERIMENTS = (
         f"{CVPR}, 3.4",
         "dogs and cats are hardest",
         "median log-odds of dogs, less that of all other classes",
-        OfStudy(
-            "imagenet_siblings",
-            {"super_class": "dog", "measure": "log_odds", "figure": "more_than_others", "target": ".*lite.?0"},
-            table="families_siblings",
-        ),
+        _beside_others("dog"),
         fewer=True,
         against="classes permuted",
     ),
@@ -185,11 +206,7 @@ EXPERIMENTS = (
         f"{CVPR}, 3.4",
         "dogs and cats are hardest",
         "median log-odds of cats, less that of all other classes",
-        OfStudy(
-            "imagenet_siblings",
-            {"super_class": "cat", "measure": "log_odds", "figure": "more_than_others", "target": ".*lite.?0"},
-            table="families_siblings",
-        ),
+        _beside_others("cat"),
         fewer=True,
         against="classes permuted",
     ),
@@ -199,16 +216,7 @@ EXPERIMENTS = (
         f"{CVPR}, 3.4",
         "perhaps because many like them compete in the softmax: without these, no gap",
         "the same of dogs, if the other dogs did not compete",
-        OfStudy(
-            "imagenet_siblings",
-            {
-                "super_class": "dog",
-                "measure": "log_odds_without_siblings",
-                "figure": "more_than_others",
-                "target": ".*lite.?0",
-            },
-            table="families_siblings",
-        ),
+        _beside_others("dog", "log_odds_without_siblings"),
         claim=NO_DIFFERENCE,
         against="classes permuted",
     ),
@@ -218,12 +226,7 @@ EXPERIMENTS = (
         f"{CVPR}, 3.5",
         "20.7 % of images evolved on GoogLeNet get the same answer from AlexNet",
         "share with the same answer, efficientnet-lite0 to SqueezeNet",
-        OfStudy(
-            "imagenet_transfer",
-            {"source": ".*lite.?0", "to": ".*squeezenet.*", "elites": "all", "figure": "same_top1"},
-            {"source": ".*lite.?0", "to": ".*squeezenet.*", "elites": "all", "figure": "chance"},
-            table="families_transfer",
-        ),
+        _between(".*lite.?0", ".*squeezenet.*"),
         theirs=0.207,
         against="classes permuted",
     ),
@@ -233,12 +236,7 @@ EXPERIMENTS = (
         f"{CVPR}, 3.5",
         "17.3 % the other way",
         "share with the same answer, SqueezeNet to efficientnet-lite0",
-        OfStudy(
-            "imagenet_transfer",
-            {"source": ".*squeezenet.*", "to": ".*lite.?0", "elites": "all", "figure": "same_top1"},
-            {"source": ".*squeezenet.*", "to": ".*lite.?0", "elites": "all", "figure": "chance"},
-            table="families_transfer",
-        ),
+        _between(".*squeezenet.*", ".*lite.?0"),
         theirs=0.173,
         against="classes permuted",
     ),
@@ -284,12 +282,7 @@ EXPERIMENTS = (
         f"{CVPR}, 3.4",
         "without some of what repeats in a picture its confidence drops, by a little",
         "log-odds lost when all that repeats is erased",
-        OfStudy(
-            "imagenet_ablate",
-            {"figure": "loss_of_all", "change": "motif", "fill": "mean"},
-            table="ablate",
-            of_table={"set": "imagenet cppn"},
-        ),
+        _without_copies("loss_of_all"),
         against="nothing lost",
     ),
     Experiment(
@@ -298,12 +291,7 @@ EXPERIMENTS = (
         f"{CVPR}, 3.4",
         "so what repeats is what counts",
         "log-odds lost by erasing copies, less those lost by erasing as much area at random",
-        OfStudy(
-            "imagenet_ablate",
-            {"figure": "loss_more_than_random", "change": "motif", "fill": "mean"},
-            table="ablate",
-            of_table={"set": "imagenet cppn"},
-        ),
+        _without_copies("loss_more_than_random"),
         against="signs of elites",
     ),
     Experiment(
@@ -312,12 +300,7 @@ EXPERIMENTS = (
         f"{CVPR}, 3.4",
         "pictures of related classes are alike in one run",
         "generations between elites of one super-class, less those between others",
-        OfStudy(
-            "imagenet_lineage",
-            {"figure": "siblings_apart", "of": "super_class", "by": "all pairs"},
-            table="lineage",
-            of_table={"part": "imagenet"},
-        ),
+        _descent("siblings_apart", of="super_class", by="all pairs"),
         fewer=True,
         against="classes permuted",
     ),
@@ -327,14 +310,10 @@ EXPERIMENTS = (
         GECCO,
         "17.9 % of new champions descend from a champion of another class",
         "share of new champions whose parent held another class's cell, not its own",
-        OfStudy(
-            "imagenet_lineage",
-            {"figure": "switch_share", "of": "strict", "by": "first parent"},
-            table="lineage",
-            of_table={"part": "imagenet"},
-        ),
+        _descent("switch_share", "switch_share_by_chance", of="strict", by="first parent"),
         theirs=0.179,
-        against="none",
+        against="cells of parents exchanged",
+        fewer=True,
     ),
     Experiment(
         "goal_switches_per_class",
@@ -342,12 +321,7 @@ EXPERIMENTS = (
         GECCO,
         "these are 8.8 for each class, in a run",
         "goal switches for each class",
-        OfStudy(
-            "imagenet_lineage",
-            {"figure": "goal_switches", "of": "strict", "by": "first parent"},
-            table="lineage",
-            of_table={"part": "imagenet"},
-        ),
+        _descent("goal_switches", of="strict", by="first parent"),
         theirs=8.8,
         against="none",
     ),
@@ -357,7 +331,7 @@ EXPERIMENTS = (
         GECCO,
         "of 49.4 new champions for each class",
         "new champions for each class",
-        OfStudy("imagenet_lineage", {"figure": "new_champions"}, table="lineage", of_table={"part": "imagenet"}),
+        _descent("new_champions"),
         theirs=49.4,
         against="none",
     ),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evofool.base.png import decode_png
 from evofool.records import Facts
-from evofool.studies.shared.bands import Curves, curves
+from evofool.studies.shared.bands import Bands, bands
 from evofool.studies.shared.fooling_class import DEFENCES, SETS, SURE, SUREST
 from evofool.studies.shared.statistics import clustered_medians, mann_whitney, median_interval, wilson
 
@@ -113,17 +113,17 @@ def figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
         return found
 
     panels = [
-        Curves("Median confidence over the real classes", lines("median"), (0, 1)),
-        Curves("Smallest confidence of a real class", lines("minimum"), (0, 1)),
-        Curves("Median log-odds over the real classes", lines("median_log_odds")),
-        Curves("Share of held-out images whose class is the answer", lines("held_out_accuracy")),
+        Bands("Median confidence over the real classes", lines("median"), (0, 1)),
+        Bands("Smallest confidence of a real class", lines("minimum"), (0, 1)),
+        Bands("Median log-odds over the real classes", lines("median_log_odds")),
+        Bands("Share of held-out images whose class is the answer", lines("held_out_accuracy")),
     ]
     first = frame.dropna(subset="image").sort_values("seed", kind="stable").drop_duplicates(["defence", "iteration"])
     shown = first[first["defence"] == first["defence"].iloc[0]]
     pictures = {int(row["iteration"]): decode_png(row["image"], "image")[:, :, 0] for row in shown.to_dict("records")}
     heading = f"Elites of class {shown['class_name'].iloc[0]} against each network"
     title = "Networks that learned from what fooled those before them"
-    return curves(
+    return bands(
         title, panels, "network, DNN_1, DNN_2 ...; medians over seeds, 95 % intervals", (heading, pictures)
     ), _sentence(summary)
 
