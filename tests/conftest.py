@@ -98,7 +98,7 @@ def _share_out(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
+def trained_on_one_thread() -> Iterator[None]:
     """Networks of a module are trained on one thread: two of a machine that is busy wait for each other."""
     from evofool.targets.training import train
 

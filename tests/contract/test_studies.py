@@ -36,7 +36,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(name: str, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Planted]:
+def made(name: str, trained_on_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Planted]:
     """What is planted for the study, made once."""
     if name not in FIXTURES:
         pytest.fail(

@@ -44,7 +44,7 @@ def options(folder: Path, **more: Any) -> Options:
 
 
 @pytest.fixture(scope="module")
-def spec(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+def spec(trained_on_one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     return striped(tmp_path_factory.mktemp("striped"))
 
 
