@@ -23,7 +23,7 @@ from evofool.errors import ConfigError, IncompatibleRun
 from evofool.store.reader import open_run
 from evofool.studies.retrain import Options, _plan
 from evofool.studies.shared.bands import LEVELS, Bands, bands
-from evofool.studies.shared.fooling_class import DEFENCES, UNSEEN, Chain, images_of
+from evofool.studies.shared.fooling_class import DEFENCES, UNSEEN, Chain, _distinct, images_of
 from evofool.studies.shared.statistics import clustered_medians
 from evofool.studies.study import Outcome, Work, conduct
 from evofool.targets.families import load_target
@@ -73,6 +73,14 @@ def runs_against(rows: pd.DataFrame, folder: Path) -> list[Any]:
 
 def fingerprint(network: str) -> str:
     return load_target(Source(network)).fingerprint()
+
+
+def test_an_image_is_learned_from_once() -> None:
+    """Neither twice in one step, as where one image holds several cells, nor again in a later step."""
+    images = np.array([0, 0, 1, 2, 1, 3], dtype=np.uint8).reshape(6, 1, 1, 1)
+    known = {hashlib.sha256(images[3].tobytes()).digest()}
+    assert _distinct(images, known, np.array([5, 4, 3, 2, 1, 0]), 6) == [5, 4, 1]
+    assert _distinct(images, known, np.arange(6), 6) == []
 
 
 @pytest.mark.slow
