@@ -53,7 +53,7 @@ def run(name: str, spec: str | list[str], seed: int, combine: str = "mean") -> e
     before = pd.read_csv(place).to_dict("records") if place.is_file() else []
     if (name, seed) not in {(r["run"], r["seed"]) for r in before}:
         pd.DataFrame([*before, row]).to_csv(place, index=False)
-        rows.note("families_runs")
+        rows.note("families_runs", added=True)
     return made
 
 

@@ -22,7 +22,7 @@ from evofool.targets.training.datasets import LabelledImages, limited, load_data
 from evofool.targets.training.train import Recipe, train_network
 
 WEIGHTS, RUNS, RESULTS = Path("weights/fashion"), Path("runs/fashion"), Path("docs/results")
-SEEDS, SHOWN, GENERATIONS = (1, 2, 3, 4, 5), 240_000, 50
+SEEDS, SHOWN, GENERATIONS = (1, 2, 3, 4, 5), 120_000, 50
 COMMON: dict[str, Any] = {"images": 10_000, "classes": 10, "width": 1.0, "labels": "true", "augment": True}
 PER_CLASS = 2_000  # images, where the number of classes is varied
 FACTORS: dict[str, dict[str, dict[str, Any]]] = {  # factor: {level: what it changes}; the last is the reference
@@ -104,12 +104,12 @@ def main() -> None:
                 if (factor, level, seed) not in done:
                     rows.append(row_of(factor, level, seed))
                     pd.DataFrame(rows).to_csv(place, index=False)
+                    note("fashion", added=True)
                     print(*rows[-1].values())
     frame = pd.DataFrame(rows)
     print(frame.groupby(["factor", "level"], sort=False)[list(FIGURES)].mean().to_string(float_format="{:.4g}".format))
     effects(frame).to_csv(RESULTS / "fashion_effects.csv", index=False, float_format="%.6g")
-    for name in ("fashion", "fashion_effects"):
-        note(name)
+    note("fashion_effects")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import evofool
-from evofool.base.provenance import facts
 from evofool.errors import ConfigError
 from evofool.studies.shared.replicating import row_of
 from evofool.targets.training.datasets import load_dataset
@@ -36,8 +35,7 @@ LOOP = "a plain loop of 30 lines, direct"
 
 def machine() -> None:
     """When and on what these figures were made."""
-    found = facts()
-    print(f"{date.today()}, {found['processor']}, {found['cores']} cores\n")
+    print(f"{date.today()}, {rows.here()}\n")
 
 
 def lenet(dataset: str, seed: int) -> tuple[Path, float]:

@@ -77,7 +77,7 @@ def main() -> None:
         if seed not in {row["seed"] for row in rows}:
             rows += rows_of(seed)
             pd.DataFrame(rows).to_csv(place, index=False, float_format="%.6g")
-            note("relatives")
+            note("relatives", added=True)
     print("| evolved on | shown to | the evolved class, mean over seeds | 95 % | by chance |\n|---|---|---|---|---|")
     for (source, to), part in pd.DataFrame(rows).groupby(["source", "to"], sort=False):
         low, high = mean_interval(part["class_is_top1"].to_numpy(dtype=float))

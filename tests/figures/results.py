@@ -66,12 +66,12 @@ def measured(results: Path) -> str:
     """When and on what each table was measured, as far as it says."""
     lines = []
     noted = results / "measured.csv"
-    known = {row["table"]: row for row in records(pd.read_csv(noted))} if noted.is_file() else {}
+    known = records(pd.read_csv(noted)) if noted.is_file() else []
     for path in sorted(results.glob("*.csv")):
         if path == noted:
             continue
-        if row := known.get(path.stem):
-            lines.append([f"`{path.name}`", row["date"], row["evofool"], row["machine"]])
+        if told := [row for row in known if row["table"] == path.stem]:
+            lines += [[f"`{path.name}`", row["date"], row["evofool"], row["machine"]] for row in told]
             continue
         columns = pd.read_csv(path, nrows=1)
         said = str(columns["measured"].iloc[0]) if "measured" in columns else ""

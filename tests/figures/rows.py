@@ -29,7 +29,8 @@ def have(name: str, key: Mapping[str, Any], make: Callable[[], list[dict[str, An
         return
     made = make()
     rows = [{**key, **row} for row in (made if isinstance(made, list) else [made])]
-    write(name, pd.concat([frame, pd.DataFrame(rows)], ignore_index=True))
+    _put(name, pd.concat([frame, pd.DataFrame(rows)], ignore_index=True))
+    note(name, added=True)
     print(name, *key.values(), flush=True)
 
 
@@ -39,14 +40,20 @@ def write(name: str, frame: pd.DataFrame) -> None:
     note(name)
 
 
-def note(name: str) -> None:
-    """Have measured.csv say that a table was written today, here."""
-    machine = facts()
+def note(name: str, *, added: bool = False) -> None:
+    """Have measured.csv say that a table was written today, here; or added to, if others were first."""
     noted = {"table": name, "date": date.today().isoformat(), "evofool": evofool.__version__}
-    noted["machine"] = f"{machine['processor']}, {machine['cores']} cores, torch {versions()['torch']}"
+    noted["machine"] = f"{here()}, torch {versions()['torch']}"
     before = read(MEASURED)
-    rows = [] if before.empty else [row for row in before.to_dict("records") if row["table"] != name]
+    old = [] if before.empty else before.to_dict("records")
+    rows = [row for row in old if row["table"] != name or (added and row["machine"] != noted["machine"])]
     _put(MEASURED, pd.DataFrame(sorted([*rows, noted], key=lambda row: row["table"])))
+
+
+def here() -> str:
+    """The processor, and how many of its cores this process may use."""
+    found = facts()
+    return f"{found['processor']}, {found['cores']} core{'s' * (found['cores'] != 1)}"
 
 
 def _put(name: str, frame: pd.DataFrame) -> None:

@@ -169,8 +169,7 @@ def screen_said(frame: pd.DataFrame) -> str:
     value, low, high, n = first
     return (
         f"Small generations with larger steps raise the median by {interval(value, low, high)}, 95 % interval of {n} "
-        f"seeds (null: no difference). Whether the generations do it or the steps cannot be told from so few; the "
-        f"other settings {rest} from the new defaults, so they stay off."
+        f"seeds (null: no difference). The other settings {rest} from the new defaults, so they stay off."
     )
 
 
@@ -338,24 +337,6 @@ def fashion(frame: pd.DataFrame) -> str:
 # ------------------------------------------------------------------------------------------------------------- ImageNet
 
 
-@of("imagenet", make="make figures-imagenet")
-def imagenet(frame: pd.DataFrame) -> str:
-    """A row for each run and number of evaluations."""
-    lines = []
-    for row in frame.to_dict("records"):
-        cells = [
-            interval(*(row[f"{name}{end}"] for end in ("", "_low", "_high")), d) for name, d in OF_IMAGENET.items()
-        ]
-        lines.append(
-            [f"`{row['run']}`", f"{row['evaluations']:,}", row["seeds"], *cells[:2], row["classes_90"], cells[2]]
-        )
-    columns = ["run", "evaluations", "seeds", "median confidence", "minimum", "classes >= 0.9 of 50", "top-1 share"]
-    return markdown(columns, lines)
-
-
-OF_IMAGENET = {"median": 4, "minimum": 4, "top1_share": 2}
-
-
 @of("imagenet_photographs", make="make figures-imagenet")
 def imagenet_photographs(frame: pd.DataFrame) -> str:
     """What the networks say of photographs."""
@@ -363,62 +344,14 @@ def imagenet_photographs(frame: pd.DataFrame) -> str:
     return markdown(["network", "photographs", "median of the top-1 confidence", "highest"], lines)
 
 
-@of("imagenet_transfer", make="make figures-imagenet")
-def imagenet_transfer(frame: pd.DataFrame) -> str:
-    """A row for each pair."""
-    lines = [
-        [
-            f"{r['source']} ({r['source_evaluations']:,} evaluations)",
-            r["to"],
-            percent(r["same_top1"], 0),
-            f"{percent(r['class_is_top1'], 0)} ({100 * r['low']:.1f} to {100 * r['high']:.1f})",
-            number(r["median_confidence"]),
-        ]
-        for r in records(frame)
-    ]
-    columns = [
-        "evolved on",
-        "shown to",
-        "same answer as the source",
-        "the evolved class (95 %)",
-        "its median confidence",
-    ]
-    return markdown(columns, lines)
-
-
-@of("imagenet_cost", make="make figures-imagenet")
-def imagenet_cost(frame: pd.DataFrame) -> str:
-    """Time, memory, disk."""
-    lines = [
-        [
-            f"`{r['run']}`",
-            f"{r['evaluations']:,}",
-            number(r["rate"], 1),
-            *(f"{r[name]:,.0f} MiB" for name in ("driver_mib", "evaluator_mib", "disk_mib")),
-        ]
-        for r in records(frame)
-    ]
-    columns = ["run", "evaluations", "evaluations/s", "driver, peak RSS", "evaluator, peak RSS", "disk"]
-    return markdown(columns, lines)
-
-
 @of("imagenet_thousand", make="make figures-imagenet")
 def imagenet_thousand(frame: pd.DataFrame) -> str:
     """The run of a thousand classes."""
     [row] = records(frame)
     return (
-        f"In `imagenet_cppn`, of 1000 classes, {row['filled']} were filled, with a median of {number(row['median'])}, "
-        f"{row['classes_99']} of 0.99 and more, and a top-1 share of {number(row['top1_share'], 2)}; its two "
-        f"evaluators had nothing to do for {percent(row['idle_share'])} of the {row['seconds']} s."
+        f"`imagenet_cppn`, over Ray with two evaluators, filled {row['filled']} of 1000 classes in "
+        f"{row['evaluations']:,} evaluations, with a median of {number(row['median'])}, {row['classes_99']} of 0.99 "
+        f"and more, and a top-1 share of {number(row['top1_share'], 2)}. It took {row['seconds']:.0f} s, at most "
+        f"{row['driver_mib']:,.0f} MiB of memory for the driver and {row['evaluator_mib']:,.0f} for an evaluator, and "
+        f"{row['disk_mib']:.0f} MiB of disk."
     )
-
-
-@of("imagenet_speed", make="make figures-imagenet")
-def imagenet_speed(frame: pd.DataFrame) -> str:
-    """What an evaluation consists of."""
-    lines = []
-    for row in records(frame):
-        digits = 0 if row["per_second"] >= 100 else 2 if row["per_second"] < 1 else 1
-        rate = interval(row["per_second"], row["low"], row["high"], digits)
-        lines.append([row["part"], rate, "" if missing(row["share"]) else f"{row['share']:g}"])
-    return markdown(["part", "per second", "share"], lines)
