@@ -314,6 +314,19 @@ def relatives(frame: pd.DataFrame) -> str:
     )
 
 
+@of("relatives", make="make figures-relatives")
+def relatives_said(frame: pd.DataFrame) -> str:
+    """Heads of the LeNet beside networks of other kinds, by seed."""
+    heads = frame["to"].str.startswith("head")
+    shares = frame[frame["source"] == "lenet"].groupby([heads, "seed"])["class_is_top1"].mean()
+    value, low, high, n = _paired(shares[True], shares[False])
+    return (
+        f"What fools a LeNet fools the heads on its features in {percent(shares[True].mean(), 0)}, and networks of "
+        f"other kinds in {percent(shares[False].mean(), 0)}: a difference of {interval(value, low, high, 2)} ({n} "
+        "seeds; null: no difference)."
+    )
+
+
 @of("fashion_effects")
 def fashion(frame: pd.DataFrame) -> str:
     """A row for each level, a column for each figure."""
@@ -332,6 +345,22 @@ def fashion(frame: pd.DataFrame) -> str:
         ]
         lines.append([f"{factor}: {level} against {against}", int(rows["n"].max()), *cells])
     return markdown(["what differs", "seeds", *(title for title, _ in shown.values())], lines)
+
+
+@of("fashion_effects")
+def fashion_said(frame: pd.DataFrame) -> str:
+    """Which levels change how sure of its elites a network is."""
+    rows = records(frame[frame["figure"] == "median_log_odds"])
+    said = {f"{row['factor']}: {row['level']}": row for row in rows}
+    clear = [
+        f"{name} ({interval(row['value'], row['low'], row['high'], 1, '+')})"
+        for name, row in said.items()
+        if row["low"] > 0 or row["high"] < 0
+    ]
+    rest = [name for name, row in said.items() if row["low"] <= 0 <= row["high"]]
+    parts = [f"The median log-odds differ clearly at {'; '.join(clear)}"] if clear else []
+    parts += [f"there is no effect that {rows[0]['n']} seeds show at {'; '.join(rest)}"] if rest else []
+    return f"{', and '.join(parts)}."
 
 
 # ------------------------------------------------------------------------------------------------------------- ImageNet
