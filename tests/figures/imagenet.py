@@ -1,8 +1,8 @@
 """What docs/results.md says of efficientnet-lite0 by itself: `make figures-imagenet`, some ten minutes on two cores.
 
 Rows of docs/results/imagenet_photographs.csv, and imagenet_thousand.csv of a run of `imagenet_cppn` over Ray; the
-picture of the README, docs/imagenet50_cppn.jpg, is of the first run of `make figures-defaults`, and stays where that
-is missing. Runs lie in runs/ and go on where they stopped.
+picture of the README, docs/imagenet50_cppn.jpg, is of the first run of `make figures-defaults`, and stays what it is
+where that is missing. Runs lie in runs/ and go on where they stopped.
 """
 
 from __future__ import annotations
@@ -53,13 +53,12 @@ def thousand() -> None:
 
 
 def picture() -> None:
-    """The elites of the first run of the defaults."""
-    design = RUNS / "defaults" / "design.csv"
-    if design.is_file():
-        table = pd.read_csv(design)
-        first = table[(table["setting"] == "now") & (table["seed"] == 1)]["run"]
-        for run in first:
-            contact_sheet(evofool.open_run(RUNS / "defaults" / run).elites()).save(PICTURE, quality=88)
+    """The elites of the first run of the defaults, where it is."""
+    table = rows.read("defaults")
+    [name] = table[(table["setting"] == "now") & (table["seed"] == 1)]["run"]
+    run = RUNS / "defaults" / name
+    if run.is_dir():
+        contact_sheet(evofool.open_run(run).elites()).save(PICTURE, quality=88)
 
 
 if __name__ == "__main__":

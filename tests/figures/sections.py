@@ -288,14 +288,14 @@ def families_siblings(frame: pd.DataFrame) -> str:
 def families_ensembles(frame: pd.DataFrame) -> str:
     """A row for each ensemble: its members together, and the one left out."""
     lines = []
-    for (combine, left_out), part in frame.groupby(["combine", "left_out"], sort=False):
+    for left_out, part in frame.groupby("left_out", sort=False):
         outside = part["is_left_out"].astype(bool)
-        members, other = part[~outside], part[outside]
+        members, [other] = part[~outside], records(part[outside])
         cells = [spread(members["class_is_top1"], 2), spread(members["median_confidence"])]
-        cells += [spread(other["class_is_top1"], 2), spread(other["median_confidence"])] if len(other) else ["", ""]
-        lines.append([combine, left_out, int(part["n"].max()), *cells])
-    columns = ["scores", "left out", "images", "members: the evolved class", "its median confidence"]
-    return markdown([*columns, "left out: the evolved class", "its median confidence there"], lines)
+        cells += [interval(other["class_is_top1"], other["low"], other["high"], 2), number(other["chance"], 2)]
+        lines.append([left_out, int(part["n"].max()), *cells, number(other["median_confidence"])])
+    columns = ["left out", "images", "members, each alone: the evolved class", "its median confidence"]
+    return markdown([*columns, "left out: the evolved class (95 %)", "by chance", "its median confidence there"], lines)
 
 
 @of("relatives", make="make figures-relatives")
