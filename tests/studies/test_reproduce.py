@@ -104,6 +104,9 @@ def test_tables_are_read_and_what_is_in_none_is_not_run(tmp_path: Path) -> None:
     assert found["transfer_source_surer"]["verdict"] == "weaker" and found["transfer_source_surer"]["n"] == 300
     assert found["transfer_source_surer"]["command"] == "make figures-transfer"
     assert found["cppn_median"]["verdict"] == "not run" and found["cppn_median"]["value"] is None
+    pd.DataFrame([*rows, rows[0] | {"variant": "photographs"}]).to_csv(results / "transfer.csv", index=False)
+    with pytest.raises(ConfigError, match=r"transfer.csv: is no table .* 2 rows, not one, have .*same_top1"):
+        ask(tmp_path, budget="none")  # of which of them is the paper's?
     row["to"] = "nothing"
     pd.DataFrame([row]).to_csv(results / "transfer.csv", index=False)
     with pytest.raises(ConfigError, match=r"transfer.csv: is no table .* there is no column 'figure'"):

@@ -166,16 +166,29 @@ def _by_seed(ours: OfRuns, rows: pd.DataFrame, less: pd.DataFrame | None, source
 
 def _of_summary(ours: OfStudy, frame: pd.DataFrame, source: str, other: pd.DataFrame | None = None) -> Measured | None:
     """The row of a summary; its null from the same, or from another."""
-    rows = chosen(frame, ours.where)
-    rows = rows[rows["value"].notna()]
+    rows = _asked(frame, ours.where, ours.last)
     if rows.empty:
         return None
     row = rows.iloc[-1]
-    null = chosen(frame if other is None else other, ours.null)["value"].iloc[-1] if ours.null else None
+    null = _asked(frame if other is None else other, ours.null, ours.last)["value"].iloc[-1] if ours.null else None
     low, high = (None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high"))
     networks = str(row.get("target_fingerprint") or row.get("to_fingerprint") or "")
     value = float(row["value"])
     return Measured(source, [value], [ALL], low, high, int(row["n"]), None if null is None else float(null), networks)
+
+
+def _asked(frame: pd.DataFrame, where: Mapping[str, str], last: bool) -> pd.DataFrame:
+    """The rows of a summary that have a value, of which there is one, or none, unless the last is asked for.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    rows = chosen(frame, where)
+    rows = rows[rows["value"].notna()]
+    if len(rows) > 1 and not last:
+        asked = ", ".join(f"{column} {pattern}" for column, pattern in where.items())
+        raise ConfigError(f"{len(rows)} rows, not one, have {asked}")
+    return rows
 
 
 def together(values: list[float]) -> tuple[float | None, float | None, float | None]:

@@ -57,7 +57,8 @@ class OfStudy:
 
     Attributes:
         answer: a name of protocols.ANSWERS.
-        where: which row, {column: a pattern}; the last if there are several.
+        where: which row, {column: a pattern}.
+        last: whether the last of several rows is meant; otherwise there may be only one.
         null: which row has the null, in place of the experiment's; of `null_answer`, if that is another.
         table: docs/results/NAME.csv that has such a summary, of several things: which of them, `of_table`.
     """
@@ -68,6 +69,7 @@ class OfStudy:
     null_answer: str = ""
     table: str = ""
     of_table: Mapping[str, str] = field(default_factory=dict)
+    last: bool = False
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,8 @@ def _folder_of(name: str, folder: str | Path | None) -> Path:
     except Exception as error:  # torchvision raises whatever its mirrors gave
         package = "install Debian's dataset-fashion-mnist, " if name == _FASHION else ""
         raise ConfigError(
-            f"--dataset {name}: cannot be downloaded ({type(error).__name__}); {package}give --data a folder that holds "
-            "train-images-idx3-ubyte.gz and its three companions, or use --dataset mnist-5k."
+            f"--dataset {name}: cannot be downloaded ({type(error).__name__}); {package}give --data a folder that "
+            "holds train-images-idx3-ubyte.gz and its three companions, or use --dataset mnist-5k."
         ) from None
     return root / kind.__name__ / "raw"
 
