@@ -262,6 +262,23 @@ def families_transfer(frame: pd.DataFrame) -> str:
     return markdown([*columns, "photographs: their class"], lines)
 
 
+@of("families_transfer")
+def families_said(frame: pd.DataFrame) -> str:
+    """The pairs that agree least and most, beside chance."""
+    rows = frame[(frame["elites"] == "all") & (frame["source"] != frame["to"]) & (frame["variant"] == "same_pixels")]
+    same = records(rows[rows["figure"] == "same_top1"].sort_values("value"))
+    chance = rows[rows["figure"] == "chance"]["value"].max()
+    least, most = (
+        f"{share(row)} from {_network(row['source'])} to {_network(row['to'])}" for row in (same[0], same[-1])
+    )
+    above = sum(row["low"] > chance for row in same)
+    return (
+        f"Between {least} and {most} get the answer that the network they were evolved on gives, of {same[0]['n']} "
+        f"elites each; by chance, classes permuted, at most {percent(chance)}. The interval is above that in {above} "
+        f"of {len(same)} directions."
+    )
+
+
 def _network(spec: str) -> str:
     return spec.rpartition(":")[2].removesuffix(".safetensors")
 
@@ -282,6 +299,19 @@ def families_siblings(frame: pd.DataFrame) -> str:
         lines.append([_network(target), kind, f"{by['log_odds']['n']:.0f}", *cells])
     columns = ["network", "super-class", "classes", "log-odds, less others' (95 %)", "without its siblings"]
     return markdown(columns, lines)
+
+
+@of("families_siblings")
+def families_dogs(frame: pd.DataFrame) -> str:
+    """Dogs on the first network."""
+    rows = frame[(frame["super_class"] == "dog") & (frame["figure"] == "more_than_others")]
+    first = rows[rows["target"] == rows["target"].iloc[0]].set_index("measure")
+    alone, without = records(first.loc[["log_odds", "log_odds_without_siblings"]])
+    shown = [interval(row["value"], row["low"], row["high"], 2, "+") for row in (alone, without)]
+    return (
+        f"Of {_network(first['target'].iloc[0])}, dogs have {shown[0]} in log-odds beside the others ({alone['n']} "
+        f"classes, p {alone['p']:.2g}, classes permuted), and {shown[1]} without the other dogs in the softmax."
+    )
 
 
 @of("families_ensembles")
