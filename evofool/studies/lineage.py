@@ -35,6 +35,7 @@ from evofool.studies.shared.pictures import archived
 from evofool.studies.shared.statistics import mean_interval, wilson
 from evofool.studies.study import Study, Work
 from evofool.targets.opening import OpenTarget
+from evofool.targets.readout import refuse_layer
 
 __all__ = ["LINEAGE", "STUDY", "Options"]
 
@@ -46,7 +47,7 @@ _COUNTS = ("steps", "stepping_stones", "new_champions", "children", "nodes", "co
 LINEAGE = pa.schema(
     [
         *OF_ELITE,
-        ("to_fingerprint", pa.string()),  # of the network of --to whose view of the elite this is; "" of all other rows
+        ("to_fingerprint", pa.string()),  # of the network of --to that saw the elite, and the layer; "" of other rows
         ("part", pa.string()),  # "elite", "seen" (by the network of --to), or "figure"
         ("image_sha256", pa.string()),
         ("target", pa.string()),
@@ -65,7 +66,10 @@ LINEAGE = pa.schema(
         ("pixels", pa.list_(pa.float32())),
         ("spectrum", pa.list_(pa.float32())),
         ("to", pa.string()),
-        ("seen", pa.list_(pa.float32())),  # the log-odds of that network's classes
+        (
+            "seen",
+            pa.list_(pa.float32()),
+        ),  # the log-odds of that network's classes, or the means of the layer's channels
         ("figure", pa.string()),
         ("of", pa.string()),
         ("by", pa.string()),
@@ -81,6 +85,10 @@ LINEAGE = pa.schema(
 class Options:
     to: Annotated[
         tuple[str, ...], "Another network, as target.spec, by whose outputs elites are compared too; repeat for more."
+    ] = ()
+    layer: Annotated[
+        tuple[str, ...],
+        "Layer of the networks of --to, by whose channels' means elites are compared too; repeat for more.",
     ] = ()
     export: Annotated[
         str, "Folder for each run's ancestry: CSV in the ALife data standard, and each elite's line as pictures."
@@ -112,7 +120,13 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
     options: Options = work.options
     if options.window < 2:
         raise ConfigError(f"--window: {options.window} children cannot exchange parents; give 2 or more.")
+    if options.layer and not options.to:
+        raise ConfigError("--layer: is of another network, by which elites are compared; name that as --to.")
     judges = {j.fingerprint: j for j in (judge(spec, allow_code=work.allow_code) for spec in options.to)}
+    views = [(by, layer) for by in judges.values() for layer in (None, *dict.fromkeys(options.layer))]
+    for by, layer in views:
+        if layer is not None:
+            refuse_layer(by.target, layer, "--layer")
     runs = work.first(work.subject)
     for run in runs:
         elites = Elites(run, allow_code=work.allow_code)
@@ -134,10 +148,12 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
                 tables = family.people, family.placed, family.tree
                 phylogeny.write(folder, run, elites.frame, *tables, allow_code=work.allow_code)
                 work.tell(f"{run.path}: its ancestry is in {folder}")
-        for by in judges.values():
-            if work.missing([(*who, by.fingerprint)]):
-                yield _seen(work, elites, by)
-                work.tell(f"{run.path}: {len(elites.frame)} elites seen by {by.target.spec}")
+        for by, layer in views:
+            if work.missing([(*who, by.fingerprint + (f" {layer}" if layer else ""))]):
+                yield _seen(work, elites, by, layer)
+                work.tell(
+                    f"{run.path}: {len(elites.frame)} elites seen by {layer or 'the outputs'} of {by.target.spec}"
+                )
 
 
 def _folder(run: Run, runs: Sequence[Run]) -> str:
@@ -292,19 +308,21 @@ def _share(figure: str, count: int, n: int) -> Facts:
     return {"figure": figure, "value": count / n, "low": low, "high": high, "n": n}
 
 
-def _seen(work: Work, elites: Elites, by: OpenTarget) -> pd.DataFrame:
-    """What another network says of a run's elites: the log-odds of all its classes."""
+def _seen(work: Work, elites: Elites, by: OpenTarget, layer: str | None) -> pd.DataFrame:
+    """What another network makes of a run's elites: the log-odds of all its classes, or what a layer of it gives."""
     settings = settings_of(elites.run, work.pool)
     seen: list[NDArray[np.float32] | None] = [None] * len(elites.frame)
     with (
         cluster(settings, work.address),
         picture_pool(elites.run, by, settings, address=work.address, warn=work.tell) as pool,
     ):
-        for scores, at, rows in passes(elites, by.target, VARIANTS[0], pool):
+        for answers, at, rows in passes(elites, by.target, VARIANTS[0], pool, layer):
             for place, row in zip(at, rows):
-                seen[row] = scores.log_odds[place]
+                seen[row] = answers.log_odds[place] if layer is None else answers[place]
     columns = [name for name in elites.frame.columns if name in LINEAGE.names]
     facts = {"archive_hash": elites.archive_hash, "to": by.target.spec, "to_fingerprint": by.fingerprint}
+    if layer is not None:
+        facts |= {"to": f"{layer} of {by.target.spec}", "to_fingerprint": f"{by.fingerprint} {layer}"}
     return _typed(elites.frame[columns].assign(**facts, part="seen", seen=seen))
 
 

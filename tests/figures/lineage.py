@@ -37,6 +37,7 @@ from evofool.targets.zoo.imagenet import class_names, hypernyms, ids_of, super_c
 DOCS, RESULTS, STUDIES = Path("docs"), Path("docs/results/lineage.csv"), Path("studies/lineage")
 SEEDS, GENERATIONS = range(1, 31), 60
 ENCODINGS = {"cppn": "mnist_cppn", "direct": "mnist_direct"}
+HIDDEN = ("6",)  # of a LeNet, the last before its outputs
 FAMILIES, MEMBERS, EVALUATIONS = 10, 5, 33_000
 LITE0 = "python:tests/figures/fast.py:lite0"  # see `make figures-defaults`
 COLUMNS = ["part", "encoding", "of", "by", "figure", "value", "low", "high", "p", "n", "runs", "null"]
@@ -45,7 +46,8 @@ COLUMNS = ["part", "encoding", "of", "by", "figure", "value", "low", "high", "p"
 def summed_up(part: str, runs: Sequence[Any], to: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The summary of some runs; their picture goes to docs/."""
     out = STUDIES / part
-    outcome = conduct("lineage", runs, Options(to=tuple(to)), out=out, pool="inline", allow_code=True)
+    options = Options(to=tuple(to), layer=HIDDEN if to else ())
+    outcome = conduct("lineage", runs, options, out=out, pool="inline", allow_code=True)
     print(f"{part}: {outcome.sentence}\n", flush=True)
     (DOCS / f"lineage_{part}.svg").write_bytes(outcome.files[1].read_bytes())
     return [{"part": part, **row} for row in outcome.summary]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import Command
 from contract.planted import evolve, random_weight, target
 from phylotrackpy import systematics
@@ -18,11 +19,13 @@ from PIL import Image
 from scipy.stats import kstest
 
 import evofool
+from evofool.config import Config
 from evofool.errors import ConfigError
 from evofool.records import individual_id
 from evofool.store import ancestry
 from evofool.studies.shared import kinship, likeness, phylogeny, statistics, switches
 from evofool.studies.shared.album import pooled, summarise
+from evofool.studies.shared.pictures import archived
 from evofool.studies.shared.statistics import ratio_interval, stouffer
 from evofool.studies.study import conduct
 from evofool.targets.zoo import imagenet
@@ -301,6 +304,26 @@ def test_elites_of_one_colour_have_no_direction(tmp_path: Path) -> None:
     assert len(told) == 6 and all(row["n"] == 2 for row in told)
     blank = outcome.frame.assign(across=outcome.frame["across"].astype("Float64").mask(outcome.frame.index == 0))
     assert "across" not in {row["figure"] for row in summarise(blank)}
+
+
+def test_elites_are_compared_by_a_layer_of_another_network(config: Config, lenet_file: Path, tmp_path: Path) -> None:
+    runs = [evofool.run(config, [f"seed={seed}"], out=tmp_path / str(seed)) for seed in (1, 2)]
+    other = f"lenet:{lenet_file}"
+    outcome = conduct("lineage", runs, load_options(to=(other,), layer=("2",)), out=tmp_path / "out")
+    rows = outcome.frame[outcome.frame["to"] == f"2 of {other}"].set_index("run_id")
+    for run in runs:
+        elite, row = run.elites().iloc[0], rows.loc[[run.provenance["run_id"]]].iloc[0]
+        net, image = evofool.load_target(other), torch.tensor(archived(elite)).reshape(1, 1, 28, 28)
+        x = (image.float() - net.preprocessing.mean[0]) / net.preprocessing.std[0]
+        with torch.inference_mode():
+            expected = net.module[:3](x).mean(dim=(2, 3))[0]
+        assert row["class_index"] == elite["class_index"] and np.allclose(row["seen"], expected, atol=1e-4)
+    alike = {row["of"] for row in outcome.summary if row["figure"] == "alike"}
+    assert alike == {"blurred pixels", "spectrum", f"log-odds of {other}", f"2 of {other}"}
+    with pytest.raises(ConfigError, match=r"--layer: .* name that as --to"):
+        conduct("lineage", runs, load_options(layer=("2",)))
+    with pytest.raises(ConfigError, match=r"--layer: .*features"):
+        conduct("lineage", runs, load_options(to=(other,), layer=("features",)))
 
 
 @pytest.mark.slow

@@ -65,7 +65,8 @@ def _alike(part: pd.DataFrame) -> Iterator[Facts]:
     """Whether elites of one class of different runs are alike, and which classes' pictures vary along rows."""
     elites, seen = part[part["part"] == "elite"], part[part["part"] == "seen"]
     kinds = [(of, elites, column) for column, of in ALIKE.items()]
-    kinds += [(f"log-odds of {to}", rows, "seen") for to, rows in seen.groupby("to", sort=False)]
+    for (to, by), rows in seen.groupby(["to", "to_fingerprint"], sort=False):
+        kinds.append((to if " " in by else f"log-odds of {to}", rows, "seen"))
     for of, rows, column in kinds:
         vectors, names = _by_run(rows, column)
         if found := likeness(vectors) if vectors else None:

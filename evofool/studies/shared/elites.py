@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from evofool.archive.scores import confidence
 from evofool.errors import ConfigError
-from evofool.evaluate.pool import Pool, stream
+from evofool.evaluate.pool import Batch, Pool, Question, stream
 from evofool.records import Scores
 from evofool.store.reader import Run, encoding_of
 from evofool.studies.shared import pictures, tables
@@ -163,25 +164,31 @@ class Photographs(Shown):
 
 
 def passes(
-    shown: Shown, target: Target, variant: str, pool: Pool
-) -> Iterator[tuple[Scores, NDArray[np.int64], NDArray[np.int64]]]:
-    """Scores of all pictures by a pool of the target, some at a time.
+    shown: Shown, target: Target, variant: str, pool: Pool, layer: str | None = None
+) -> Iterator[tuple[Any, NDArray[np.int64], NDArray[np.int64]]]:
+    """What a pool of the target makes of all pictures, some at a time.
+
+    Args:
+        layer: whose outputs are asked for, of each channel the mean, in place of scores.
 
     Yields:
-        Scores of some pictures against all outputs; (m,) which of them each of m rows of `frame` is; these rows.
+        Scores of some pictures against all outputs, or (pictures, channels) float32 of the layer; (m,) which of them
+        each of m rows of `frame` is; these rows.
     """
     # One individual may hold many cells; it is drawn and scored once.
     _, first, holder = np.unique(shown.frame["individual_id"], return_index=True, return_inverse=True)
     height, width = target.image_size
     size = max(1, min(BATCH, BATCH_BYTES // (height * width * target.channels)))
 
-    def batches() -> Iterator[NDArray[np.uint8]]:
+    def batches() -> Iterator[Batch]:
         for start in range(0, len(first), size):
-            yield np.stack([shown.picture(row, variant, target) for row in first[start : start + size]])
+            images = np.stack([shown.picture(row, variant, target) for row in first[start : start + size]])
+            yield images if layer is None else Question(images, layer=layer)
 
-    for number, scores in enumerate(stream(pool, "score_images", batches())):
+    verb = "score_images" if layer is None else "outputs"
+    for number, answers in enumerate(stream(pool, verb, batches())):
         rows = np.nonzero(holder // size == number)[0]
-        yield scores, holder[rows] % size, rows
+        yield answers, holder[rows] % size, rows
 
 
 def score(elites: Shown, by: OpenTarget, variant: str, pool: Pool) -> pd.DataFrame:
