@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evofool.errors import CorruptData, RunLocked
+from evofool.errors import CorruptData, RunLocked, StorageError
 from evofool.records import Facts
 from evofool.store import files
 
@@ -277,7 +277,7 @@ def lock(run: Path) -> Iterator[None]:
 
     Raises:
         RunLocked: another process has it; the message says which.
-        StorageError: the lock's file cannot be written.
+        StorageError: the lock's file cannot be written, or the file system has no locks.
     """
     path = run / "_evofool" / "lock"
     with files.guard(path):
@@ -288,6 +288,10 @@ def lock(run: Path) -> Iterator[None]:
         except BlockingIOError:
             owner = os.pread(handle, 4096, 0).decode(errors="replace").strip() or "an unknown process"
             raise RunLocked(f"{run}: in use by {owner}; wait for it or stop it.") from None
+        except OSError as error:
+            raise StorageError(
+                f"{path}: cannot be locked ({error.strerror}); let storage.path be on a file system with locks."
+            ) from None
         with files.guard(path):
             os.ftruncate(handle, 0)
             started = time.strftime("%Y-%m-%d %H:%M:%S %Z")

@@ -960,6 +960,15 @@ def test_a_second_holder_is_told_who_has_the_run_and_a_death_releases_it(copy: P
         pass
 
 
+def test_a_file_system_without_locks_is_said(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(handle: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with pytest.raises(StorageError, match=r"lock: cannot be locked .*storage.path"), lock(copy):
+        pass
+
+
 def test_of_two_drivers_only_one_writes_a_commit(copy: Path) -> None:
     """Where a file system does not lock (some NFS), put-if-absent still keeps the log whole."""
     stores = [RunStore(copy) for _ in range(2)]

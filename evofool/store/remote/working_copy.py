@@ -368,7 +368,8 @@ def _alone(path: Path) -> Iterator[None]:
     with files.guard(path):
         handle = os.open(path.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with files.guard(path, "lock it"):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -233,7 +233,8 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes that do the same out, for a moment."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with files.guard(folder, "lock it"):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
