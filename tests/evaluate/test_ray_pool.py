@@ -143,6 +143,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_cluster_without_room_is_told_of(opened: Any) -> None:
     assert not opened().said
+    books = iter([0.5, 0.5])  # evaluators of a pool that was just closed are on them for a moment
+    assert not opened(free=lambda: next(books, 2)).said
     (said,) = opened(free=lambda: 0.5).said
     assert "each needs 1 CPU, and of its 2 CPU there is 0.5 CPU free; waiting for up to 5 s" in said
 

@@ -58,7 +58,7 @@ def run(name: str, spec: str | list[str], seed: int) -> evofool.Run:
 
 def answers(name: str, runs: list[evofool.Run], out: str, options: object = None) -> None:
     """Ask a study of runs; its summary becomes a table of docs/results, its sentence is printed."""
-    outcome = conduct(name, runs, options, out=RUNS / out, pool="ray", allow_code=True, tell=print)
+    outcome = conduct(name, runs, options, out=RUNS / out, pool="inline", allow_code=True, tell=print)
     frame = pd.DataFrame(outcome.summary)
     frame = frame.drop(columns=[column for column in frame if column.endswith("_fingerprint")])
     frame.to_csv(RESULTS / f"{out}.csv", index=False, float_format="%.6g")
@@ -80,7 +80,7 @@ def main() -> None:
         members = [other for name, other in NETWORKS.items() if name != left_out]
         made = run(f"mean-without-{left_out}", members, 1)
         everyone = list(NETWORKS.values())
-        frame = evofool.transfer(made, everyone, variants=["same_pixels"], pool="ray", allow_code=True)
+        frame = evofool.transfer(made, everyone, variants=["same_pixels"], pool="inline", allow_code=True)
         for entry in summarise(frame):
             if entry["elites"] == "all":
                 to, shares = entry["to"], entry["class_is_top1"]

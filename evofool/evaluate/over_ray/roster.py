@@ -25,6 +25,7 @@ __all__ = ["Roster"]
 MAX_HELLOS = 5  # in a row that one evaluator may fail before the others go on without it
 SETTLING = 10.0  # seconds that a new run waits for more evaluators once one is ready: most of them decide its canary
 GROWING = 10.0  # seconds between looks for room for more evaluators
+LEAVING = 3.0  # seconds for the evaluators of a pool that has just been closed to be gone from Ray's books
 
 
 class Roster:
@@ -69,12 +70,19 @@ class Roster:
 
     def _tell_of_waiting(self) -> None:
         """Say so where not even one evaluator has room now."""
-        free = {name: self._cluster.free(name) for name in self._demand}
-        if room(free, self._demand) < 1:
+        patience = time.monotonic() + LEAVING
+        while room(free := self._free(), self._demand) < 1:
+            if time.monotonic() < patience:
+                time.sleep(0.1)
+                continue
             self._warn(
                 f"the cluster has no room for an evaluator now: each needs {_listed(self._demand)}, and of its "
                 f"{self._listed_supply()} there is {_listed(free)} free; waiting for up to {self._ready_timeout:g} s."
             )
+            return
+
+    def _free(self) -> dict[str, float]:
+        return {name: self._cluster.free(name) for name in self._demand}
 
     def _start(self) -> Worker:
         # No retries: the driver sends lost chunks again itself; Ray would do so behind later ones, to the same actor.
