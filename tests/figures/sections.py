@@ -11,7 +11,7 @@ import pandas as pd
 from shown import interval, markdown, missing, number, percent, records, share, spread
 
 from evofool.studies.shared.protocols import MADE_BY
-from evofool.studies.shared.statistics import mean_interval
+from evofool.studies.shared.statistics import mean_interval, wilson
 
 SECTIONS: dict[str, Callable[[Path], str]] = {}  # by name: what a folder of tables gives
 
@@ -326,6 +326,22 @@ def families_ensembles(frame: pd.DataFrame) -> str:
         lines.append([left_out, int(part["n"].max()), *cells, number(other["median_confidence"])])
     columns = ["left out", "images", "members, each alone: the evolved class", "its median confidence"]
     return markdown([*columns, "left out: the evolved class (95 %)", "by chance", "its median confidence there"], lines)
+
+
+@of("families_ensembles")
+def families_ensembles_said(frame: pd.DataFrame) -> str:
+    """The networks left out together, beside the members."""
+    outside = frame["is_left_out"].astype(bool)
+    shown = []
+    for part in (frame[outside], frame[~outside]):
+        n = int(part["n"].sum())
+        value = float((part["class_is_top1"] * part["n"]).sum() / n)
+        low, high = wilson(round(value * n), n)
+        shown.append(f"{percent(value)} ({100 * low:.1f} to {100 * high:.1f}, n {n})")
+    return (
+        f"A network left out gives {shown[0]} of the images the class that they were evolved for, a member alone "
+        f"{shown[1]}; by chance, classes permuted, {percent(frame[outside]['chance'].mean())} of those left out."
+    )
 
 
 @of("relatives", make="make figures-relatives")
