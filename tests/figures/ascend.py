@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mnist import machine
 from PIL import Image, ImageDraw
+from rows import write
 
 from evofool.base.png import decode_png
 from evofool.studies.shared.rules import Options
@@ -84,7 +84,7 @@ def table(network: str, classes: int | None) -> pd.DataFrame:
     for name, way in WAYS.items():
         options = Options(steps=100, classes=CLASSES, control=not way, **way)
         frame = climbed(network, f"table-{name.replace(' ', '-')}", options, classes)
-        parts.append(frame.assign(way=name).drop(columns="image"))
+        parts.append(frame.assign(network=network, way=name).drop(columns="image"))
     return pd.concat(parts)
 
 
@@ -129,20 +129,6 @@ def sheet(rows: list[tuple[str, list[tuple[Image.Image, str]]]], side: int = 128
     return whole
 
 
-def markdown(rows: pd.DataFrame) -> None:
-    """Of every network and way, how many climbs arrived and when."""
-    print("| network | way | at the answer | 0.99 | 0.9999 | median passes to 0.99 | median confidence | stuck |")
-    print("|---|---|---|---|---|---|---|---|")
-    for (target, way, method), part in rows.groupby(["target", "way", "method"], sort=False):
-        counts = [f"{part[f'passes_{level}'].notna().sum()}/{len(part)}" for level in ("top1", "0.99", "0.9999")]
-        passes = np.median(part["passes_0.99"].astype(float).fillna(np.inf))
-        told = way if method == "ascent" else method
-        stuck = (part["note"] == "stuck").sum()
-        print(
-            f"| {target} | {told} | {' | '.join(counts)} | {passes:g} | {part['confidence'].median():.4f} | {stuck} |"
-        )
-
-
 def main() -> None:
     """What is missing of each part."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -155,9 +141,8 @@ def main() -> None:
     if given.only in (None, "table"):
         rows = pd.concat([table(network, given.classes) for network in networks])
         levels = [name for name in rows.columns if name.startswith(("step_", "passes_"))]
-        rows = rows[["way", *COLUMNS, *levels, "passes", "note"]]
-        rows.to_csv(RESULTS / "ascend.csv", index=False, float_format="%.6g")
-        markdown(rows)
+        rows = rows[["network", "way", *COLUMNS, *levels, "passes", "note"]]
+        write("ascend", rows)
     if given.only in (None, "grid"):
         for network in networks:
             grid(network, given.classes).save(RESULTS / f"ascend_grid_{network}.jpg", quality=88)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import rows as tables
 from mnist import machine
 
 from evofool.studies.retrain import Options
@@ -42,13 +43,12 @@ def write(outcomes: dict[str, Outcome]) -> None:
     """What is known so far."""
     frames = {data: outcome.frame.drop(columns="image").assign(data=data) for data, outcome in outcomes.items()}
     rows = pd.concat(frames.values())
-    rows[list(OF_A_RUN)].to_csv(RESULTS / "retrain_runs.csv", index=False, float_format="%.9g")
+    tables.write("retrain_runs", rows[list(OF_A_RUN)])
     networks = rows.drop_duplicates(["data", "defence", "seed", "iteration"])
     others = [name for name in rows.columns if name not in OF_A_RUN and name not in ("run_id", "target")]
-    networks = networks[["data", "defence", "seed", "iteration", *others]]
-    networks.to_csv(RESULTS / "retrain_networks.csv", index=False, float_format="%.9g")
+    tables.write("retrain_networks", networks[["data", "defence", "seed", "iteration", *others]])
     summary = [{"data": data, **row} for data, outcome in outcomes.items() for row in outcome.summary]
-    pd.DataFrame(summary).to_csv(RESULTS / "retrain.csv", index=False, float_format="%.9g")
+    tables.write("retrain", pd.DataFrame(summary))
     for data, outcome in outcomes.items():
         shutil.copy(outcome.files[1], RESULTS / f"retrain_{data}.svg")
 

@@ -409,6 +409,53 @@ def fashion_said(frame: pd.DataFrame) -> str:
     return f"{', and '.join(parts)}."
 
 
+# ------------------------------------------------------------------------------------------ retraining, gradient ascent
+
+
+@of("retrain")
+def retrain(frame: pd.DataFrame) -> str:
+    """A row for each network of a chain; medians over seeds."""
+    shown = {
+        "median": 4,
+        "median_log_odds": 1,
+        "evaluations_to_99": 0,
+        "held_out_accuracy": 3,
+        "false_alarms": 3,
+        "recall_seen": 2,
+        "recall_unseen": 2,
+        "recall_other_encoding": 2,
+    }
+    lines = []
+    for (data, defence, iteration), part in frame.groupby(["data", "defence", "iteration"], sort=False):
+        by = {row["figure"]: row for row in records(part)}
+        cells = [
+            interval(by[name]["value"], by[name]["low"], by[name]["high"], digits) if name in by else ""
+            for name, digits in shown.items()
+        ]
+        if not missing(by["evaluations_to_99"].get("never")) and missing(by["evaluations_to_99"]["value"]):
+            cells[2] = "never"
+        lines.append([data, defence, iteration, int(by["median"]["seeds"]), *cells])
+    columns = ["data", "learned from", "network", "seeds", "median confidence (95 %)", "its log-odds"]
+    columns += ["evaluations to 0.99", "held-out accuracy", "false alarms", "calls fooling: seen", "unseen"]
+    return markdown([*columns, "of the other encoding"], lines)
+
+
+@of("ascend", make="make figures-ascend")
+def ascend(frame: pd.DataFrame) -> str:
+    """Of every network and way, how many climbs arrived and when."""
+    lines = []
+    for (network, way, method), part in frame.groupby(["network", "way", "method"], sort=False):
+        counts = [f"{part[f'passes_{level}'].notna().sum()} of {len(part)}" for level in ("top1", "0.99", "0.9999")]
+        passes = float(np.median(part["passes_0.99"].astype(float).fillna(np.inf)))
+        stuck = int((part["note"] == "stuck").sum())
+        told = way if method == "ascent" else f"{way}, {method}"
+        lines.append(
+            [_network(target), told, *counts, number(passes, 0), number(part["confidence"].median(), 4), stuck]
+        )
+    columns = ["network", "way", "arrived at its class", "at 0.99", "at 0.9999", "median passes to 0.99"]
+    return markdown([*columns, "median confidence", "stuck"], lines)
+
+
 # ------------------------------------------------------------------------------------------------------------- ImageNet
 
 
