@@ -449,9 +449,7 @@ def ascend(frame: pd.DataFrame) -> str:
         passes = float(np.median(part["passes_0.99"].astype(float).fillna(np.inf)))
         stuck = int((part["note"] == "stuck").sum())
         told = way if method == "ascent" else f"{way}, {method}"
-        lines.append(
-            [_network(target), told, *counts, number(passes, 0), number(part["confidence"].median(), 4), stuck]
-        )
+        lines.append([network, told, *counts, number(passes, 0), number(part["confidence"].median(), 4), stuck])
     columns = ["network", "way", "arrived at its class", "at 0.99", "at 0.9999", "median passes to 0.99"]
     return markdown([*columns, "median confidence", "stuck"], lines)
 
