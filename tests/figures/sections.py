@@ -216,8 +216,10 @@ def defaults_said(frame: pd.DataFrame) -> str:
             continue
         value, low, high, n = _paired(by["now"]["median"], part["median"])
         seeds = f"{n} seed{'s' * (n > 1)} in common"
-        said.append(f"than with *{name}* by {interval(value, low, high, sign='+')} ({seeds})")
-    return f"The median is higher now {'; '.join(said)} (null: no difference)." if said else ""
+        shown = low is not None and high is not None and (low > 0 or high < 0)
+        none = "" if shown else ", no effect that these show"
+        said.append(f"*{name}* {interval(value, low, high, sign='+')} ({seeds}{none})")
+    return f"The median now, less that of the other settings: {'; '.join(said)} (null: no difference)." if said else ""
 
 
 @of("defaults_mnist")
