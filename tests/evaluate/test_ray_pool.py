@@ -141,7 +141,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
-def test_a_cluster_without_room_is_told_of(opened: Any) -> None:
+def test_a_cluster_without_room_is_told_of(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roster, "LEAVING", 0.3)
     assert not opened().said
     books = iter([0.5, 0.5])  # evaluators of a pool that was just closed are on them for a moment
     assert not opened(free=lambda: next(books, 2)).said
