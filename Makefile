@@ -21,7 +21,7 @@
 # make figures-lineage  goal switches, kin and likeness of elites: docs/lineage.md; an hour and a half, into docs/results
 # make figures-ablate  what the confidence in elites rests on, MNIST and ImageNet; an hour and more for each run of ImageNet, into docs/results
 # make figures-screens  the screenshots of docs/report.md; needs chromium
-# make figures-fashion  fooling against training size, classes, width, labels; three quarters of an hour, into docs/results
+# make figures-fashion  fooling against training size, classes, width, labels; an hour and a quarter, into docs/results
 # make test NEWEST=1  in a new venv with the newest versions there are instead of those of constraints.txt; likewise others
 # make constraints  writes constraints.txt anew, from such a venv in which all tests passed
 # make figures-retrain  networks that learn from what fooled those before them; about three CPU hours, into docs/results

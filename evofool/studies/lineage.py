@@ -66,10 +66,7 @@ LINEAGE = pa.schema(
         ("pixels", pa.list_(pa.float32())),
         ("spectrum", pa.list_(pa.float32())),
         ("to", pa.string()),
-        (
-            "seen",
-            pa.list_(pa.float32()),
-        ),  # the log-odds of that network's classes, or the means of the layer's channels
+        ("seen", pa.list_(pa.float32())),  # log-odds of that network's classes, or means of its layer's channels
         ("figure", pa.string()),
         ("of", pa.string()),
         ("by", pa.string()),
@@ -149,7 +146,7 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
                 phylogeny.write(folder, run, elites.frame, *tables, allow_code=work.allow_code)
                 work.tell(f"{run.path}: its ancestry is in {folder}")
         for by, layer in views:
-            if work.missing([(*who, by.fingerprint + (f" {layer}" if layer else ""))]):
+            if work.missing([(*who, _view(by, layer))]):
                 yield _seen(work, elites, by, layer)
                 work.tell(
                     f"{run.path}: {len(elites.frame)} elites seen by {layer or 'the outputs'} of {by.target.spec}"
@@ -308,6 +305,11 @@ def _share(figure: str, count: int, n: int) -> Facts:
     return {"figure": figure, "value": count / n, "low": low, "high": high, "n": n}
 
 
+def _view(by: OpenTarget, layer: str | None) -> str:
+    """The column `to_fingerprint` of what a network, or a layer of it, makes of elites."""
+    return by.fingerprint if layer is None else f"{by.fingerprint} {layer}"
+
+
 def _seen(work: Work, elites: Elites, by: OpenTarget, layer: str | None) -> pd.DataFrame:
     """What another network makes of a run's elites: the log-odds of all its classes, or what a layer of it gives."""
     settings = settings_of(elites.run, work.pool)
@@ -320,9 +322,8 @@ def _seen(work: Work, elites: Elites, by: OpenTarget, layer: str | None) -> pd.D
             for place, row in zip(at, rows):
                 seen[row] = answers.log_odds[place] if layer is None else answers[place]
     columns = [name for name in elites.frame.columns if name in LINEAGE.names]
-    facts = {"archive_hash": elites.archive_hash, "to": by.target.spec, "to_fingerprint": by.fingerprint}
-    if layer is not None:
-        facts |= {"to": f"{layer} of {by.target.spec}", "to_fingerprint": f"{by.fingerprint} {layer}"}
+    to = by.target.spec if layer is None else f"{layer} of {by.target.spec}"
+    facts = {"archive_hash": elites.archive_hash, "to": to, "to_fingerprint": _view(by, layer)}
     return _typed(elites.frame[columns].assign(**facts, part="seen", seen=seen))
 
 
