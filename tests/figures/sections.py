@@ -112,9 +112,10 @@ def transfer(frame: pd.DataFrame) -> str:
         surer = f"{share(by['source_surer'])} of {by['source_surer']['n']:.0f}"
         middle = number(by["median_confidence"]["value"], 6)
         images = f"{by['elites']['value']:.0f}"
-        lines.append([f"LeNet {source}, {to}", images, *shares, surer, percent(by["chance"]["value"]), middle])
-    head = ["from, to", "images", "same answer", ">= 0.99 by both", ">= 0.9999 by both"]
-    return markdown([*head, "source surer, of the same answer", "by chance", "median confidence there"], lines)
+        chance = percent(by["same_by_chance"]["value"])
+        lines.append([f"LeNet {source}, {to}", images, shares[0], chance, *shares[1:], surer, middle])
+    head = ["from, to", "images", "same answer", "by chance", ">= 0.99 by both", ">= 0.9999 by both"]
+    return markdown([*head, "source surer, of the same answer", "median confidence there"], lines)
 
 
 @of("transfer")
@@ -255,12 +256,14 @@ def families_transfer(frame: pd.DataFrame) -> str:
         line = [_network(source), _network(to)]
         for variant in ("same_pixels", "photographs"):
             by = {row["figure"]: row for row in part[part["variant"] == variant].to_dict("records")}
-            names = ("same_top1", "class_is_top1") if variant == "same_pixels" else ("class_is_top1",)
-            line += [share(by[name]) if name in by else "" for name in names]
-            if variant == "same_pixels":
-                line += [percent(by[name]["value"]) if name in by else "" for name in ("chance", "same_super_class")]
+            pairs = [("same_top1", "same_by_chance"), ("class_is_top1", "chance"), ("same_super_class", "")]
+            for name, null in pairs if variant == "same_pixels" else pairs[1:2]:
+                line.append(share(by[name]) if name in by else "")
+                if null and variant == "same_pixels":
+                    line.append(percent(by[null]["value"]) if null in by else "")
         lines.append(line)
-    columns = ["evolved on", "shown to", "same answer (95 %)", "the evolved class", "by chance", "its super-class"]
+    columns = ["evolved on", "shown to", "same answer (95 %)", "by chance", "the evolved class", "by chance"]
+    columns.append("its super-class")
     return markdown([*columns, "photographs: their class"], lines)
 
 
@@ -269,15 +272,15 @@ def families_said(frame: pd.DataFrame) -> str:
     """The pairs that agree least and most, beside chance."""
     rows = frame[(frame["elites"] == "all") & (frame["source"] != frame["to"]) & (frame["variant"] == "same_pixels")]
     same = records(rows[rows["figure"] == "same_top1"].sort_values("value"))
-    chance = rows[rows["figure"] == "chance"]["value"].max()
+    chance = dict(rows[rows["figure"] == "same_by_chance"].set_index(["source", "to"])["value"])
     least, most = (
         f"{share(row)} from {_network(row['source'])} to {_network(row['to'])}" for row in (same[0], same[-1])
     )
-    above = sum(row["low"] > chance for row in same)
+    above = sum(row["low"] > chance[row["source"], row["to"]] for row in same)
     return (
         f"Between {least} and {most} get the answer that the network they were evolved on gives, of {same[0]['n']} "
-        f"elites each; by chance, classes permuted, at most {percent(chance)}. The interval is above that in {above} "
-        f"of {len(same)} directions."
+        f"elites each; by chance, answers permuted within runs, {percent(min(chance.values()))} to "
+        f"{percent(max(chance.values()))}. The interval is above that of its direction in {above} of {len(same)}."
     )
 
 

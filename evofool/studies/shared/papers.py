@@ -34,7 +34,7 @@ def _beside_others(super_class: str, measure: str = "log_odds") -> OfStudy:
 
 def _between(source: str, to: str) -> OfStudy:
     where = {"source": source, "to": to, "elites": "all", "variant": "same_pixels"}
-    share, chance = {**where, "figure": "same_top1"}, {**where, "figure": "chance"}
+    share, chance = {**where, "figure": "same_top1"}, {**where, "figure": "same_by_chance"}
     return OfStudy("imagenet_transfer", share, chance, table="families_transfer")
 
 
