@@ -248,7 +248,8 @@ def _of_network(chain: Chain, iteration: int, network: OpenTarget, other_data: N
     sets: dict[str, NDArray[np.uint8] | None] = {"noise": noise, "other_data": other_data}
     if iteration > 1:
         runs, others = chain.runs(iteration - 1)
-        sets["seen"] = drawn.pixels[drawn.last]
+        before = chain.images(iteration - 1)
+        sets["seen"] = before.pixels[before.last] if len(drawn) else None
         sets["unseen"] = np.concatenate([images_of(run) for run in runs[-UNSEEN:]])
         sets["other_encoding"] = np.concatenate([images_of(run) for run in others])
     for name in SETS:

@@ -3,6 +3,7 @@ int64 labels."""
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import zlib
@@ -207,27 +208,40 @@ def _image_folder(folder: str | Path | None, seed: int, size: int, tell: Callabl
     if folder is None:
         raise ConfigError(f"--dataset {IMAGE_FOLDER}: give --data a folder of folders named after classes.")
     root = _given(folder)
-    parts = [root / "train", root / "val"]
-    places = parts if all(part.is_dir() for part in parts) else [root]
+    split = [root / "train", root / "val"]
+    places = split if all(part.is_dir() for part in split) else [root]
     folders = sorted(place.name for place in places[0].iterdir() if place.is_dir() and not place.name.startswith("."))
     if len(folders) < 2:
         raise ConfigError(f"--data: {places[0]} has not two folders that are named after classes and hold pictures.")
-    read = [_read_pictures(place, folders, size, tell) for place in places]
+    read = []
+    for place in places:
+        images, labels, indices, refused = _read_pictures(place, tuple(folders), size)
+        for sentence in refused:
+            tell(f"left out: {sentence}")
+        read.append((images, labels, indices))
     known = dict(zip(imagenet.ids_of(imagenet.class_names()), imagenet.class_names()))
     names = tuple(known[name] for name in folders) if set(folders) <= set(known) else tuple(folders)
     if len(places) == 2:
         return LabelledImages(IMAGE_FOLDER, names, *read[0], *read[1])
-    images, labels, indices = read[0]
     train, held = stratified_split(labels, 0.2, seed)
-    split = (part for rows in (train, held) for part in (images[rows], labels[rows], indices[rows]))
-    return LabelledImages(IMAGE_FOLDER, names, *split)
+    if not len(held):
+        raise ConfigError(f"--data: {root} has so few pictures of each class that a fifth of them is none; add some.")
+    parts = [(images[rows], labels[rows], indices[rows]) for rows in (train, held)]
+    return LabelledImages(IMAGE_FOLDER, names, *parts[0], *parts[1])
 
 
+@functools.lru_cache(maxsize=2)  # whose split alone is by the seed: train and val, or all
 def _read_pictures(
-    place: Path, folders: list[str], size: int, tell: Callable[[str], None]
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Pictures, labels and indices: positions among the files, by class and name."""
-    files = [(path, label) for label, name in enumerate(folders) for path in picture_files.find([place / name], tell)]
+    place: Path, folders: tuple[str, ...], size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """Pictures, labels and indices, which are positions among the files, by class and name; sentences about those that
+    were left out."""
+    unreadable: list[str] = []
+    files = [
+        (path, label)
+        for label, name in enumerate(folders)
+        for path in picture_files.find([place / name], unreadable.append)
+    ]
     needed, memory = len(files) * size**2 * 3, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
         raise ConfigError(
@@ -246,13 +260,12 @@ def _read_pictures(
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes and scales without the interpreter's lock
         refused = list(pool.map(fill, range(len(files))))
-    for sentence in filter(None, refused):
-        tell(f"left out: {sentence}")
     indices = np.flatnonzero([sentence is None for sentence in refused])
     if not len(indices):
         raise ConfigError(f"--data: {place} holds no picture that can be read.")
     labels = np.array([label for _, label in files], dtype=np.int64)
-    return images if len(indices) == len(files) else images[indices], labels[indices], indices
+    kept = images if len(indices) == len(files) else images[indices]
+    return kept, labels[indices], indices, [*unreadable, *filter(None, refused)]
 
 
 def _given(folder: str | Path) -> Path:
