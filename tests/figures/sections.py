@@ -160,17 +160,22 @@ def screen(frame: pd.DataFrame) -> str:
 def screen_said(frame: pd.DataFrame) -> str:
     """The new defaults less those before, and what differs from these."""
     by = dict(settings(frame))
-    if not {"until now", "generations of 32"} <= set(by):
+    if not {"before", "generations of 32"} <= set(by):
         return ""
     now = by.pop("generations of 32")["median"]
-    first = _paired(now, by.pop("until now")["median"])
+    first = _paired(now, by.pop("before")["median"])
     others = {name: _paired(part["median"], now) for name, part in by.items()}
     clear = [name for name, (_, low, high, _) in others.items() if low is not None and (low > 0 or high < 0)]  # type: ignore[operator]
-    rest = "differ by no interval without 0" if not clear else f"differ clearly only at {', '.join(clear)}"
+    rest = (
+        f"Beside the new defaults, {', '.join(clear)} differ by an interval without 0."
+        if clear
+        else "Of no other setting does the interval of the difference to the new defaults leave out 0; with two seeds "
+        "these are wide, so nothing is shown either way, and the defaults stay."
+    )
     value, low, high, n = first
     return (
         f"Small generations with larger steps raise the median by {interval(value, low, high)}, 95 % interval of {n} "
-        f"seeds (null: no difference). The other settings {rest} from the new defaults, so they stay off."
+        f"seeds (null: no difference). {rest}"
     )
 
 
@@ -345,7 +350,8 @@ def families_ensembles_said(frame: pd.DataFrame) -> str:
         shown.append(f"{percent(value)} ({100 * low:.1f} to {100 * high:.1f}, n {n})")
     return (
         f"A network left out gives {shown[0]} of the images the class that they were evolved for, a member alone "
-        f"{shown[1]}; by chance, classes permuted, {percent(frame[outside]['chance'].mean())} of those left out."
+        f"{shown[1]}; by chance, classes permuted, {percent(frame[outside]['chance'].mean())} of those left out. (Each "
+        "image counts once for every member, so that interval is too narrow.)"
     )
 
 
@@ -358,7 +364,8 @@ def relatives(frame: pd.DataFrame) -> str:
         cells = []
         for to in columns:
             values = rows[rows["to"] == to]["class_is_top1"].to_numpy(dtype=float)
-            cells.append(interval(float(values.mean()), *mean_interval(values), 2) if len(values) else "")
+            bounds = np.clip(np.array(mean_interval(values), dtype=float), 0, 1)  # of shares
+            cells.append(interval(float(values.mean()), *bounds, 2) if len(values) else "")
         lines.append([source, rows["seed"].nunique(), *cells])
     return (
         markdown(["evolved on", "seeds", *columns], lines) + f"\n\nBy chance it is {number(frame['chance'].mean(), 2)}."
