@@ -6,7 +6,7 @@ picture that is kept is the best in whole grey levels, scored as all pictures he
 run directory with genomes of pixels, so that whatever reads runs reads them.
 
 The null is the start: the share of pictures that were so sure before the first step; and with --control climbs whose
-every step has the size of the true one and no direction.
+every step has the size of the true one, and whose direction has its pixels exchanged.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def ascend(
         run = open_run(path)
         if run.provenance.get("seeds_sha256") != seeds.sha256():
             raise _other(path)
-        return outcome, run
+        if run.status()["generation"] is not None:  # or it was killed before its pictures were scored
+            return outcome, run
     config: Facts = {
         "name": "ascent",
         "target": {**opened.section.model_dump(), "classes": sorted(rows["class_index"].unique().tolist())},
@@ -131,7 +132,7 @@ def ascend(
         config,
         target=live,
         out=path,
-        resume="never",
+        resume="must" if exists else "never",
         address=address,
         allow_code=allow_code,
         progress=False,
@@ -187,7 +188,8 @@ def _rows(work: Work) -> Generator[pa.Table]:
     if todo := [(method, batch) for method, batch in todo if batch]:
         yield from _climbs(work, opened, todo, rules_id)
     for run in others:
-        yield from _of_evolution(work, run, opened, goals)
+        alike = sum(other.path.name == run.path.name for other in others) > 1
+        yield from _of_evolution(work, run, str(run.path) if alike else run.path.name, opened, goals)
 
 
 def _climbs(work: Work, opened: OpenTarget, todo: list[tuple[str, list[Climb]]], rules_id: str) -> Iterator[pa.Table]:
@@ -260,14 +262,18 @@ def _canvas(work: Work, target: Target, batch: list[Climb]) -> Canvas:
     return Cppns(replace(encoding, height=height, width=width), encoding.from_bytes([genomes[i] for i in ids]))
 
 
-def _of_evolution(work: Work, run: Run, opened: OpenTarget, goals: list[Goal]) -> Iterator[pa.Table]:
+def _of_evolution(work: Work, run: Run, name: str, opened: OpenTarget, goals: list[Goal]) -> Iterator[pa.Table]:
     """The rows of a run's classes that are climbed to, where they are not stored."""
     elites, archive_hash = read_elites(run, allow_code=work.allow_code)
     rules_id = f"{run.provenance['run_id']}:{archive_hash}"
-    shown = [goal for goal in goals if goal.number in set(elites["class_index"])]
-    if work.missing([(EVOLUTION, opened.fingerprint, rules_id, goal.text, 0) for goal in shown]):
+    keys = {
+        (EVOLUTION, opened.fingerprint, rules_id, goal.text, 0): goal
+        for goal in goals
+        if goal.number in set(elites["class_index"])
+    }
+    if missing := [keys[key] for key in work.missing(keys)]:
         facts = {"target": opened.target.spec, "target_fingerprint": opened.fingerprint, "rules_id": rules_id}
-        yield table_of([{**facts, **row} for row in rows_of_evolution(run, elites, shown)])
+        yield table_of([{**facts, **row} for row in rows_of_evolution(run, name, elites, missing)])
 
 
 STUDY = Study(

@@ -212,7 +212,7 @@ def _elite_rows(family: Family) -> pd.DataFrame:
         root_id=[ancestors[-1] for ancestors in lines],
         steps=[len(ancestors) - 1 for ancestors in lines],
         stepping_stones=stones,
-        new_champions=[int((born["cell"] == cell).sum()) for cell in cells],
+        new_champions=[int((born["cell"] == cell).sum()) for cell in cells] if family.complete else None,
         children=[origin.count(cell) for cell in cells] if family.drawn else None,
         root_nodes=[root["nodes"] for root in roots],
         root_connections=[root["connections"] for root in roots],

@@ -35,6 +35,7 @@ from evofool.targets.opening import OpenTarget, open_target
 from evofool.targets.target import outputs_in_batches
 from evofool.targets.training import datasets
 from evofool.targets.training.again import Taught, read_taught
+from evofool.targets.training.datasets import with_channels
 from evofool.targets.training.losses import OUTLIER
 
 __all__ = ["RETRAIN", "STUDY", "Options"]
@@ -97,7 +98,7 @@ class Options:
     least: Annotated[int, "Runs against each network, at least."] = 20
     config: Annotated[str, "A preset or a file that says how to search."] = "mnist_cppn"
     generations: Annotated[int, "Generations of every run."] = 50
-    data: Annotated[str | None, "Folder with the idx files of the network's data set."] = None
+    data: Annotated[str | None, "Folder with the idx files of the network's data set, or with its pictures."] = None
     runs: Annotated[str, "Folder for networks and runs, which are kept and gone on with."] = "runs/retrain"
 
 
@@ -168,13 +169,16 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
 
 
 def _other_data(taught: Taught, work: Work) -> NDArray[np.uint8] | None:
-    """Real images of other things: of Fashion-MNIST, or of MNIST where that is what the network learned from."""
+    """Real images of other things: of Fashion-MNIST, or of MNIST where that is what the network learned from; there are
+    none beside a user's pictures."""
+    if taught.facts["dataset"] == datasets.IMAGE_FOLDER:
+        return None
     name = "mnist-5k" if taught.facts["dataset"] == "fashion-mnist" else "fashion-mnist"
     if not datasets.is_at_hand(name):
         way = "pip install 'evofool[mnist5k]'" if name == "mnist-5k" else "apt install dataset-fashion-mnist"
         work.tell(f"{name} is not here, so nobody is asked what networks make of it ({way})")
         return None
-    return datasets.load_dataset(name, 1).held_out_images[:NOISE]
+    return datasets.load_dataset(name, 1).held_out_images[:NOISE, :, :, None]
 
 
 def _step(chain: Chain, iteration: int, other_data: NDArray[np.uint8] | None) -> pd.DataFrame:
@@ -225,7 +229,7 @@ def _of_run(run: Run, main: bool) -> Facts:
 def _of_network(chain: Chain, iteration: int, network: OpenTarget, other_data: NDArray[np.uint8] | None) -> Facts:
     """What a network was taught, and what it makes of held-out images and of images that are of no class."""
     data, learned, classes = chain.data, chain.training_set(iteration), len(chain.plan.taught.classes)
-    answers = _outputs(network, data.held_out_images).argmax(axis=1)
+    answers = _outputs(network, with_channels(data.held_out_images)).argmax(axis=1)
     has_class = len(network.target.class_names) > classes
     drawn, extra = chain.learned_from(iteration), (learned.train_labels == OUTLIER) | (learned.train_labels >= classes)
     facts: Facts = {
@@ -240,11 +244,12 @@ def _of_network(chain: Chain, iteration: int, network: OpenTarget, other_data: N
         "held_out_accuracy": float((answers == data.held_out_labels).mean()),
         "false_alarms": float((answers == classes).mean()) if has_class else None,
     }
-    noise = (rng.uniforms(chain.seed, "retrain.noise", 0, (NOISE, 28, 28)) * 256).astype(np.uint8)
+    noise = (rng.uniforms(chain.seed, "retrain.noise", 0, (NOISE, *data.shape)) * 256).astype(np.uint8)
     sets: dict[str, NDArray[np.uint8] | None] = {"noise": noise, "other_data": other_data}
     if iteration > 1:
         runs, others = chain.runs(iteration - 1)
-        sets["seen"] = drawn.pixels[drawn.last]
+        before = chain.images(iteration - 1)
+        sets["seen"] = before.pixels[before.last] if len(drawn) else None
         sets["unseen"] = np.concatenate([images_of(run) for run in runs[-UNSEEN:]])
         sets["other_encoding"] = np.concatenate([images_of(run) for run in others])
     for name in SETS:
@@ -260,8 +265,8 @@ def _of_network(chain: Chain, iteration: int, network: OpenTarget, other_data: N
 
 
 def _outputs(network: OpenTarget, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, outputs) for (n, 28, 28) images."""
-    return outputs_in_batches(network.target, images[..., None], BATCH)
+    """(n, outputs) for (n, height, width, channels) images."""
+    return outputs_in_batches(network.target, images, BATCH)
 
 
 STUDY = Study(

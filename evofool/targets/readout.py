@@ -132,7 +132,7 @@ class LayerReading(_Tapped):
 
     def __init__(self, target: Target, layer: str) -> None:
         refuse_layer(target, layer)
-        super().__init__(target, [(layer, False, lambda tensor: tensor)])
+        super().__init__(target, [(layer, False, torch.clone)])
 
     def values(self, rows: int) -> NDArray[np.float32]:
         """(rows, ...) float32, what the layer gave in the last pass, of so many images. Raises as `_values`."""

@@ -185,6 +185,18 @@ def striped(folder: Path) -> str:
     return f"lenet:{folder / 'striped.safetensors'}"
 
 
+def coloured(folder: Path, count: int = 40, names: tuple[str, str] = ("green", "red")) -> Path:
+    """A folder with two folders of pictures, 60 x 50 pixels of noise, in which green is stronger, and red."""
+    draw = np.random.default_rng(0)
+    for name, channel in zip(names, (1, 0)):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = draw.integers(0, 150, (50, 60, 3), dtype=np.uint8)
+            pixels[:, :, channel] += np.uint8(100)
+            Image.fromarray(pixels).save(folder / name / f"{i:03}.png")
+    return folder
+
+
 def of_retrain(folder: Path, effect: bool) -> Planted:
     """A network that sees at once which images were evolved, and learns from such; without the effect, it gets a class
     of real images instead."""

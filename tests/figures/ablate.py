@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import rows as tables
 from mnist import machine
 
 import evofool
@@ -54,6 +55,7 @@ def main(sets: list[str]) -> None:
         rows = [row for row in rows if row["set"] != name]
         rows += [{"set": name, "runs": len(runs), **row} for row in outcome.summary]
         pd.DataFrame(rows).to_csv(table, index=False, float_format="%.6g")
+        tables.note("ablate", added=True)
         print(f"{name}: {outcome.sentence}")
 
 

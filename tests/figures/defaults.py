@@ -20,7 +20,7 @@ import evofool
 
 HERE, RUNS, RESULTS = Path("tests/figures"), Path("runs"), Path("docs/results")
 POINTS = (5_000, 10_000, 20_000, 33_000)  # evaluations at which a run is looked at
-DASHES = ("-", "--", ":", "-.")
+DASHES = ("-", "--", ":", "-.", (0, (8, 2)))
 
 
 def medians(run: Path) -> pd.Series:

@@ -58,7 +58,7 @@ def _ours(row: Facts) -> str:
 
 def _command(row: Facts, why_not: str) -> str:
     if row["verdict"] == "not run":
-        return why_not or "`evofool study reproduce`"
+        return why_not or f"`evofool study reproduce {row['paper']}`"
     return f"`{row['command']}`"
 
 

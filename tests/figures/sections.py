@@ -112,9 +112,10 @@ def transfer(frame: pd.DataFrame) -> str:
         surer = f"{share(by['source_surer'])} of {by['source_surer']['n']:.0f}"
         middle = number(by["median_confidence"]["value"], 6)
         images = f"{by['elites']['value']:.0f}"
-        lines.append([f"LeNet {source}, {to}", images, *shares, surer, percent(by["chance"]["value"]), middle])
-    head = ["from, to", "images", "same answer", ">= 0.99 by both", ">= 0.9999 by both"]
-    return markdown([*head, "source surer, of the same answer", "by chance", "median confidence there"], lines)
+        chance = percent(by["same_by_chance"]["value"])
+        lines.append([f"LeNet {source}, {to}", images, shares[0], chance, *shares[1:], surer, middle])
+    head = ["from, to", "images", "same answer", "by chance", ">= 0.99 by both", ">= 0.9999 by both"]
+    return markdown([*head, "source surer, of the same answer", "median confidence there"], lines)
 
 
 @of("transfer")
@@ -159,17 +160,22 @@ def screen(frame: pd.DataFrame) -> str:
 def screen_said(frame: pd.DataFrame) -> str:
     """The new defaults less those before, and what differs from these."""
     by = dict(settings(frame))
-    if not {"until now", "generations of 32"} <= set(by):
+    if not {"before", "generations of 32"} <= set(by):
         return ""
     now = by.pop("generations of 32")["median"]
-    first = _paired(now, by.pop("until now")["median"])
+    first = _paired(now, by.pop("before")["median"])
     others = {name: _paired(part["median"], now) for name, part in by.items()}
     clear = [name for name, (_, low, high, _) in others.items() if low is not None and (low > 0 or high < 0)]  # type: ignore[operator]
-    rest = "differ by no interval without 0" if not clear else f"differ clearly only at {', '.join(clear)}"
+    rest = (
+        f"Beside the new defaults, {', '.join(clear)} differ by an interval without 0."
+        if clear
+        else "Of no other setting does the interval of the difference to the new defaults leave out 0; with two seeds "
+        "these are wide, so nothing is shown either way, and the defaults stay."
+    )
     value, low, high, n = first
     return (
         f"Small generations with larger steps raise the median by {interval(value, low, high)}, 95 % interval of {n} "
-        f"seeds (null: no difference). The other settings {rest} from the new defaults, so they stay off."
+        f"seeds (null: no difference). {rest}"
     )
 
 
@@ -255,12 +261,14 @@ def families_transfer(frame: pd.DataFrame) -> str:
         line = [_network(source), _network(to)]
         for variant in ("same_pixels", "photographs"):
             by = {row["figure"]: row for row in part[part["variant"] == variant].to_dict("records")}
-            names = ("same_top1", "class_is_top1") if variant == "same_pixels" else ("class_is_top1",)
-            line += [share(by[name]) if name in by else "" for name in names]
-            if variant == "same_pixels":
-                line += [percent(by[name]["value"]) if name in by else "" for name in ("chance", "same_super_class")]
+            pairs = [("same_top1", "same_by_chance"), ("class_is_top1", "chance"), ("same_super_class", "")]
+            for name, null in pairs if variant == "same_pixels" else pairs[1:2]:
+                line.append(share(by[name]) if name in by else "")
+                if null and variant == "same_pixels":
+                    line.append(percent(by[null]["value"]) if null in by else "")
         lines.append(line)
-    columns = ["evolved on", "shown to", "same answer (95 %)", "the evolved class", "by chance", "its super-class"]
+    columns = ["evolved on", "shown to", "same answer (95 %)", "by chance", "the evolved class", "by chance"]
+    columns.append("its super-class")
     return markdown([*columns, "photographs: their class"], lines)
 
 
@@ -269,15 +277,15 @@ def families_said(frame: pd.DataFrame) -> str:
     """The pairs that agree least and most, beside chance."""
     rows = frame[(frame["elites"] == "all") & (frame["source"] != frame["to"]) & (frame["variant"] == "same_pixels")]
     same = records(rows[rows["figure"] == "same_top1"].sort_values("value"))
-    chance = rows[rows["figure"] == "chance"]["value"].max()
+    chance = dict(rows[rows["figure"] == "same_by_chance"].set_index(["source", "to"])["value"])
     least, most = (
         f"{share(row)} from {_network(row['source'])} to {_network(row['to'])}" for row in (same[0], same[-1])
     )
-    above = sum(row["low"] > chance for row in same)
+    above = sum(row["low"] > chance[row["source"], row["to"]] for row in same)
     return (
         f"Between {least} and {most} get the answer that the network they were evolved on gives, of {same[0]['n']} "
-        f"elites each; by chance, classes permuted, at most {percent(chance)}. The interval is above that in {above} "
-        f"of {len(same)} directions."
+        f"elites each; by chance, answers permuted within runs, {percent(min(chance.values()))} to "
+        f"{percent(max(chance.values()))}. The interval is above that of its direction in {above} of {len(same)}."
     )
 
 
@@ -342,7 +350,8 @@ def families_ensembles_said(frame: pd.DataFrame) -> str:
         shown.append(f"{percent(value)} ({100 * low:.1f} to {100 * high:.1f}, n {n})")
     return (
         f"A network left out gives {shown[0]} of the images the class that they were evolved for, a member alone "
-        f"{shown[1]}; by chance, classes permuted, {percent(frame[outside]['chance'].mean())} of those left out."
+        f"{shown[1]}; by chance, classes permuted, {percent(frame[outside]['chance'].mean())} of those left out. (Each "
+        "image counts once for every member, so that interval is too narrow.)"
     )
 
 
@@ -355,7 +364,8 @@ def relatives(frame: pd.DataFrame) -> str:
         cells = []
         for to in columns:
             values = rows[rows["to"] == to]["class_is_top1"].to_numpy(dtype=float)
-            cells.append(interval(float(values.mean()), *mean_interval(values), 2) if len(values) else "")
+            bounds = np.clip(np.array(mean_interval(values), dtype=float), 0, 1)  # of shares
+            cells.append(interval(float(values.mean()), *bounds, 2) if len(values) else "")
         lines.append([source, rows["seed"].nunique(), *cells])
     return (
         markdown(["evolved on", "seeds", *columns], lines) + f"\n\nBy chance it is {number(frame['chance'].mean(), 2)}."

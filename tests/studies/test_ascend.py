@@ -18,6 +18,7 @@ import evofool
 from evofool.base.png import decode_png
 from evofool.errors import ConfigError, TargetError
 from evofool.studies.ascend import ascend
+from evofool.studies.shared.ascent_findings import _share
 from evofool.studies.shared.regularisers import blurred, total_variation, viewed
 from evofool.studies.shared.rules import OBJECTIVES, Options, Rules
 from evofool.studies.study import conduct
@@ -114,7 +115,8 @@ def test_every_canvas_and_view_reaches_a_linear_networks_classes(
 ) -> None:
     frame = climbed(LINEAR, tmp_path, canvas=canvas, steps=60, **more)
     assert frame["is_top1"].all() and (frame["confidence"] > 0.9).all()
-    assert (frame["passes"] == 61 * (4 if "jitter" in more else 3)).all()
+    # The picture after the last step is scored too, by a pass of its own or by one that gives a gradient as well.
+    assert (frame["passes"] == (60 * 4 + 1 if "jitter" in more else 61 * 3)).all()
 
 
 def test_cppns_climb_by_their_weights(tmp_path: Path) -> None:
@@ -219,6 +221,36 @@ def test_evolution_stands_beside_it_on_the_axis_of_passes(tmp_path: Path) -> Non
     assert json.loads(outcome.files[2].read_text())["sentence"].count("evolution") == 1
 
 
+def test_runs_of_one_name_and_classes_asked_for_later_are_told_apart(tmp_path: Path) -> None:
+    settings = {"search": {"offspring": 20, "initial": 20, "generations": 3}, "evaluation": {"pool": "inline"}}
+    runs = [
+        evofool.run(
+            {"target": {"spec": "live"}, "seed": seed, **settings}, target=LINEAR, out=tmp_path / str(seed) / "a"
+        )
+        for seed in (1, 2)
+    ]
+    beside = tuple(str(run.path) for run in runs)
+    climbed(LINEAR, tmp_path / "out", beside=beside, steps=2, classes=("class 0",))
+    frame = climbed(LINEAR, tmp_path / "out", beside=beside, steps=2)
+    assert frame[frame["method"] == "evolution"]["rules"].value_counts().tolist() == [5, 5]
+
+
+def test_an_ascent_killed_before_its_pictures_were_scored_is_gone_on_with(tmp_path: Path) -> None:
+    _, run = ascend(LINEAR, Options(steps=5), out=tmp_path / "run")
+    assert run is not None
+    wanted = run.archive_hash
+    for commit in (run.path / "_evofool" / "commits").iterdir():
+        commit.unlink()
+    _, again = ascend(LINEAR, Options(steps=5), out=tmp_path / "run")
+    assert again is not None and again.archive_hash == wanted
+
+
+@pytest.mark.parametrize("reached", [0, 1])
+def test_restarts_that_all_come_to_the_same_leave_an_interval(reached: int) -> None:
+    share = _share(pd.Series([bool(reached)] * 6), pd.Series([0, 1, 2] * 2))
+    assert share["value"] == reached and share["high"] - share["low"] > 0.3 and share["interval_over"] == "climbs"
+
+
 # ------------------------------------------------------------------------------------------------------- regularisers
 
 PIXELS = torch.arange(2 * 6 * 7, dtype=torch.float32).reshape(2, 6, 7, 1)
@@ -276,6 +308,7 @@ def test_rules_that_make_no_sense_are_refused_in_a_sentence() -> None:
         ({"canvas": "fourier", "blur": 1.0}, "fourier"),
         ({"canvas": "cppn"}, "genomes"),
         ({"readout": ("a:1",), "classes": ("b",)}, "readout"),
+        ({"restarts": 3, "start": "mean"}, "every climb would be the same"),
     ):
         with pytest.raises(ConfigError, match=text):
             ascend(LINEAR, replace(Options(), **rules), out="nowhere")

@@ -290,6 +290,7 @@ def test_figures_of_runs_are_pooled() -> None:
     assert (told["value"], told["n"], told["runs"], told["null"]) == (2, 11, 2, "a null") and told["p"] < 0.01
     assert pooled(rows[:1], two_sided=False)["high"] == 2
     assert stouffer(np.array([0.05, 0.05]), np.array([1.0, -1.0])) == pytest.approx(1)
+    assert stouffer(np.array([1.0, *[0.001] * 4])) < 0.01  # one in which nothing was as far out does not outweigh four
     low, high = ratio_interval(np.arange(10.0), np.full(10, 10.0))
     assert low is not None and high is not None and low < 0.45 < high
 

@@ -95,7 +95,7 @@ def test_tables_are_read_and_what_is_in_none_is_not_run(tmp_path: Path) -> None:
     row = {"to": "lenet:x-2.safetensors", "variant": "same_pixels", "elites": "all", "low": 0.7, "high": 0.8, "n": 300}
     rows = [
         row | {"figure": "same_top1", "value": 0.75},
-        row | {"figure": "chance", "value": 0.78},
+        row | {"figure": "same_by_chance", "value": 0.78},
         row | {"figure": "source_surer", "value": 0.75},
     ]
     pd.DataFrame(rows).to_csv(results / "transfer.csv", index=False)

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from contract.planted import striped
+from contract.planted import coloured, striped
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from evofool.base.png import decode_png
 from evofool.base.source import Source
 from evofool.errors import ConfigError, IncompatibleRun
 from evofool.store.reader import open_run
@@ -28,7 +29,9 @@ from evofool.studies.shared.statistics import clustered_medians
 from evofool.studies.study import Outcome, Work, conduct
 from evofool.targets.families import load_target
 from evofool.targets.training.again import read_taught
+from evofool.targets.training.datasets import load_dataset
 from evofool.targets.training.losses import LOSSES, OUTLIER
+from evofool.targets.training.train import Recipe, train_network
 
 FIRST = 16
 
@@ -232,6 +235,20 @@ def test_networks_that_nobody_can_train_again_are_refused(tmp_path: Path) -> Non
         with pytest.raises(ConfigError) as refused:
             conduct("retrain", [network], Options(), out=tmp_path)
         assert str(refused.value).startswith(says)
+
+
+@pytest.mark.slow
+def test_networks_of_pictures_in_a_folder_are_taught_again(trained_on_one_thread: None, tmp_path: Path) -> None:
+    data = load_dataset("imagefolder", 1, coloured(tmp_path / "pictures"), 28)
+    train_network(Recipe("lenet", 0.05, epochs=1), data, 1, tmp_path / "dnn1.safetensors", lambda line: None)
+    asked = options(tmp_path, data=str(tmp_path / "pictures"))
+    frame = conduct("retrain", [f"lenet:{tmp_path}/dnn1.safetensors"], asked, out=tmp_path / "out").frame
+    assert frame.groupby("iteration")["outputs"].first().tolist() == [2, 3]
+    assert frame["recall_other_data"].isna().all() and frame["confidence_noise"].notna().all()
+    drawn = pd.read_parquet(next(tmp_path.glob("runs/**/fooling/drawn1.parquet")))
+    assert len(drawn) == FIRST and decode_png(drawn["image"][0], "").shape == (28, 28, 3)
+    with pytest.raises(ConfigError, match="--data: no folder"):
+        conduct("retrain", [f"lenet:{tmp_path}/dnn1.safetensors"], replace(asked, data="none"), out=tmp_path / "out2")
 
 
 @pytest.mark.slow

@@ -420,6 +420,7 @@ def test_the_summary_counts_what_it_says() -> None:
         run_id="r",
         individual_id=[1, 1, 2, 3, 4, 5],
         class_name=list("abcdef"),
+        source_top1_class_name=[*"abcda", None],
         top1_class_name=list("abcaaa"),
         rank=pd.array([1, 1, 1, 3, None, 2], dtype="Int32"),
         target_class_index=pd.array([0, 1, 2, 3, None, 5], dtype="Int32"),
@@ -440,6 +441,9 @@ def test_the_summary_counts_what_it_says() -> None:
         "both_9999": (1, 5),
         "source_surer": (2, 3),
     }
+    besides = {row["figure"]: row["value"] for row in everything["besides"]}
+    assert besides["same_by_chance"] == pytest.approx(8 / 25)  # three answers a of five, two a of five by the source
+    assert besides["excess_of_same"] == pytest.approx(4 / 5 - 8 / 25)
     assert (sure["n"], sure["class_is_top1"]["n"]) == (5, 4)
     empty = summarise(rows[rows["source_confidence"] < 0.9])[1]
     assert empty["n"] == 0 and empty["class_is_top1"] == {"share": None, "low": None, "high": None, "count": 0, "n": 0}
@@ -467,7 +471,10 @@ def test_one_network_for_another_agrees_in_all_and_two_halves_by_chance(tmp_path
     )
     top1 = float((run.elites()["class_index"] == run.elites()["top1_class_index"]).mean())
     assert same["excess"]["value"] + same["chance"]["value"] == pytest.approx(top1) and same["excess"]["p"] < 0.01
-    assert other["chance"]["low"] <= other["excess"]["value"] + other["chance"]["value"] <= other["chance"]["high"]
+    for chance, excess in (("chance", "excess"), ("same_by_chance", "excess_of_same")):
+        by = other[chance]
+        assert by["low"] <= other[excess]["value"] + by["value"] <= by["high"]
+    assert same["excess_of_same"]["value"] + same["same_by_chance"]["value"] == 1
     assert "same_super_class" not in other  # of which nothing is known here
 
 

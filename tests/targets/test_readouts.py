@@ -17,7 +17,7 @@ from evofool.errors import ConfigError, TargetError
 from evofool.evaluate.evaluator import Evaluator
 from evofool.records import Cells, Numerics, Unit
 from evofool.targets.checking.filters import draw_filters, first_filters
-from evofool.targets.readout import ReadoutReading, layers_of, readouts_of
+from evofool.targets.readout import LayerReading, ReadoutReading, layers_of, readouts_of
 from evofool.targets.target import Preprocessing, Target
 
 NAMES = tuple("abcd")
@@ -60,6 +60,15 @@ def correlated(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     views = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
     found: NDArray[np.float64] = (views * template).sum(axis=(3, 4))
     return found
+
+
+def test_a_whole_layer_is_what_it_gave_whatever_works_in_place_after_it() -> None:
+    images, net = pictures(5), target()
+    reading = LayerReading(net, "seen")
+    with reading.reading():
+        net.outputs(torch.from_numpy(images))
+        values = reading.values(5)
+    assert np.allclose(values[:, 1], correlated(images), atol=1e-5)
 
 
 def test_a_readout_is_the_number_of_its_unit_whatever_works_in_place() -> None:

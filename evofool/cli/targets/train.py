@@ -36,12 +36,22 @@ def train(
         ),
     ],
     out: Annotated[Path, Option(help="File to write (safetensors).", parser=file_path)],
-    dataset: Annotated[str, Option(help="mnist-5k, mnist or fashion-mnist.")] = "mnist-5k",
+    dataset: Annotated[
+        str, Option(help="mnist-5k, mnist, fashion-mnist, or imagefolder: pictures of your own.")
+    ] = "mnist-5k",
     seed: Annotated[
         int, Option(help="Of weights, order, --limit, random labels and the split of mnist-5k.", min=0)
     ] = 1,
     data: Annotated[
-        Path | None, Option(help="Folder with the idx files of mnist or fashion-mnist.", parser=file_path)
+        Path | None,
+        Option(
+            help="Folder with the idx files of mnist or fashion-mnist; of imagefolder: with folders named after "
+            "classes, or with train and val that have such folders.",
+            parser=file_path,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, Option(help="Of imagefolder: side to which pictures are scaled and cut, in pixels. Default: 64.")
     ] = None,
     classes: Annotated[
         str | None, Option(help="Train on some classes only: names or numbers between commas, e.g. 3,5,8.")
@@ -86,16 +96,20 @@ def train(
     if neighbours is not None and kind != "knn":
         raise ConfigError("--neighbours: is for --kind knn; leave it out.")
     # With torch, for which a mistake on the command line need not wait.
-    from evofool.targets.training.datasets import limited, load_dataset, of_classes, with_random_labels
+    from evofool.targets.training.datasets import IMAGE_FOLDER, limited, load_dataset, of_classes, with_random_labels
     from evofool.targets.training.heads import LABELS, NEIGHBOURS, train_head
     from evofool.targets.training.train import Recipe, told, train_network
-    from evofool.targets.zoo.trained import PATCHES, WIDTHS
+    from evofool.targets.zoo.trained import PATCHES, SIDES, WIDTHS
 
     if width is not None and not WIDTHS[0] <= width <= WIDTHS[1]:
         raise ConfigError("--width: is a factor from {:g} to {:g}, not {:g}.".format(*WIDTHS, width))
     if patch is not None and patch not in PATCHES:
         raise ConfigError(f"--patch: is {' or '.join(map(str, PATCHES))}, not {patch}.")
-    images = load_dataset(dataset, seed, data)
+    if size is not None and dataset != IMAGE_FOLDER:
+        raise ConfigError(f"--size: is for --dataset {IMAGE_FOLDER}; the images of {dataset} have theirs.")
+    if size is not None and not SIDES[0] <= size <= SIDES[1]:
+        raise ConfigError("--size: is a number of pixels from {} to {}, not {}.".format(*SIDES, size))
+    images = load_dataset(dataset, seed, data, size, output.tell)
     if classes is not None:
         images = of_classes(images, [name.strip() for name in classes.split(",")])
     if limit is None and network == "head":

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from evofool.records import Facts
 from evofool.studies.shared.losses import form, resampling, verdict
-from evofool.studies.shared.statistics import wilson
 
 __all__ = ["CURVES", "ELITE", "HEAD", "REDUNDANT", "curves", "of_elites", "summarise"]
 
@@ -36,8 +35,8 @@ def curves(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_elites(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each elite, fill and change that takes away more and more: ELITE, fill, change, copies, whole (the loss
-    when all is gone), mean (over the shares removed), form."""
+    """A row for each elite, fill and change that takes away more and more: ELITE, fill, change, copies, one (the loss
+    without the first part), whole (when all are gone), mean (over the shares removed), form."""
     rows = []
     for key, part in curves(frame).groupby([*ELITE, "fill", "change"], sort=False):
         shares, losses = part["share"].to_numpy(), part["loss"].to_numpy()
@@ -45,12 +44,13 @@ def of_elites(frame: pd.DataFrame) -> pd.DataFrame:
             {
                 **dict(zip([*ELITE, "fill", "change"], key)),
                 "copies": int(part["copies"].iloc[0]),
+                "one": losses[0],
                 "whole": losses[-1],
                 "mean": losses.mean(),
                 "form": form(shares, losses),
             }
         )
-    return pd.DataFrame(rows, columns=[*ELITE, "fill", "change", "copies", "whole", "mean", "form"])
+    return pd.DataFrame(rows, columns=[*ELITE, "fill", "change", "copies", "one", "whole", "mean", "form"])
 
 
 def summarise(frame: pd.DataFrame) -> list[Facts]:
@@ -81,8 +81,7 @@ def _of_motifs(rows: pd.DataFrame, elites: pd.DataFrame) -> Iterator[Facts]:
     if whole.empty:
         return
     repeats = whole["copies"].to_numpy(dtype=int) > 0
-    low, high = wilson(int(repeats.sum()), len(whole))
-    share = {"value": float(repeats.mean()), "low": low, "high": high, "n": len(whole)}
+    share = resampling(whole).facts(repeats.astype(float), "mean")
     yield {"change": "motif", "figure": "with_repetition", **share}
     copies = whole[repeats]
     if copies.empty:
@@ -90,7 +89,8 @@ def _of_motifs(rows: pd.DataFrame, elites: pd.DataFrame) -> Iterator[Facts]:
     yield {"change": "motif", "figure": "copies", **resampling(copies).facts(copies["copies"].to_numpy(dtype=float))}
     motif, random = (elites[elites["change"] == change] for change in CURVES[:2])
     drawn = resampling(motif)
-    yield {"change": "motif", "figure": "loss_of_all", **drawn.facts(motif["whole"].to_numpy(dtype=float))}
+    for figure, column in (("loss_of_one", "one"), ("loss_of_all", "whole")):
+        yield {"change": "motif", "figure": figure, **drawn.facts(motif[column].to_numpy(dtype=float))}
     yield _form(elites, "motif")
     yield _form(elites, "random")
     null = "equal area at random; signs of elites"

@@ -39,15 +39,16 @@ def summarise(frame: pd.DataFrame) -> list[Facts]:
         median_interval (of ranks), and {share, low, high, count, n} of `same_top1`, `class_is_top1`, `both_99` and
         `both_9999` (confidence of the evolved class at least 0.99 or 0.9999 by both), and `source_surer` (of those with
         the same top-1, the source has the higher log-odds, which unlike confidence do not saturate); and `besides`,
-        tidy rows of what chance gives, of super-classes, and of rank and log-odds. The intervals (95 %; of shares
+        tidy rows of what chance gives (of `same_top1` and of `class_is_top1`), of super-classes, and of rank and
+        log-odds. The intervals (95 %; of shares
         Wilson's) take elites for independent. An image that the target gives no finite scores counts as not
         transferred; one whose class the target lacks is left out.
     """
-    result = []
+    result, answers = [], _answers_there(frame)
     for (to, fingerprint, variant), group in frame.groupby(["to", "to_fingerprint", "variant"], sort=False):
         facts = {"to": to, "to_fingerprint": fingerprint, "variant": variant}
         for label, part in _by_confidence(group):
-            result.append({**facts, "elites": label, "n": len(part), **_figures(part)})
+            result.append({**facts, "elites": label, "n": len(part), **_figures(part, answers)})
     return result
 
 
@@ -58,7 +59,18 @@ def _by_confidence(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"source >= {level}", group[group["source_confidence"] >= level]
 
 
-def _figures(part: pd.DataFrame) -> Facts:
+def _answers_there(frame: pd.DataFrame) -> dict[tuple[str, str], int]:
+    """The output that each class is at each target, by the target's fingerprint and the class's name: those that
+    something was evolved for, and those in which both agreed."""
+    found: dict[tuple[str, str], int] = {}
+    for said, there in (("source_top1_class_name", "top1_class_index"), ("class_name", "target_class_index")):
+        rows = frame if said == "class_name" else frame[frame["same_top1"].fillna(False)]
+        rows = rows.dropna(subset=[said, there]).drop_duplicates(["to_fingerprint", said])
+        found |= dict(zip(zip(rows["to_fingerprint"], rows[said]), rows[there].astype(int)))
+    return found
+
+
+def _figures(part: pd.DataFrame, answers: dict[tuple[str, str], int]) -> Facts:
     with_class = part[part["target_class_index"].notna()]
     same = with_class[with_class["same_top1"].fillna(False)]
     lower = with_class[["source_confidence", "confidence"]].min(axis=1, skipna=False)
@@ -73,8 +85,21 @@ def _figures(part: pd.DataFrame) -> Facts:
         "both_99": _share(lower >= 0.99),
         "both_9999": _share(lower >= 0.9999),
         "source_surer": _share(same["source_log_odds"] > same["log_odds"]),
-        "besides": list(_beside_chance(with_class)),
+        "besides": [*_same_beside_chance(part, answers), *_beside_chance(with_class)],
     }
+
+
+def _same_beside_chance(part: pd.DataFrame, answers: dict[tuple[str, str], int]) -> Iterator[Facts]:
+    """What `same_top1` is when the source's answers are permuted over the elites of a run, and by how much it is more.
+
+    Two networks that each give nearly all pictures the same few answers agree often, whatever the pictures are.
+    """
+    known = part[part["same_top1"].notna()]
+    theirs = [answers.get(key, -1) for key in zip(known["to_fingerprint"], known["source_top1_class_name"])]
+    ours = known["top1_class_index"].astype(object).where(known["top1_class_index"].notna(), None)
+    by = by_chance(theirs, ours.tolist(), known["run_id"].tolist())
+    yield {"figure": "same_by_chance", **by, "null": "answers permuted"}
+    yield {"figure": "excess_of_same", **_excess(_share(known["same_top1"]), by), "null": "answers permuted"}
 
 
 def _beside_chance(part: pd.DataFrame) -> Iterator[Facts]:
@@ -160,7 +185,7 @@ def _tidy_entry(entry: Facts) -> Iterator[Facts]:
 
 def tidy_pairs(frame: pd.DataFrame) -> Iterator[Facts]:
     """Of every pair of networks, by variant; runs against one network are one source together."""
-    labels = _labels(dict(zip(frame["to_fingerprint"], frame["to"])))
+    labels, answers = _labels(dict(zip(frame["to_fingerprint"], frame["to"]))), _answers_there(frame)
     for variant, rows in frame.groupby("variant", sort=False):
         for a, b in itertools.product(labels, labels):
             pair = rows[(rows["source_fingerprint"] == a) & (rows["to_fingerprint"] == b)]
@@ -170,10 +195,10 @@ def tidy_pairs(frame: pd.DataFrame) -> Iterator[Facts]:
             for label, part in _by_confidence(pair):
                 if label == "all" or (len(part) and len(part) not in told):
                     told[len(part)] = label
-                    yield from ({**head, "elites": label, **row} for row in _of_pair(part))
+                    yield from ({**head, "elites": label, **row} for row in _of_pair(part, answers))
 
 
-def _of_pair(part: pd.DataFrame) -> Iterator[Facts]:
+def _of_pair(part: pd.DataFrame, answers: dict[tuple[str, str], int]) -> Iterator[Facts]:
     with_class = part[part["class_is_top1"].notna()]
     for name, values in (("class_is_top1", with_class["class_is_top1"]), ("same_top1", part["same_top1"])):
         yield _share_row(name, _share(values.dropna()))
@@ -181,6 +206,7 @@ def _of_pair(part: pd.DataFrame) -> Iterator[Facts]:
     low, high = median_ranks(confidences)
     facts = {"figure": "median_confidence", "value": _median(with_class["confidence"])}
     yield {**facts, "low": low, "high": high, "n": len(confidences)}
+    yield from _same_beside_chance(part, answers)
     yield from _beside_chance(with_class)
 
 

@@ -61,12 +61,12 @@ def _of_units(part: pd.DataFrame) -> Iterator[Facts]:
 
 
 def _share(reached: pd.Series, restart: pd.Series) -> Facts:
-    """The share of climbs that reached a level; its interval is over restarts where there are some, else over goals."""
+    """The share of climbs that reached a level; its interval is over restarts where these differ, else over goals."""
     share, n = float(reached.mean()), len(reached)
-    if restart.nunique() >= RESTARTS:
-        low, high = mean_interval(reached.groupby(restart).mean().to_numpy(dtype=float))
-        bounds = (max(0.0, low or 0.0), min(1.0, high or 1.0))
-        return {"value": share, "low": bounds[0], "high": bounds[1], "n": n, "interval_over": "restarts"}
+    by_restart = reached.groupby(restart).mean().to_numpy(dtype=float)
+    if len(by_restart) >= RESTARTS and np.ptp(by_restart) > 0:
+        low, high = np.clip(np.array(mean_interval(by_restart), dtype=float), 0.0, 1.0).tolist()
+        return {"value": share, "low": low, "high": high, "n": n, "interval_over": "restarts"}
     low, high = wilson(int(reached.sum()), n)
     return {"value": share, "low": low, "high": high, "n": n, "interval_over": "climbs"}
 

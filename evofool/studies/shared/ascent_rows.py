@@ -95,7 +95,7 @@ def rows_of(batch: Sequence[Climb], track: Track, pool: Pool) -> Iterator[Facts]
             "log_odds": odds[0] if is_class else None,
             "confidence": confidence(odds)[0] if is_class else None,
             "is_top1": bool(scores.top_classes[row, 0] == goal.number) if is_class else None,
-            "passes": float(track.each * track.log_odds.shape[1]),
+            "passes": float(track.whole),
             "note": track.notes[row] or None,
             "curve": curve.astype(np.float32),
             "image_sha256": scores.image_sha256[row].tobytes().hex(),
@@ -119,8 +119,11 @@ def same_network(run: Run, opened: OpenTarget) -> Run:
     return run
 
 
-def rows_of_evolution(run: Run, elites: pd.DataFrame, goals: Sequence[Goal]) -> Iterator[Facts]:
+def rows_of_evolution(run: Run, name: str, elites: pd.DataFrame, goals: Sequence[Goal]) -> Iterator[Facts]:
     """The rows of classes that a run of evolution has elites of, without what is the same in all.
+
+    Args:
+        name: by which the run is told from others.
 
     Raises:
         ConfigError: as `pace`.
@@ -130,7 +133,7 @@ def rows_of_evolution(run: Run, elites: pd.DataFrame, goals: Sequence[Goal]) -> 
         elite = best.loc[goal.number]
         yield {
             "method": EVOLUTION,
-            "rules": f"{run.config.encoding.kind}, {run.path.name}",
+            "rules": f"{run.config.encoding.kind}, {name}",
             "goal": goal.text,
             "class_index": goal.number,
             "class_name": goal.class_name,

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evofool.archive.scores import confidence
 from evofool.base import rng
 from evofool.evaluate.pool import Pool, Question, at_once
 from evofool.records import Scores
@@ -45,6 +46,7 @@ class Track:
     notes: list[str]  # STUCK, NO_GRADIENT or "" for each
     first: int  # passes that had been made when the start was scored
     each: int  # passes of a step
+    whole: int  # of a climb
 
 
 def climb(
@@ -61,8 +63,8 @@ def climb(
     Args:
         pool: evaluates pictures for all outputs of the target.
         addresses: (unit, restart) of each climb: the output of its class, or its place among `readouts`.
-        shuffled: the control: every step goes by a gradient whose pixels change places, so it has the size and the
-            numbers of the true one, but not its direction.
+        shuffled: the control: every step goes by a gradient whose pixels change places, the same in all steps, so it
+            has the size, the numbers and the momentum of the true one, but not its direction.
     """
     of = np.array([unit for unit, _ in addresses], dtype=np.int64)
     objective = "readout" if readouts else rules.objective
@@ -72,6 +74,7 @@ def climb(
     best_step = np.zeros(len(of), dtype=np.int64)
     moves, flat, before = np.zeros(len(of), dtype=bool), np.ones(len(of), dtype=bool), None
     scores_apart = rules.is_seen_changed
+    orders = torch.from_numpy(_orders(canvas, rules, addresses)) if shuffled else None
     for step in range(rules.steps + 1):
         drawn = canvas.draw()
         shown = drawn.detach().add(0.5).floor_().to(torch.uint8).numpy()
@@ -82,7 +85,7 @@ def climb(
                 scores.log_odds[np.arange(len(of)), of].astype(np.float64),
                 scores.top_classes[:, 0] == of,
             )
-            value = log_odds
+            value = _objective(scores, of, objective)
         else:
             answer = _asked(pool, shown, of, objective, readouts)
             log_odds, is_top1, value = answer.log_odds, answer.is_top1, answer.objective
@@ -102,8 +105,8 @@ def climb(
             answer = _asked(pool, seen.detach().numpy(), of, objective, readouts)
         flat &= answer.is_flat
         gradient = torch.from_numpy(answer.gradient)
-        if shuffled:
-            gradient = _shuffled(gradient, rules, addresses, step)
+        if orders is not None:
+            gradient = gradient.flatten(1).gather(1, orders).view_as(gradient)
         _backward(canvas, drawn, seen, gradient, rules)
         with torch.no_grad():
             if rules.step == "adam":
@@ -117,10 +120,23 @@ def climb(
         canvas.numbers.grad = None
     hopeless = ~moves | ((objective == "softmax") & (best < HOPELESS))
     notes = [NO_GRADIENT if is_flat else STUCK if is_hopeless else "" for is_flat, is_hopeless in zip(flat, hopeless)]
-    apart = 0 if not scores_apart else FORWARD + BACKWARD * bool(readouts)
-    first, each = FORWARD, FORWARD + BACKWARD + apart
+    step_costs = FORWARD + BACKWARD
+    apart = 0 if not scores_apart else step_costs if readouts else FORWARD  # to score a picture by itself
+    each, scored = step_costs + apart, rules.steps + 1
+    passes = apart * scored + step_costs * rules.steps if scores_apart else step_costs * scored
     whole, ascent, answers = (np.stack(column, axis=1) for column in (odds, values, top))
-    return Track(whole, ascent, answers, best_step, images, notes, first, each)
+    return Track(whole, ascent, answers, best_step, images, notes, FORWARD, each, passes)
+
+
+def _objective(scores: Scores, of: NDArray[np.int64], objective: str) -> NDArray[np.float64]:
+    """What an objective is of pictures that were scored; NaN for the logit, which scores do not have."""
+    rows = np.arange(len(of))
+    log_odds = scores.log_odds[rows, of].astype(np.float64)
+    if objective == "softmax":
+        return confidence(scores.log_odds[rows, of]).astype(np.float64)
+    if objective == "margin":
+        return scores.objective[rows, of].astype(np.float64)
+    return log_odds if objective == "log_odds" else np.full(len(of), np.nan)
 
 
 def _asked(
@@ -160,11 +176,12 @@ def _progress(numbers: torch.Tensor, value: NDArray[np.float64], objective: str,
     return (rate.view(shape) * gradient).to(torch.float32)
 
 
-def _shuffled(gradient: torch.Tensor, rules: Rules, addresses: list[tuple[int, int]], step: int) -> torch.Tensor:
-    """Each gradient with its pixels and channels in an order of its own, another in every step."""
-    flat = gradient.flatten(1)
-    orders = [
-        rng.uniforms(rules.seed, f"ascent.order.{unit}.{again}", step, (flat.shape[1],)).argsort()
-        for unit, again in addresses
-    ]
-    return flat.gather(1, torch.from_numpy(np.stack(orders))).view_as(gradient)
+def _orders(canvas: Canvas, rules: Rules, addresses: list[tuple[int, int]]) -> NDArray[np.int64]:
+    """(n, pixels x channels) for each climb the order of its own in which the control has them."""
+    numbers = canvas.draw()[0].numel()
+    return np.stack(
+        [
+            rng.uniforms(rules.seed, f"ascent.order.{unit}.{again}", 0, (numbers,)).argsort(kind="stable")
+            for unit, again in addresses
+        ]
+    )

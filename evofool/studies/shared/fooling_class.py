@@ -60,7 +60,7 @@ class Images:
     """Images drawn from runs.
 
     Attributes:
-        pixels: (n, 28, 28) uint8, no two the same.
+        pixels: (n, height, width, channels) uint8, no two the same.
         last: (n,) bool: of the run's last generation, not of its first.
     """
 
@@ -119,16 +119,16 @@ class Plan:
 
 
 def images_of(run: Run) -> NDArray[np.uint8]:
-    """The images of a run's elites, (cells, 28, 28) uint8, in the order of its cells."""
+    """The images of a run's elites, (cells, height, width, channels) uint8, in the order of its cells."""
     frame, _ = read_elites(run)
-    return np.stack([archived(elite)[:, :, 0] for elite in frame.to_dict("records")])
+    return np.stack([archived(elite) for elite in frame.to_dict("records")])
 
 
 def _first_generation(run: Run) -> NDArray[np.uint8]:
     """The images of all individuals of generation 0, which are random, drawn again."""
     encoding, config = encoding_of(run.store), run.config
     genomes = variation.initial(encoding, config.seed, 0, config.search.initial)
-    return kinds.draw(encoding, genomes)[:, :, :, 0]
+    return kinds.draw(encoding, genomes)
 
 
 def _distinct(images: NDArray[np.uint8], known: set[bytes], order: NDArray[np.int64], most: int) -> list[int]:
@@ -169,6 +169,11 @@ class Chain:
         """What DNN_1 learns from."""
         return self.plan.load(self.seed)
 
+    def _images_of(self, pixels: Sequence[NDArray[np.uint8]], last: Sequence[bool]) -> Images:
+        """Single pictures, none of them perhaps."""
+        stacked = np.stack(pixels) if len(pixels) else np.zeros((0, *self.data.shape), dtype=np.uint8)
+        return Images(stacked, np.array(last, dtype=bool))
+
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._memory:
             self._memory[key] = make()
@@ -177,10 +182,9 @@ class Chain:
     def learned_from(self, iteration: int) -> Images:
         """The fooling images that a network learns from, each once."""
         before = range(1, iteration if self.defence not in ("real", "empty") else 1)
-        drawn = [self.images(i) for i in before]
+        drawn = [self._images_of([], []), *map(self.images, before)]
         return Images(
-            np.concatenate([_stacked([]), *(images.pixels for images in drawn)]),
-            np.concatenate([np.zeros(0, dtype=bool), *(images.last for images in drawn)]),
+            np.concatenate([images.pixels for images in drawn]), np.concatenate([images.last for images in drawn])
         )
 
     def training_set(self, iteration: int) -> LabelledImages:
@@ -255,8 +259,8 @@ class Chain:
         place = self.folder / self.defence / f"drawn{iteration}.parquet"
         if place.is_file():
             table = schemas.from_parquet(place, _DRAWN)
-            pixels = [decode_png(png, str(place))[:, :, 0] for png in table["image"].to_pylist()]
-            return Images(_stacked(pixels), np.array(table["last"].to_pylist(), dtype=bool))
+            pixels = [decode_png(png, str(place)) for png in table["image"].to_pylist()]
+            return self._images_of(pixels, table["last"].to_pylist())
         plan = self.plan
         wanted = plan.more if iteration > 1 else plan.first
         runs = self.runs(iteration)[0][:-UNSEEN]
@@ -265,21 +269,26 @@ class Chain:
         known = {
             hashlib.sha256(image.tobytes()).digest() for i in range(1, iteration) for image in self.images(i).pixels
         }
-        drawn = _draw(runs, wanted, known, lambda n, part: rng.uniforms(self.seed, f"retrain.{part}", iteration, (n,)))
+        drawn = self._images_of(
+            *_draw(runs, wanted, known, lambda n, part: rng.uniforms(self.seed, f"retrain.{part}", iteration, (n,)))
+        )
         if len(drawn) < wanted:
             plan.tell(
                 f"{place}: {len(drawn)} images, not {wanted}: there were no more that differ; more runs would help"
             )
         with files.guard(place.parent, "make the folder"):
             place.parent.mkdir(parents=True, exist_ok=True)
-        pngs = [encode_png(image[:, :, None]) for image in drawn.pixels]
+        pngs = [encode_png(image) for image in drawn.pixels]
         shas = [hashlib.sha256(image.tobytes()).hexdigest() for image in drawn.pixels]
         table = pa.table([shas, drawn.last.tolist(), pngs], schema=_DRAWN)
         files.put(place, schemas.encode(table))
         return drawn
 
 
-def _draw(runs: Sequence[Run], wanted: int, known: set[bytes], numbers: Callable[..., NDArray[np.float64]]) -> Images:
+def _draw(
+    runs: Sequence[Run], wanted: int, known: set[bytes], numbers: Callable[..., NDArray[np.float64]]
+) -> tuple[list[NDArray[np.uint8]], list[bool]]:
+    """Pictures, and whether each is of a last generation."""
     pixels: list[NDArray[np.uint8]] = []
     taken: list[bool] = []
     for part, source in (("last", images_of), ("first", _first_generation)):
@@ -290,11 +299,7 @@ def _draw(runs: Sequence[Run], wanted: int, known: set[bytes], numbers: Callable
         rows = _distinct(images, known, order, wanted // 2 if part == "last" else wanted - len(taken))
         pixels += list(images[rows])
         taken += [part == "last"] * len(rows)
-    return Images(_stacked(pixels), np.array(taken, dtype=bool))
-
-
-def _stacked(pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    return np.stack(pixels) if len(pixels) else np.zeros((0, 28, 28), dtype=np.uint8)
+    return pixels, taken
 
 
 def _with_real_class(data: LabelledImages, wanted: int, seed: int) -> LabelledImages:

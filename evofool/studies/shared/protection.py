@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 
 from evofool.base.png import decode_png
 from evofool.records import Facts
@@ -120,7 +121,7 @@ def figure(summary: list[Facts], frame: pd.DataFrame) -> tuple[str, str]:
     ]
     first = frame.dropna(subset="image").sort_values("seed", kind="stable").drop_duplicates(["defence", "iteration"])
     shown = first[first["defence"] == first["defence"].iloc[0]]
-    pictures = {int(row["iteration"]): decode_png(row["image"], "image")[:, :, 0] for row in shown.to_dict("records")}
+    pictures = {int(row["iteration"]): _thumbnail(row["image"]) for row in shown.to_dict("records")}
     heading = f"Elites of class {shown['class_name'].iloc[0]} against each network"
     title = "Networks that learned from what fooled those before them"
     return bands(
@@ -150,6 +151,14 @@ def _sentence(summary: list[Facts]) -> str:
         f"{SURE} takes {_images(last)} instead of {_images(first)} images, and the held-out accuracy goes from "
         f"{accuracy[0]:.1%} to {accuracy[1]:.1%}."
     )
+
+
+def _thumbnail(png: bytes) -> NDArray[np.uint8]:
+    """(height, width) uint8 of a picture for the figure, whose strips are of grey; a colour one is made small."""
+    pixels = decode_png(png, "image")
+    if pixels.shape[2] == 1:
+        return pixels[:, :, 0]
+    return np.asarray(Image.fromarray(pixels).convert("L").resize((28, 28), Image.Resampling.BOX))
 
 
 def _images(number: float | None) -> str:

@@ -170,7 +170,12 @@ def _of_summary(ours: OfStudy, frame: pd.DataFrame, source: str, other: pd.DataF
     if rows.empty:
         return None
     row = rows.iloc[-1]
-    null = _asked(frame if other is None else other, ours.null, ours.last)["value"].iloc[-1] if ours.null else None
+    null = None
+    if ours.null:
+        nulls = _asked(frame if other is None else other, ours.null, ours.last)
+        if nulls.empty:
+            raise ConfigError(f"no row has the null, {_said(ours.null)}")
+        null = nulls["value"].iloc[-1]
     low, high = (None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high"))
     networks = str(row.get("target_fingerprint") or row.get("to_fingerprint") or "")
     value = float(row["value"])
@@ -186,9 +191,12 @@ def _asked(frame: pd.DataFrame, where: Mapping[str, str], last: bool) -> pd.Data
     rows = chosen(frame, where)
     rows = rows[rows["value"].notna()]
     if len(rows) > 1 and not last:
-        asked = ", ".join(f"{column} {pattern}" for column, pattern in where.items())
-        raise ConfigError(f"{len(rows)} rows, not one, have {asked}")
+        raise ConfigError(f"{len(rows)} rows, not one, have {_said(where)}")
     return rows
+
+
+def _said(where: Mapping[str, str]) -> str:
+    return ", ".join(f"{column} {pattern}" for column, pattern in where.items())
 
 
 def together(values: list[float]) -> tuple[float | None, float | None, float | None]:

@@ -112,7 +112,8 @@ class Options(Rules):
     genomes: Annotated[str, "Run of CPPNs, whose elites' weights --canvas cppn climbs by."] = ""
     restarts: Annotated[int, "Climbs to each, each from a start of its own."] = 1
     control: Annotated[
-        bool, "Climb a second time by gradients whose pixels were shuffled: steps of the same size without direction."
+        bool,
+        "Climb a second time by gradients whose pixels change places, always the same: steps of that size elsewhere.",
     ] = False
     beside: Annotated[
         tuple[str, ...], "Run of evolution against the same network, on the same axis of passes; may be repeated."
@@ -138,3 +139,7 @@ class Options(Rules):
             )
         if self.genomes and self.restarts > 1:
             raise ConfigError("--restarts: a CPPN climbs from the elite that it is, so there is one start.")
+        if self.restarts > 1 and self.start in ("grey", "mean") and not self.is_seen_changed:
+            raise ConfigError(
+                f"--restarts: from --start {self.start} every climb would be the same; take --start noise, or --jitter."
+            )

@@ -27,6 +27,7 @@ __all__ = [
 
 RESAMPLES = 10_000
 CLUSTERED = 4_000  # resamples of clusters and of what is in them
+SUREST_P = 1 - 1e-3
 _Z95 = 1.959963984540054  # the normal quantile of 0.975
 
 
@@ -40,10 +41,14 @@ def wilson(count: int, n: int) -> tuple[float | None, float | None]:
 
 
 def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % percentile bootstrap of the median of (n,) numbers, infinity among them; the same every time."""
+    """95 % percentile bootstrap of the median of (n,) numbers, infinity among them; the same every time.
+
+    Of so few numbers that it is their range, it holds the median less surely than that: of 2, 3, 4, 5 in 50, 75, 87.5
+    and 93.75 % of samples, whatever the distribution.
+    """
     uniform = rng.uniforms(0, "bootstrap", 0, (RESAMPLES, len(values)))
     picks = values[(uniform * len(values)).astype(int)]
-    ranked = np.sort(np.sort(picks, axis=1)[:, [(len(values) - 1) // 2, len(values) // 2]].max(axis=1))
+    ranked = np.sort(np.sort(picks, axis=1)[:, [(len(values) - 1) // 2, len(values) // 2]].mean(axis=1))
     return float(ranked[int(0.025 * RESAMPLES)]), float(ranked[int(0.975 * RESAMPLES)])
 
 
@@ -109,13 +114,15 @@ def stouffer(ps: NDArray[np.float64], signs: NDArray[np.float64] | None = None) 
     Soldier, 1949, vol. 1, p. 45).
 
     Args:
-        ps: one-sided; or two-sided, in (0, 1].
+        ps: one-sided; or two-sided, in (0, 1]. Those of permutations are never 0, but may be 1, which says no more than
+            that all of so many were farther out; one-sided ones count as SUREST_P at most, or one test would outweigh
+            all others.
         signs: of two-sided ones, in which direction each effect was (-1 or 1).
     """
     from scipy.special import ndtr, ndtri
 
     if signs is None:
-        z = float(-ndtri(ps).sum() / math.sqrt(len(ps)))
+        z = float(-ndtri(np.minimum(ps, SUREST_P)).sum() / math.sqrt(len(ps)))
         return float(ndtr(-z))
     z = float((signs * -ndtri(ps / 2)).sum() / math.sqrt(len(ps)))
     return float(2 * ndtr(-abs(z)))

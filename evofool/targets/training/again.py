@@ -49,13 +49,14 @@ class Taught:
         """The images that a network of a seed learns from, split as `evofool targets train --seed` does.
 
         Args:
-            folder: where the idx files of mnist or fashion-mnist are; see `load_dataset`.
+            folder: where the idx files of mnist or fashion-mnist are, or the pictures; see `load_dataset`.
 
         Raises:
             ConfigError: the data set or its package is missing, or is not what this network learned from.
             CorruptData: a file of it is damaged.
         """
-        data = datasets.load_dataset(self.facts["dataset"], seed, folder)
+        side = json.loads(self.facts["image_size"])[0] if "image_size" in self.facts else None
+        data = datasets.load_dataset(self.facts["dataset"], seed, folder, side)
         if self.classes != data.class_names:
             data = datasets.of_classes(data, list(self.classes))
         if (count := int(self.facts["train_images"])) < len(data.train_labels):
@@ -79,8 +80,8 @@ def read_taught(spec: str) -> Taught:
     if scheme_of(spec, "TARGET") not in NETWORKS:
         raise ConfigError(
             f"{spec}: only networks that `evofool targets train {'|'.join(NETWORKS)}` wrote can be trained again from "
-            "scratch; for one of ImageNet's that takes its 1.3 million photographs and days on GPUs, which evofool "
-            "does not do."
+            f"scratch; make one of your photographs: evofool targets train resnet --dataset {datasets.IMAGE_FOLDER} "
+            "--data FOLDER --out FILE."
         )
     source = Source(spec, key="TARGET")
     _, facts, said = contents(source)
@@ -108,7 +109,7 @@ def read_taught(spec: str) -> Taught:
 
 
 def with_class(data: LabelledImages, images: NDArray[np.uint8]) -> LabelledImages:
-    """Training images with one class more, FOOLING, that holds the (n, 28, 28) images; the same data if there are none.
+    """Training images with one class more, FOOLING, that holds images of their size; the same data if there are none.
 
     Held-out images keep their labels: what is called FOOLING of them is a mistake.
     """
@@ -118,11 +119,12 @@ def with_class(data: LabelledImages, images: NDArray[np.uint8]) -> LabelledImage
 
 
 def with_outliers(data: LabelledImages, images: NDArray[np.uint8]) -> LabelledImages:
-    """Training images with (n, 28, 28) others that are of no class, for a loss that learns from these."""
+    """Training images with others of their size that are of no class, for a loss that learns from these."""
     return _with(data, images, OUTLIER)
 
 
 def _with(data: LabelledImages, images: NDArray[np.uint8], label: int) -> LabelledImages:
+    images = images.reshape(len(images), *data.train_images.shape[1:])  # grey ones have no channels there
     extra = np.full(len(images), label, dtype=np.int64)
     return replace(
         data,

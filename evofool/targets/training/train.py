@@ -24,7 +24,7 @@ from evofool.base.places import as_path
 from evofool.errors import ConfigError
 from evofool.records import Facts
 from evofool.targets.target import Target, outputs_in_batches
-from evofool.targets.training.datasets import LabelledImages
+from evofool.targets.training.datasets import LabelledImages, with_channels
 from evofool.targets.training.losses import LOSSES, OUTLIER
 from evofool.targets.zoo import bagnet, lenet, mlp, resnet, trained
 from evofool.targets.zoo.writing import check_place, write_safetensors
@@ -64,10 +64,10 @@ class Recipe:
     augment: bool = True
     loss: str = "cross_entropy"
 
-    def build(self, classes: int) -> torch.nn.Module:
-        """The untrained network."""
+    def build(self, classes: int, shape: tuple[int, int, int] = (28, 28, 1)) -> torch.nn.Module:
+        """The untrained network for images of (height, width, channels)."""
         options = {"patch": self.patch or max(trained.PATCHES)} if self.network == "bagnet" else {}
-        return NETWORKS[self.network](classes, width=self.width, **options)
+        return NETWORKS[self.network](classes, width=self.width, channels=shape[2], side=shape[0], **options)
 
 
 def told(result: Facts) -> str:
@@ -90,7 +90,8 @@ def train_network(
 ) -> Facts:
     """Train a network and write it as safetensors.
 
-    The same recipe, data, seed and torch version give the same weights on the same kind of CPU.
+    The same recipe, data, seed and torch version give the same weights on the same kind of CPU. Colour images are
+    learned on a GPU where there is one, whose kind then decides.
 
     Args:
         seed: of the initial weights, the order of images and their shifts.
@@ -110,7 +111,7 @@ def train_network(
     check_place(path)
     with fixed_threads():
         module = _train(recipe, data, seed, tell)
-        target = trained.build(recipe.network, module, data.class_names, f"{recipe.network}:{path}")
+        target = trained.build(recipe.network, module, data.class_names, f"{recipe.network}:{path}", data.shape)
         accuracy = _accuracy(target, data.held_out_images, data.held_out_labels)
         metadata = {
             "format": f"evofool.{recipe.network}.1",
@@ -118,7 +119,7 @@ def train_network(
             "held_out_accuracy": f"{accuracy:.4f}",
             "epochs": str(recipe.epochs or EPOCHS),
         }
-        if recipe != Recipe():  # the file of the paper's LeNet stays what it always was
+        if recipe != Recipe() or data.shape != (28, 28, 1):  # the file of the paper's LeNet stays what it always was
             labelled = data.train_labels != OUTLIER
             accuracy = _accuracy(target, data.train_images[labelled], data.train_labels[labelled])
             metadata |= _more(recipe, target) | {"train_accuracy": f"{accuracy:.4f}"}
@@ -169,8 +170,8 @@ def _more(recipe: Recipe, target: Target) -> dict[str, str]:
 
 
 def _accuracy(target: Target, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
-    """The share of images, (n, 28, 28), whose class has the greatest output."""
-    outputs = outputs_in_batches(target, images[..., None], EVALUATION_BATCH)
+    """The share of a data set's images whose class has the greatest output."""
+    outputs = outputs_in_batches(target, with_channels(images), EVALUATION_BATCH)
     return float((outputs.argmax(axis=1) == labels).mean())
 
 
@@ -181,15 +182,21 @@ def _sha256(indices: NDArray[np.int64]) -> str:
 
 def _train(recipe: Recipe, data: LabelledImages, seed: int, tell: Callable[[str], None]) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(seed)
-    module = recipe.build(len(data.class_names))
+    module = recipe.build(len(data.class_names), data.shape)
+    device = "cuda" if data.shape[2] == 3 and torch.cuda.is_available() else "cpu"
     for layer in module.modules():
         if not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):  # batch normalisation begins as it is
             continue
         for parameter in layer.parameters():  # torch's own bounds, but from this generator, not the global one
             bound = 1 / math.sqrt(layer.weight[0].numel())
             torch.nn.init.uniform_(parameter, -bound, bound, generator=generator)
-    images = torch.from_numpy(data.train_images.copy()).to(torch.float32).unsqueeze(1)
+    module = module.to(device)
+    images = torch.from_numpy(np.require(with_channels(data.train_images), requirements="W"))
     labels = torch.from_numpy(data.train_labels.copy())
+    mean, std = (
+        figures[0] if len(figures) == 1 else torch.tensor(figures).reshape(-1, 1, 1)
+        for figures in trained.statistics(data.shape[2])
+    )
     optimiser = torch.optim.Adam(module.parameters(), weight_decay=DECAY)
     epochs, loss_of = recipe.epochs or EPOCHS, LOSSES[recipe.loss]
     steps = epochs * (len(labels) // BATCH)
@@ -199,15 +206,17 @@ def _train(recipe: Recipe, data: LabelledImages, seed: int, tell: Callable[[str]
         for rows in torch.randperm(len(labels), generator=generator).split(BATCH):
             if len(rows) < BATCH:
                 continue
-            shown = _jitter(images[rows], generator) if recipe.augment else images[rows]
-            loss = loss_of(module((shown - trained.MEAN) / trained.STD), labels[rows])
+            shown = images[rows].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+            if recipe.augment:
+                shown = _jitter(shown, generator)
+            loss = loss_of(module(((shown - mean) / std).to(device)), labels[rows].to(device))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
             total += float(loss.detach())
         tell(f"epoch {epoch + 1:2d}/{epochs}  loss {total / (len(labels) // BATCH):.4f}")
-    return module
+    return module.to("cpu")
 
 
 def _jitter(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

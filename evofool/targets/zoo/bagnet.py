@@ -18,21 +18,22 @@ from evofool.targets.zoo.trained import NUMERICS, load_trained, scaled
 __all__ = ["FAMILY", "load", "network"]
 
 
-def network(classes: int = 10, width: float = 1.0, patch: int = 17) -> nn.Sequential:
-    """The untrained network: (n, 1, 28, 28) float32 to (n, classes) logits.
+def network(classes: int = 10, width: float = 1.0, patch: int = 17, channels: int = 1, side: int = 28) -> nn.Sequential:
+    """The untrained network: (n, channels, side, side) float32 to (n, classes) logits.
 
     Args:
-        width: factor on the channels.
-        patch: side of what it sees at once, in pixels: 9 or 17. There are 10 x 10 or 6 x 6 of them.
+        width: factor on the channels of its layers.
+        patch: side of what it sees at once, in pixels: 9 or 17. In 28 x 28 there are 10 x 10 or 6 x 6 of them.
+        side: of its images, in pixels; it is the same network for any.
     """
-    channels = scaled(64, width)
+    inner = scaled(64, width)
     layers: list[nn.Module] = []
     # What one place has seen grows by 2 pixels with each convolution before the stride of 2, then by 4.
     for layer in range(3 if patch == 9 else 5):
-        given, stride = 1 if layer == 0 else channels, 2 if layer == 1 else 1
-        convolution = nn.Conv2d(given, channels, 3, stride, bias=False)
-        layers += [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(channels, classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        given, stride = channels if layer == 0 else inner, 2 if layer == 1 else 1
+        convolution = nn.Conv2d(given, inner, 3, stride, bias=False)
+        layers += [convolution, nn.BatchNorm2d(inner), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(inner, classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def load(source: Source) -> Target:

@@ -17,20 +17,22 @@ from evofool.targets.zoo.trained import MEAN, STD, scaled
 __all__ = ["FAMILY", "MEAN", "STD", "build", "load", "network"]
 
 
-def network(classes: int = 10, width: float = 1.0) -> nn.Sequential:
-    """The untrained network: (n, 1, 28, 28) float32 to (n, classes) logits.
+def network(classes: int = 10, width: float = 1.0, channels: int = 1, side: int = 28) -> nn.Sequential:
+    """The untrained network: (n, channels, side, side) float32 to (n, classes) logits.
 
     Args:
         width: factor on the channels of both convolutions and on the hidden units.
+        side: of its images, in pixels.
     """
     first, second, hidden = scaled(20, width), scaled(50, width), scaled(500, width)
+    places = (((side - 4) // 2 - 4) // 2) ** 2  # that are left after both convolutions and pools
     return nn.Sequential(
-        nn.Conv2d(1, first, 5),
+        nn.Conv2d(channels, first, 5),
         nn.MaxPool2d(2),
         nn.Conv2d(first, second, 5),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(16 * second, hidden),
+        nn.Linear(places * second, hidden),
         nn.ReLU(),
         nn.Linear(hidden, classes),
     )

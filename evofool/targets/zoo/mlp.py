@@ -12,16 +12,17 @@ from evofool.targets.zoo.trained import NUMERICS, load_trained, scaled
 __all__ = ["FAMILY", "load", "network"]
 
 
-def network(classes: int = 10, width: float = 1.0) -> nn.Sequential:
-    """The untrained network: (n, 1, 28, 28) float32 to (n, classes) logits.
+def network(classes: int = 10, width: float = 1.0, channels: int = 1, side: int = 28) -> nn.Sequential:
+    """The untrained network: (n, channels, side, side) float32 to (n, classes) logits.
 
     Args:
         width: factor on the hidden units.
+        side: of its images, in pixels.
     """
     hidden = scaled(500, width)
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(28 * 28, hidden),
+        nn.Linear(channels * side * side, hidden),
         nn.ReLU(),
         nn.Linear(hidden, hidden),
         nn.ReLU(),

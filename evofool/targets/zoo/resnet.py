@@ -38,15 +38,16 @@ class _Block(nn.Module):
         return torch.relu(self.convolutions(x) + self.shortcut(x))
 
 
-def network(classes: int = 10, width: float = 1.0) -> nn.Sequential:
-    """The untrained network: (n, 1, 28, 28) float32 to (n, classes) logits.
+def network(classes: int = 10, width: float = 1.0, channels: int = 1, side: int = 28) -> nn.Sequential:
+    """The untrained network: (n, channels, side, side) float32 to (n, classes) logits.
 
     Args:
-        width: factor on the channels.
+        width: factor on the channels of its layers.
+        side: of its images, in pixels; it is the same network for any.
     """
-    first, second, third = (scaled(channels, width) for channels in (16, 32, 64))
+    first, second, third = (scaled(count, width) for count in (16, 32, 64))
     return nn.Sequential(
-        nn.Conv2d(1, first, 3, 1, 1, bias=False),
+        nn.Conv2d(channels, first, 3, 1, 1, bias=False),
         nn.BatchNorm2d(first),
         nn.ReLU(),
         _Block(first, first, 1),

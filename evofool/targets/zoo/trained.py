@@ -1,4 +1,5 @@
-"""Files that `evofool targets train` wrote: small networks for grey images of 28 x 28 pixels, and what all share."""
+"""Files that `evofool targets train` wrote: small networks for grey images of 28 x 28 pixels, or for colour ones, and
+what all share."""
 
 from __future__ import annotations
 
@@ -14,10 +15,25 @@ from evofool.targets.specs import trained_file
 from evofool.targets.target import Preprocessing, Target
 from evofool.targets.zoo.weights import Described, described, load_into, metadata, read_safetensors
 
-__all__ = ["MEAN", "NUMERICS", "PATCHES", "STD", "WIDTHS", "build", "contents", "load_trained", "scaled"]
+__all__ = [
+    "MEAN",
+    "NUMERICS",
+    "PATCHES",
+    "SIDES",
+    "STD",
+    "WIDTHS",
+    "build",
+    "contents",
+    "load_trained",
+    "scaled",
+    "statistics",
+]
 
 # Mean and standard deviation of MNIST's training pixels, 0 .. 255; part of the recipe, also for Fashion-MNIST.
 MEAN, STD = 33.3184, 78.5675
+# The same of ImageNet's photographs, in units of 0 .. 255, for colour images of any kind.
+COLOUR_MEAN, COLOUR_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+SIDES = (28, 512)  # the least and the largest --size, in pixels
 WIDTHS = (0.05, 16.0)  # the least and the largest --width
 PATCHES = (9, 17)  # --patch, in pixels
 NUMERICS = {
@@ -26,9 +42,26 @@ NUMERICS = {
 }
 
 
-def build(family: str, module: nn.Module, class_names: tuple[str, ...], spec: str = "live") -> Target:
-    """The target around a network: (n, 1, 28, 28) float32, normalised as MNIST, to (n, classes) logits."""
-    preprocessing = Preprocessing(image_size=(28, 28), channels=1, mean=(MEAN,), std=(STD,))
+def statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by which pixels are normalised, one for each channel."""
+    return (COLOUR_MEAN, COLOUR_STD) if channels == 3 else ((MEAN,), (STD,))
+
+
+def build(
+    family: str,
+    module: nn.Module,
+    class_names: tuple[str, ...],
+    spec: str = "live",
+    shape: tuple[int, int, int] = (28, 28, 1),
+) -> Target:
+    """The target around a network: (n, channels, height, width) float32, normalised, to (n, classes) logits.
+
+    Args:
+        shape: (height, width, channels) of its images.
+    """
+    *size, channels = shape
+    mean, std = statistics(channels)
+    preprocessing = Preprocessing(image_size=(size[0], size[1]), channels=channels, mean=mean, std=std)
     return Target(module, preprocessing, class_names, output="logits", spec=spec, family=family)
 
 
@@ -41,7 +74,8 @@ def load_trained(source: Source, network: Callable[..., nn.Module], keys: tuple[
     """The target in a safetensors file that `evofool targets train` wrote, of the kind that the spec's scheme names.
 
     Args:
-        network: gives the untrained network for a number of classes and, by their names, for `keys`.
+        network: gives the untrained network for a number of classes and, by their names, for `keys`, `channels` and
+            `side`.
         keys: of the metadata, for the network; those that are not there are left to its defaults.
 
     Raises:
@@ -50,9 +84,16 @@ def load_trained(source: Source, network: Callable[..., nn.Module], keys: tuple[
     path, (tensors, facts, said) = source.argument, contents(source)
     options = {key: _number(facts[key], key, path) for key in keys if key in facts}
     names = said.class_names or ()
-    module = network(len(names), **options)
+    height, width = said.image_size or (28, 28)
+    if height != width or not SIDES[0] <= height <= SIDES[1]:
+        raise ConfigError(
+            f"{path}: image_size in its metadata is {[height, width]}; a {source.scheme} has square images of "
+            f"{SIDES[0]} to {SIDES[1]} pixels."
+        )
+    shape = (height, width, len(said.mean or (MEAN,)))
+    module = network(len(names), channels=shape[2], side=height, **options)
     load_into(module, tensors, path)
-    return said.applied(build(source.scheme, module, names, spec=source.spec))
+    return said.applied(build(source.scheme, module, names, source.spec, shape))
 
 
 def contents(source: Source) -> tuple[Facts, Facts, Described]:
