@@ -4,7 +4,7 @@
 # make check  linter, types, architecture and fast tests, in under a minute
 # make house  docs/house.md from the table that the architecture test holds the code to, and the tables of docs/commands.md
 # make notebooks  runs docs/notebooks and writes what they show into them; minutes
-# make bench  evofool beside pyribs, DEAP, neat-python and plain loops: Markdown, docs/benchmarks.png; an hour and a half
+# make bench  evofool beside pyribs, DEAP, neat-python and plain loops, into docs/benchmarks.*; an hour and a half
 # make bench-watch  only how soon `evofool watch` shows a long run, and what it costs; ten minutes, into docs/benchmarks.json
 # make bench-report  size of a report of a thousand classes, and how soon its gallery can be used; Markdown, minutes; needs chromium
 # make chaos  kills, power loss, cut cables, hostile files by thousands; Markdown, docs/chaos.json; needs root, strace

@@ -98,7 +98,8 @@ def markdown(results: dict[str, Any]) -> str:
             memory = row["mib"] / first["mib"]
             cost = f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
             shown = [f"`{preset}`", f"{row['generation']:,}", f"{np.median(row['seconds']) * 1e3:.1f}", cost]
-            nodes = "" if preset == "mnist_direct" else f"{row['nodes']:.0f}"
+            placed = preset != "mnist_direct" and row["nodes"] == row["nodes"]  # not a number where none took a cell
+            nodes = f"{row['nodes']:.0f}" if placed else ""
             shown += [f"{row['mib']:.0f} MiB", f"{memory:.2f}", nodes]
             lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)

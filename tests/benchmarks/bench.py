@@ -1,7 +1,7 @@
-"""Measures evofool against programs from PyPI and against plain loops, prints Markdown and draws a plot: `make bench`.
+"""Measures evofool against programs from PyPI and against plain loops, for docs/benchmarks.md: `make bench`.
 
     python tests/benchmarks/bench.py [--only render,vary] [--repeats N] [--seeds 1-5] [--quick]
-    python tests/benchmarks/bench.py --from docs/benchmarks.json        the tables and the plot again, nothing measured
+    python tests/benchmarks/bench.py --from docs/benchmarks.json        the page and the plot again, nothing measured
 
 These are scripts, not tests: a timing never fails anything. That the rivals compute the same as evofool is tested, in
 tests/test_benchmarks.py. Nothing else should run on the machine meanwhile.
@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=seed_numbers, default=(1, 2, 3, 4, 5), help="of whole searches")
     parser.add_argument("--weights", default="weights/lenet.safetensors", help="the LeNet to be fooled")
     parser.add_argument("--quick", action="store_true", help="a check that all of it works; its figures mean nothing")
-    parser.add_argument("--out", type=Path, help=f"the results, {RESULTS} by default; the plot lies beside them")
+    parser.add_argument("--out", type=Path, help=f"the results, {RESULTS} by default; page and plot lie beside them")
     parser.add_argument("--from", dest="source", type=Path, help="results to show again instead of measuring")
     given = parser.parse_args()
     given.only = given.only.split(",")
@@ -95,29 +95,40 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def show(results: dict[str, Any], plot: Path) -> None:
-    """Print every section, and draw the plot where there are curves."""
+def page(results: dict[str, Any]) -> str:
+    """Every section, and all of them in short, as Markdown."""
+    parts = [
+        "# What `make bench` found",
+        "Written from docs/benchmarks.json by `python tests/benchmarks/bench.py --from docs/benchmarks.json`.",
+    ]
+    lines = ["| what | found | aim |", "|---|---|---|"]
     for name, (title, module) in SECTIONS.items():
         if name in results:
             quick = " A quick check: these figures mean nothing." if results[name]["quick"] else ""
-            print(f"\n### {title}\n\n{one_line(results[name]['machine'])}{quick}\n\n{module.markdown(results[name])}")
-    lines = [
-        line for name, (_, module) in SECTIONS.items() if name in results for line in module.in_short(results[name])
-    ]
-    print("\n### In short\n\n| what | found | aim |\n|---|---|---|")
-    print("\n".join(f"| {' | '.join(line)} |" for line in lines))
+            parts += [f"## {title}", f"{one_line(results[name]['machine'])}{quick}", module.markdown(results[name])]
+            lines += [f"| {' | '.join(line)} |" for line in module.in_short(results[name])]
+    parts += ["## In short", "\n".join(lines)]
+    if "rivals" in results:
+        parts.append("![Confidence against evaluations](benchmarks.png)")
+    return "\n\n".join(parts) + "\n"
+
+
+def show(results: dict[str, Any], out: Path) -> None:
+    """Print the page and write it beside the results, and draw the plot where there are curves."""
+    text = page(results)
+    print(text)
+    out.with_suffix(".md").write_text(text)
     if "rivals" in results:
         from benchmarks.plot import draw
 
-        draw(results["rivals"]["traces"], plot)
-        print(f"\nplot: {plot}", file=sys.stderr)
+        draw(results["rivals"]["traces"], out.with_suffix(".png"))
 
 
 def main() -> None:
     """Measure or read, then show."""
     given = arguments()
     out = given.source or given.out or (QUICK_RESULTS if given.quick else RESULTS)
-    show(json.loads(out.read_text()) if given.source else measured(given, out), out.with_suffix(".png"))
+    show(json.loads(out.read_text()) if given.source else measured(given, out), out)
 
 
 if __name__ == "__main__":

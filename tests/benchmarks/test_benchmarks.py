@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from deap import tools
 from numpy.typing import NDArray
 
 from benchmarks import deap_search, driver, plain, pyribs_search, simulation, vary
-from benchmarks.bench import seed_numbers
+from benchmarks.bench import page, seed_numbers
 from benchmarks.measure import Comparison, alternate, rate, table
 from benchmarks.traces import Judge, Trace
 from evofool.config import load_config
@@ -160,6 +161,11 @@ def test_contestants_take_turns() -> None:
     assert calls == ["a", "b", "b", "a"]
     done, taken = rate(lambda: 3, 0.0)
     assert done == 3 and taken > 0
+
+
+def test_the_page_is_what_the_results_give() -> None:
+    results = json.loads((ROOT / "docs" / "benchmarks.json").read_text())
+    assert page(results) == (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 def test_seed_numbers() -> None:
