@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import rows as tables
 from mnist import RUNS, lenet, machine
 from PIL import Image
 
@@ -135,6 +136,7 @@ def main() -> None:
             old = pd.read_csv(RESULTS)
             rows = pd.concat([old[~old["part"].isin(rows["part"])], rows]) if len(rows) else old
         rows.to_csv(RESULTS, index=False, float_format="%.6g")
+        tables.note("lineage", added=True)
 
 
 if __name__ == "__main__":
