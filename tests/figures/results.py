@@ -18,6 +18,7 @@ from shown import figure, markdown, records
 from evofool.records import Facts
 from evofool.studies.reproduce import Options
 from evofool.studies.shared.papers import EXPERIMENTS
+from evofool.studies.shared.verdicts import Experiment
 from evofool.studies.study import conduct
 
 TEMPLATE = Path(__file__).with_name("results.md.jinja")
@@ -40,7 +41,7 @@ def reproduced(results: Path, paper: str) -> str:
                 _ours(row),
                 "" if row["verdict"] == "not run" else f"{figure(row['null'])}, {experiment.against}",
                 f"**{row['verdict']}**",
-                _command(row, experiment.why_not),
+                _command(row, experiment),
             ]
         )
     columns = ["what they found", "their value", "measured here", "ours (95 %)", "null", "verdict", "command"]
@@ -56,9 +57,9 @@ def _ours(row: Facts) -> str:
     return f"{never}{interval}, n {row['n']}{evaluations}"
 
 
-def _command(row: Facts, why_not: str) -> str:
+def _command(row: Facts, experiment: Experiment) -> str:
     if row["verdict"] == "not run":
-        return why_not or f"`evofool study reproduce {row['paper']}`"
+        return experiment.why_not or f"`evofool study reproduce {experiment.paper}`"
     return f"`{row['command']}`"
 
 
