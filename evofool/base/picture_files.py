@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from evofool.base.places import as_path
 from evofool.errors import ConfigError
 
-__all__ = ["EXTENSIONS", "MAX_FILE", "MAX_PIXELS", "MAX_STRETCH", "Picture", "find", "read"]
+__all__ = ["EXTENSIONS", "MAX_FILE", "MAX_PIXELS", "MAX_STRETCH", "Picture", "find", "read", "read_square"]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
@@ -118,6 +118,12 @@ def read(path: Path, channels: int) -> Picture:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise ConfigError(f"{path}: damaged or not readable ({reason[:120]}); save it anew, or leave it out.") from None
     return Picture(path, pixels.shape[1], pixels.shape[0], mode, np.atleast_3d(pixels))
+
+
+def read_square(path: Path, side: int) -> NDArray[np.uint8]:
+    """(side, side, 3) the middle of a picture in colour, scaled so that its shorter side fits. Raises as `read`."""
+    picture = Image.fromarray(read(path, 3).pixels)
+    return np.asarray(ImageOps.fit(picture, (side, side), Image.Resampling.BILINEAR))
 
 
 def _refuse(path: Path, picture: Image.Image) -> None:

@@ -60,7 +60,7 @@ def fewer(load: Callable[..., Any]) -> Callable[..., Any]:
         arrays = {field: value[::20] for field, value in vars(data).items() if isinstance(value, np.ndarray)}
         return dataclasses.replace(data, **arrays)
 
-    def load_dataset(name: str, seed: int, folder: object = None) -> Any:
+    def load_dataset(name: str, *_: object) -> Any:
         return some(name)
 
     return load_dataset

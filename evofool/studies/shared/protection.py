@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from evofool.base.png import decode_png
 from evofool.records import Facts
 from evofool.studies.shared.bands import Bands, bands
 from evofool.studies.shared.fooling_class import DEFENCES, SETS, SURE, SUREST
+from evofool.studies.shared.pictures import fitted
 from evofool.studies.shared.statistics import clustered_medians, mann_whitney, median_interval, wilson
 
 __all__ = ["figure", "summarise"]
@@ -156,9 +156,7 @@ def _sentence(summary: list[Facts]) -> str:
 def _thumbnail(png: bytes) -> NDArray[np.uint8]:
     """(height, width) uint8 of a picture for the figure, whose strips are of grey; a colour one is made small."""
     pixels = decode_png(png, "image")
-    if pixels.shape[2] == 1:
-        return pixels[:, :, 0]
-    return np.asarray(Image.fromarray(pixels).convert("L").resize((28, 28), Image.Resampling.BOX))
+    return (pixels if pixels.shape[2] == 1 else fitted(pixels, (28, 28), 1))[:, :, 0]
 
 
 def _images(number: float | None) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from evofool.base import picture_files, rng
 from evofool.base.places import as_path
@@ -252,10 +251,9 @@ def _read_pictures(
 
     def fill(row: int) -> str | None:
         try:
-            picture = Image.fromarray(picture_files.read(files[row][0], 3).pixels)
+            images[row] = picture_files.read_square(files[row][0], size)
         except ConfigError as error:
             return error.message
-        images[row] = np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
         return None
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes and scales without the interpreter's lock
