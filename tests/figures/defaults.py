@@ -20,7 +20,7 @@ import evofool
 
 HERE, RUNS, RESULTS = Path("tests/figures"), Path("runs"), Path("docs/results")
 POINTS = (5_000, 10_000, 20_000, 33_000)  # evaluations at which a run is looked at
-DASHES = ("-", "--", ":", "-.", (0, (8, 2)))
+DASHES = ("-", "--", ":", "-.")
 
 
 def medians(run: Path) -> pd.Series:
@@ -59,7 +59,7 @@ def main() -> None:
                 at = [float(run[run.index <= point].iloc[-1]) for run in curves[str(setting)]]
                 print(f"| {setting} | {point:,} | {len(at)} | {np.median(at):.3f} ({min(at):.3f} to {max(at):.3f}) |")
         draw(curves, Path("docs/defaults.svg"))
-        print(made.effects.to_string())
+        print(pd.DataFrame(made.effects).to_string())
 
 
 if __name__ == "__main__":
