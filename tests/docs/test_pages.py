@@ -27,6 +27,7 @@ import pytest
 
 import evofool.config
 from evofool import cli
+from evofool.config.files import listed
 from evofool.runs import runner
 from evofool.search import asking
 from evofool.targets.training import datasets, train
@@ -46,7 +47,7 @@ def smaller(load: Callable[..., Any]) -> Callable[..., Any]:
         of_a_run = not isinstance(source, str | Path) or "_evofool" in str(source)
         if of_a_run or sys.argv[1:2] == ["cluster"]:
             return load(source, overrides, **options)
-        return load(source, [*SMALL, *(overrides or [])], **options)
+        return load(source, [*SMALL, *listed(overrides or [])], **options)
 
     return load_config
 
