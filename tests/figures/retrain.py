@@ -29,9 +29,9 @@ MNIST, FASHION = Path("weights/lenet.safetensors"), Path("weights/retrain-fashio
 CONTROLS = tuple(DEFENCES)
 OF_A_RUN = (
     *("data", "defence", "seed", "iteration", "run", "archive_hash", "encoding", "main", "evaluations", "median"),
-    *("minimum", "share_9999", "median_log_odds", "minimum_log_odds", "evaluations_to_99", "class_name"),
-    "image_sha256",
+    *("minimum", "share_9999", "median_log_odds", "minimum_log_odds", "evaluations_to_99"),
 )
+OF_ONE_PICTURE = ("class_name", "image_sha256")  # the figure's
 STAGES = (  # data set, network, defences, networks of a chain
     *(("mnist-5k", MNIST, ("fooling",), n) for n in (2, 3)),
     ("fashion-mnist", FASHION, ("fooling", "real"), 3),
@@ -45,7 +45,7 @@ def write(outcomes: dict[str, Outcome]) -> None:
     rows = pd.concat(frames.values())
     tables.write("retrain_runs", rows[list(OF_A_RUN)])
     networks = rows.drop_duplicates(["data", "defence", "seed", "iteration"])
-    others = [name for name in rows.columns if name not in OF_A_RUN and name not in ("run_id", "target")]
+    others = [name for name in rows.columns if name not in (*OF_A_RUN, *OF_ONE_PICTURE, "run_id", "target")]
     tables.write("retrain_networks", networks[["data", "defence", "seed", "iteration", *others]])
     summary = [{"data": data, **row} for data, outcome in outcomes.items() for row in outcome.summary]
     tables.write("retrain", pd.DataFrame(summary))

@@ -40,9 +40,8 @@ def summarise(frame: pd.DataFrame) -> list[Facts]:
         `both_9999` (confidence of the evolved class at least 0.99 or 0.9999 by both), and `source_surer` (of those with
         the same top-1, the source has the higher log-odds, which unlike confidence do not saturate); and `besides`,
         tidy rows of what chance gives (of `same_top1` and of `class_is_top1`), of super-classes, and of rank and
-        log-odds. The intervals (95 %; of shares
-        Wilson's) take elites for independent. An image that the target gives no finite scores counts as not
-        transferred; one whose class the target lacks is left out.
+        log-odds. The intervals (95 %; of shares Wilson's) take elites for independent. An image that the target gives
+        no finite scores counts as not transferred; one whose class the target lacks is left out.
     """
     result, answers = [], _answers_there(frame)
     for (to, fingerprint, variant), group in frame.groupby(["to", "to_fingerprint", "variant"], sort=False):
@@ -60,11 +59,14 @@ def _by_confidence(group: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _answers_there(frame: pd.DataFrame) -> dict[tuple[str, str], int]:
-    """The output that each class is at each target, by the target's fingerprint and the class's name: those that
-    something was evolved for, and those in which both agreed."""
+    """The output that each class is at each target, by the target's fingerprint and the class's name: of its own answers,
+    and by the source's names of answers in which both agreed, and of classes that something was evolved for."""
     found: dict[tuple[str, str], int] = {}
-    for said, there in (("source_top1_class_name", "top1_class_index"), ("class_name", "target_class_index")):
-        rows = frame if said == "class_name" else frame[frame["same_top1"].fillna(False)]
+    for said, there, rows in (
+        ("top1_class_name", "top1_class_index", frame),
+        ("source_top1_class_name", "top1_class_index", frame[frame["same_top1"].fillna(False)]),
+        ("class_name", "target_class_index", frame),
+    ):
         rows = rows.dropna(subset=[said, there]).drop_duplicates(["to_fingerprint", said])
         found |= dict(zip(zip(rows["to_fingerprint"], rows[said]), rows[there].astype(int)))
     return found
