@@ -164,6 +164,7 @@ def _rows(work: Work) -> Generator[pd.DataFrame]:
     chains = {step[:2]: Chain(plan, *step[:2]) for step in steps}
     other_data = _other_data(taught, work)
     for _, defence, seed, iteration in work.missing((plan.digest, *step) for step in work.first(steps)):
+        plan.load(seed)  # what is wrong with the data is told before any run
         yield _step(chains[defence, seed], iteration, other_data)
         work.tell(f"{defence}, seed {seed}: DNN_{iteration} is done")
 

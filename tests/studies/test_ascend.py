@@ -192,6 +192,11 @@ def test_a_climb_does_not_depend_on_its_company(tmp_path: Path) -> None:
     assert len(both) == 4 and (both["image_sha256_x"] == both["image_sha256_y"]).all()
 
 
+def test_an_objective_keeps_its_unit_where_pictures_are_scored_by_themselves(tmp_path: Path) -> None:
+    frame = climbed(LINEAR, tmp_path, objective="softmax", jitter=1, steps=3)
+    assert np.allclose(frame["objective"], frame["confidence"], atol=1e-6)
+
+
 def test_steps_and_passes_are_those_at_which_a_level_was_reached(tmp_path: Path) -> None:
     outcome, _ = ascend(LINEAR, Options(steps=40), out=tmp_path / "run")
     table = pd.read_parquet(outcome.files[0])

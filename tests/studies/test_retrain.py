@@ -248,7 +248,9 @@ def test_networks_of_pictures_in_a_folder_are_taught_again(trained_on_one_thread
     drawn = pd.read_parquet(next(tmp_path.glob("runs/**/fooling/drawn1.parquet")))
     assert len(drawn) == FIRST and decode_png(drawn["image"][0], "").shape == (28, 28, 3)
     with pytest.raises(ConfigError, match="--data: no folder"):
-        conduct("retrain", [f"lenet:{tmp_path}/dnn1.safetensors"], replace(asked, data="none"), out=tmp_path / "out2")
+        wrong = replace(asked, data="none", runs=str(tmp_path / "others"))
+        conduct("retrain", [f"lenet:{tmp_path}/dnn1.safetensors"], wrong, out=tmp_path / "out2")
+    assert not (tmp_path / "others").exists()
 
 
 @pytest.mark.slow
