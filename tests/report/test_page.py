@@ -153,7 +153,7 @@ def test_an_elite_and_its_line(page: Any, runs: list[evofool.Run]) -> None:
     assert page.locator("#strip li").count() == len(line) > 3
     for ancestor in line[1:]:  # from each to its parent, which is the last but one of its own strip
         page.locator("#strip li a").nth(-2).click()
-        page.wait_for_function(f"document.querySelector('#elite h1').textContent.endsWith(' {ancestor:x}')")
+        page.wait_for_function(f"() => document.querySelector('#elite h1').textContent.endsWith(' {ancestor:x}')")
         assert page.locator("#strip li").count() == len(line) - line.index(ancestor)
         assert page.locator("svg[aria-label^='Network of']").count() == 1
     assert "back to generation 0" in page.inner_text("#elite")
@@ -176,11 +176,11 @@ def test_keyboard_only(page: Any) -> None:
         page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    page.wait_for_function("byId('elite').textContent.includes('class 41')")
+    page.wait_for_function("() => byId('elite').textContent.includes('class 41')")
     page.keyboard.press("j")
-    page.wait_for_function("document.title.startsWith('class 42')")
+    page.wait_for_function("() => document.title.startsWith('class 42')")
     page.keyboard.press("k")
-    page.wait_for_function("document.title.startsWith('class 41')")
+    page.wait_for_function("() => document.title.startsWith('class 41')")
     page.keyboard.press("Escape")
     page.wait_for_selector("#cards")
     assert page.evaluate("document.activeElement.textContent").startswith("class 41")
